@@ -1,0 +1,14 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace baton {
+
+// The known name with the smallest edit distance to `unknown`, for "did you mean" in errors about
+// flags, configuration keys, JSON fields and models. "" when nothing is near (more than a third of
+// the letters differ).
+std::string NearestName(std::string_view unknown, std::span<const std::string> known);
+
+}  // namespace baton

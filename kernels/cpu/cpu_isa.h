@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "kernels/ops.h"
+
+namespace baton::kernels {
+
+// The instruction set to run: `wanted`, or for kAuto the best that the machine has.
+// FailedPrecondition when the machine or the build lacks `wanted`.
+absl::StatusOr<CpuIsa> ResolveCpuIsa(CpuIsa wanted);
+
+// "portable", "avx2", "avx512"
+std::string_view CpuIsaName(CpuIsa isa);
+
+}  // namespace baton::kernels

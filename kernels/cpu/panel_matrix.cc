@@ -1,0 +1,175 @@
+#include "kernels/cpu/panel_matrix.h"
+
+#include <cstring>
+
+#include "kernels/dequantize.h"
+#include "kernels/half.h"
+
+namespace baton::kernels {
+namespace {
+
+PanelFormat PanelFormatOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return PanelFormat::kF32;
+    case DType::kF16: return PanelFormat::kF16;
+    case DType::kBF16: return PanelFormat::kBF16;
+    case DType::kQ8_0: return PanelFormat::kQ8_0;
+    case DType::kQ4_0: return PanelFormat::kQ4_0;
+    case DType::kQ4_1: return PanelFormat::kQ4_1;
+    case DType::kQ5_0: return PanelFormat::kQ5_0;
+    case DType::kQ5_1: return PanelFormat::kQ5_1;
+    case DType::kQ4_K: return PanelFormat::kQ4_K;
+    case DType::kQ5_K: return PanelFormat::kQ5_K;
+    case DType::kQ6_K: return PanelFormat::kQ6_K;
+  }
+  return PanelFormat::kF32;
+}
+
+int64_t PanelBytes(PanelFormat format, int64_t cols) {
+  if (const BlockFormat* block = BlockFormatOf(format)) {
+    return cols / block->super_inputs() * block->super_bytes();
+  }
+  const int64_t padded_cols = (cols + 1) / 2 * 2;
+  return padded_cols * kPanelColumns * (format == PanelFormat::kF32 ? 4 : 2);
+}
+
+// Where input k of a column lies in a float panel, in elements.
+int64_t FloatIndex(PanelFormat format, int64_t k, int column) {
+  if (format == PanelFormat::kBF16) return k / 2 * 2 * kPanelColumns + column * 2 + k % 2;
+  return k * kPanelColumns + column;
+}
+
+void PackFloatColumn(PanelFormat format, const std::byte* row, int64_t cols, int column,
+                     uint8_t* panel) {
+  const int element_bytes = format == PanelFormat::kF32 ? 4 : 2;
+  for (int64_t k = 0; k < cols; ++k) {
+    std::memcpy(panel + FloatIndex(format, k, column) * element_bytes, row + k * element_bytes,
+                element_bytes);
+  }
+}
+
+// Input j of a group: its byte, and whether it is a high nibble.
+struct QuantPlace {
+  int byte;
+  bool high;
+};
+QuantPlace PlaceOf(const BlockFormat& format, int j, int column) {
+  if (format.bits == 8) return {j / 4 * 4 * kPanelColumns + column * 4 + j % 4, false};
+  return {j / 8 * 4 * kPanelColumns + column * 4 + j % 4, j % 8 >= 4};
+}
+
+void PackSuperBlock(const BlockFormat& format, const QuantBlock& block, int column,
+                    uint8_t* super) {
+  std::memcpy(super + 2 * column, &block.d, 2);
+  if (format.has_min) std::memcpy(super + 2 * (kPanelColumns + column), &block.m, 2);
+  uint8_t* group = super + format.header_bytes();
+  for (int g = 0; g < format.groups_per_super; ++g, group += format.group_bytes()) {
+    if (format.sub_scales) {
+      group[column] = static_cast<uint8_t>(block.scales[g]);
+      if (format.has_min) group[kPanelColumns + column] = static_cast<uint8_t>(block.mins[g]);
+    }
+    uint8_t* quants = group + format.sub_bytes();
+    for (int j = 0; j < format.group; ++j) {
+      const int stored = block.quants[g * format.group + j] + format.zero;
+      const QuantPlace place = PlaceOf(format, j, column);
+      quants[place.byte] |= static_cast<uint8_t>(place.high ? stored << 4 : stored);
+    }
+  }
+}
+
+void PackBlockColumn(const BlockFormat& format, DType dtype, const std::byte* row, int64_t cols,
+                     int column, uint8_t* panel) {
+  QuantBlock block;
+  const int64_t super_blocks = cols / format.super_inputs();
+  for (int64_t s = 0; s < super_blocks; ++s) {
+    UnpackBlock(dtype, row + s * Traits(dtype).block_bytes, block);
+    PackSuperBlock(format, block, column, panel + s * format.super_bytes());
+  }
+}
+
+}  // namespace
+
+const BlockFormat* BlockFormatOf(PanelFormat format) {
+  switch (format) {
+    case PanelFormat::kF32:
+    case PanelFormat::kF16:
+    case PanelFormat::kBF16: return nullptr;
+    case PanelFormat::kQ8_0: return &kFormatQ8_0;
+    case PanelFormat::kQ4_0: return &kFormatQ4_0;
+    case PanelFormat::kQ4_1: return &kFormatQ4_1;
+    case PanelFormat::kQ5_0: return &kFormatQ5_0;
+    case PanelFormat::kQ5_1: return &kFormatQ5_1;
+    case PanelFormat::kQ4_K: return &kFormatQ4_K;
+    case PanelFormat::kQ5_K: return &kFormatQ5_K;
+    case PanelFormat::kQ6_K: return &kFormatQ6_K;
+  }
+  return nullptr;
+}
+
+PanelMatrix::PanelMatrix(const HostMatrix& host, ThreadPool& pool)
+    : format_(PanelFormatOf(host.dtype)),
+      rows_(host.rows),
+      cols_(host.cols),
+      panel_bytes_(PanelBytes(format_, host.cols)),
+      memory_(panels() * panel_bytes_) {
+  const BlockFormat* block = BlockFormatOf(format_);
+  const int64_t row_bytes = DTypeBytes(host.dtype, cols_);
+  pool.ParallelFor(panels(), 1, [&](int64_t begin, int64_t end, int32_t) {
+    for (int64_t row = begin * kPanelColumns; row < end * kPanelColumns && row < rows_; ++row) {
+      const int column = static_cast<int>(row % kPanelColumns);
+      uint8_t* panel = memory_.data() + row / kPanelColumns * panel_bytes_;
+      const std::byte* source = host.data.data() + row * row_bytes;
+      if (block == nullptr) {
+        PackFloatColumn(format_, source, cols_, column, panel);
+      } else {
+        PackBlockColumn(*block, host.dtype, source, cols_, column, panel);
+      }
+    }
+  });
+}
+
+void PanelMatrix::DecodeRow(int64_t row, float* out) const {
+  const uint8_t* from = panel(row / kPanelColumns);
+  const int column = static_cast<int>(row % kPanelColumns);
+  const BlockFormat* format = BlockFormatOf(format_);
+  if (format == nullptr) {
+    for (int64_t k = 0; k < cols_; ++k) {
+      const int64_t index = FloatIndex(format_, k, column);
+      uint16_t half;
+      if (format_ == PanelFormat::kF32) {
+        std::memcpy(&out[k], from + 4 * index, 4);
+      } else {
+        std::memcpy(&half, from + 2 * index, 2);
+        out[k] = format_ == PanelFormat::kF16 ? HalfToFloat(half) : BFloat16ToFloat(half);
+      }
+    }
+    return;
+  }
+  for (int64_t k = 0; k < cols_; from += format->super_bytes()) {
+    uint16_t halves[2] = {0, 0};
+    std::memcpy(&halves[0], from + 2 * column, 2);
+    if (format->has_min) std::memcpy(&halves[1], from + 2 * (kPanelColumns + column), 2);
+    const uint8_t* group = from + format->header_bytes();
+    for (int g = 0; g < format->groups_per_super; ++g, group += format->group_bytes()) {
+      float scale = HalfToFloat(halves[0]);
+      float offset = HalfToFloat(halves[1]);
+      if (format->sub_scales) {
+        scale *= static_cast<float>(format->signed_scales ? static_cast<int8_t>(group[column])
+                                                          : int{group[column]});
+        if (format->has_min) {
+          offset = -(offset * static_cast<float>(group[kPanelColumns + column]));
+        }
+      }
+      const uint8_t* quants = group + format->sub_bytes();
+      for (int j = 0; j < format->group; ++j, ++k) {
+        const QuantPlace place = PlaceOf(*format, j, column);
+        const int byte = quants[place.byte];
+        const int stored = format->bits == 8 ? byte : place.high ? byte >> 4 : byte & 15;
+        const float product = scale * static_cast<float>(stored - format->zero);
+        out[k] = format->has_min ? product + offset : product;
+      }
+    }
+  }
+}
+
+}  // namespace baton::kernels

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/cpu/large_buffer.h"
+#include "kernels/cpu/panel_format.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/ops.h"
+
+namespace baton::kernels {
+
+// A weight matrix in panels (panel_format.h). Immutable after construction.
+class PanelMatrix final : public Matrix {
+ public:
+  // `host` has passed CheckHostMatrix.
+  PanelMatrix(const HostMatrix& host, ThreadPool& pool);
+
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  int64_t bytes() const override { return static_cast<int64_t>(memory_.bytes()); }
+
+  PanelFormat format() const { return format_; }
+  int64_t panels() const { return (rows_ + kPanelColumns - 1) / kPanelColumns; }
+  int64_t panel_bytes() const { return panel_bytes_; }
+  const uint8_t* panel(int64_t index) const { return memory_.data() + index * panel_bytes_; }
+
+  // The values of one row, exactly as Dequantize gives them. out: [cols()]
+  void DecodeRow(int64_t row, float* out) const;
+
+ private:
+  const PanelFormat format_;
+  const int64_t rows_;
+  const int64_t cols_;
+  const int64_t panel_bytes_;
+  LargeBuffer memory_;
+};
+
+// The layout of a block format; nullptr for F32, F16 and BF16.
+const BlockFormat* BlockFormatOf(PanelFormat format);
+
+}  // namespace baton::kernels

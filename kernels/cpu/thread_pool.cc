@@ -1,0 +1,105 @@
+#include "kernels/cpu/thread_pool.h"
+
+#include <chrono>
+
+namespace baton::kernels {
+namespace {
+
+// Long enough to bridge the single-threaded work between two loops of one step.
+constexpr std::chrono::microseconds kSpin(60);
+constexpr int kPausesPerClockRead = 64;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int32_t threads) {
+  for (int32_t thread = 1; thread < threads; ++thread) {
+    workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_.store(true);
+  wakeups_.fetch_add(1);
+  wakeups_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::Run(const Job& job) {
+  if (workers_.empty() || job.count <= job.grain) {
+    for (int64_t begin = 0; begin < job.count; begin += job.grain) {
+      const int64_t end = begin + job.grain < job.count ? begin + job.grain : job.count;
+      job.call(job.context, begin, end, 0);
+    }
+    return;
+  }
+  job_ = job;
+  next_.store(0, std::memory_order_relaxed);
+  const uint64_t number = Number(gate_.load(std::memory_order_relaxed)) + 1;
+  // Sequentially consistent against sleepers_: either this sees the sleeper, or the sleeper sees
+  // the new gate before it sleeps.
+  gate_.store(number << 32);
+  if (sleepers_.load() > 0) {
+    wakeups_.fetch_add(1);
+    wakeups_.notify_all();
+  }
+  Claim(0);
+  gate_.fetch_or(kClosed, std::memory_order_acq_rel);
+  while ((gate_.load(std::memory_order_acquire) & kInside) != 0) Pause();
+}
+
+void ThreadPool::Claim(int32_t thread) {
+  while (true) {
+    const int64_t begin = next_.fetch_add(job_.grain, std::memory_order_relaxed);
+    if (begin >= job_.count) return;
+    const int64_t end = begin + job_.grain < job_.count ? begin + job_.grain : job_.count;
+    job_.call(job_.context, begin, end, thread);
+  }
+}
+
+void ThreadPool::WorkerLoop(int32_t thread) {
+  uint64_t seen = 0;
+  while (true) {
+    uint64_t gate = WaitForJob(seen);
+    if (stopping_.load(std::memory_order_relaxed)) return;
+    if ((gate & kClosed) != 0) {  // it ended without this thread
+      seen = Number(gate);
+      continue;
+    }
+    if (!gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) continue;
+    seen = Number(gate);
+    Claim(thread);
+    gate_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+// The gate, once its number is not `seen`; anything when the pool is stopping.
+uint64_t ThreadPool::WaitForJob(uint64_t seen) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kPausesPerClockRead; ++i) {
+      const uint64_t gate = gate_.load(std::memory_order_acquire);
+      if (Number(gate) != seen) return gate;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  while (!stopping_.load()) {
+    const uint32_t wakeups = wakeups_.load();
+    sleepers_.fetch_add(1);
+    const uint64_t gate = gate_.load();
+    if (Number(gate) == seen && !stopping_.load()) wakeups_.wait(wakeups);
+    sleepers_.fetch_sub(1);
+    const uint64_t fresh = gate_.load();
+    if (Number(fresh) != seen) return fresh;
+  }
+  return 0;
+}
+
+}  // namespace baton::kernels

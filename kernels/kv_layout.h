@@ -1,0 +1,45 @@
+#pragma once
+
+// Where each key and value lies in the paged KV slab.
+//
+// The slab is block-major: block b is the bytes [b * block_bytes(), (b + 1) * block_bytes()), so
+// one block, with all its layers, is one descriptor in a transfer. Inside a block:
+//   [layer][K, then V][kv_head][token in block][head_dim]   elements of `dtype`.
+// Offsets are in bytes from the block's start.
+
+#include <cstdint>
+#include <string>
+
+#include "common/dtype.h"
+
+namespace baton::kernels {
+
+struct KvLayout {
+  int32_t layers = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t block_tokens = 0;     // 8, 16 or 32
+  DType dtype = DType::kF16;    // kF32 or kF16
+
+  int64_t element_bytes() const { return Traits(dtype).block_bytes; }
+  int64_t head_bytes() const { return int64_t{block_tokens} * head_dim * element_bytes(); }
+  int64_t plane_bytes() const { return kv_heads * head_bytes(); }  // K or V of one layer
+  int64_t layer_bytes() const { return 2 * plane_bytes(); }
+  int64_t block_bytes() const { return layers * layer_bytes(); }
+  int64_t bytes_per_token() const { return block_bytes() / block_tokens; }
+  int64_t key_offset(int32_t layer, int32_t head) const {
+    return layer * layer_bytes() + head * head_bytes();
+  }
+  int64_t value_offset(int32_t layer, int32_t head) const {
+    return key_offset(layer, head) + plane_bytes();
+  }
+  int32_t BlocksFor(int64_t tokens) const {
+    return static_cast<int32_t>((tokens + block_tokens - 1) / block_tokens);
+  }
+  // "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16", for fingerprints and errors.
+  std::string ToString() const;
+
+  bool operator==(const KvLayout&) const = default;
+};
+
+}  // namespace baton::kernels

@@ -1,0 +1,134 @@
+#pragma once
+
+// The seam between the model and a device: every op of a transformer's forward pass.
+//
+// The backends, reference/ (plain, obviously right) and cpu/ (fast), implement the same contract:
+//
+// - Batch invariance. A row of any output depends only on its own inputs: not on how many rows are
+//   computed together, nor on the number of threads, nor on block_tokens. The same row gives the
+//   same bits in a chunk of 256 and in a decode step of 1.
+// - Attention accumulates over tiles of kAttentionTile tokens at fixed absolute positions
+//   (0..31, 32..63, ...), in order, so chunking and block size do not change a bit.
+// - Activations are float, row-major, contiguous. Token rows of one step are "rows".
+// - Memory that an op does not say it reads may hold anything, NaN included: unused cache slots,
+//   unused block-table entries, tails.
+//
+// Preconditions are the caller's: shapes were checked when the model was loaded. One Ops belongs to
+// one device thread; it owns its thread pool and scratch memory, sized at creation for
+// `max_rows`, and its ops allocate nothing after the first call of each shape.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "common/dtype.h"
+#include "common/ids.h"
+#include "kernels/kv_layout.h"
+
+namespace baton::kernels {
+
+inline constexpr int32_t kAttentionTile = 32;
+
+// A weight matrix as it lies in the model file: `rows` output features of `cols` inputs each.
+struct HostMatrix {
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;  // a multiple of the dtype's block
+  std::span<const std::byte> data;
+};
+
+// A weight matrix in the device's own layout. Belongs to the Ops that made it.
+class Matrix {
+ public:
+  virtual ~Matrix() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t cols() const = 0;
+  virtual int64_t bytes() const = 0;  // resident bytes
+};
+
+// The rows of a step that belong to one sequence: consecutive tokens of it.
+struct SequenceRows {
+  std::span<const int32_t> block_table;  // slab block of each block_tokens positions, from 0
+  int32_t first_position = 0;            // position in the sequence of its first row
+  int32_t first_row = 0;
+  int32_t row_count = 0;
+};
+
+// How query and key vectors are rotated (RoFormer, arXiv 2104.09864). Pairs are (2i, 2i+1) for
+// kInterleaved (llama GGUF) and (i, i + rotary_dim/2) for kHalves (NeoX, Qwen).
+enum class RopePairs { kInterleaved, kHalves };
+struct Rope {
+  RopePairs pairs = RopePairs::kInterleaved;
+  int32_t rotary_dim = 0;         // even, at most head_dim; the rest is copied
+  std::span<const float> cosine;  // [context][rotary_dim / 2]
+  std::span<const float> sine;
+};
+
+struct AttentionShape {
+  int32_t heads = 0;  // a multiple of the layout's kv_heads: head h reads kv head h / (heads / kv_heads)
+  float scale = 0;    // usually 1 / sqrt(head_dim)
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // "cpu avx512-vnni-bf16, 2 threads", for logs and benchmarks.
+  virtual std::string Describe() const = 0;
+
+  // Copies and repacks; `host` may go away afterwards. InvalidArgument for shapes that the backend
+  // cannot hold.
+  virtual absl::StatusOr<std::unique_ptr<Matrix>> LoadMatrix(const HostMatrix& host) = 0;
+
+  // out[r] = row tokens[r] of `table` as float. out: [tokens.size()][table.cols()]
+  virtual void Embed(const Matrix& table, std::span<const TokenId> tokens, float* out) = 0;
+
+  // out[r][c] = x[r][c] / sqrt(mean_c(x[r]^2) + epsilon) * weight[c]. out may be x.
+  virtual void RmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols,
+                       float epsilon, float* out) = 0;
+
+  // outs[i][r][n] (+)= sum_k x[r][k] * weights[i][n][k], several weights of equal cols over one
+  // x: [rows][cols]; outs[i]: [rows][weights[i]->rows()]. `add` accumulates into what outs hold (the
+  // residual stream). Block-format weights may use activations rounded to 8 bits per 32 inputs.
+  virtual void MatMul(std::span<const Matrix* const> weights, const float* x, int32_t rows,
+                      std::span<float* const> outs, bool add) = 0;
+
+  // Rotates q and k of each row by its position, and stores k and v into the slab blocks of their
+  // positions. q: [rows][heads * head_dim], in place. k, v: [rows][kv_heads * head_dim].
+  virtual void RopeAndStoreKv(const Rope& rope, const KvLayout& layout, std::byte* slab,
+                              int32_t layer, int32_t heads, std::span<const SequenceRows> sequences,
+                              float* q, const float* k, const float* v) = 0;
+
+  // Causal attention of each row over positions [0, its own]. q and out: [rows][heads * head_dim].
+  virtual void Attention(const AttentionShape& shape, const KvLayout& layout, const std::byte* slab,
+                         int32_t layer, std::span<const SequenceRows> sequences, const float* q,
+                         float* out) = 0;
+
+  // out[r][c] = silu(gate[r][c]) * up[r][c]. out may be gate.
+  virtual void SwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols, float* out) = 0;
+};
+
+// Plain loops in one thread, weights kept as float (block formats decoded exactly). Slow; the judge.
+std::unique_ptr<Ops> CreateReferenceOps();
+
+// Instruction sets of the cpu backend, best last. kAuto takes the best that the machine has.
+enum class CpuIsa { kAuto, kPortable, kAvx2, kAvx512 };
+struct CpuOptions {
+  int32_t threads = 0;  // 0: the CPUs that affinity mask and cgroup quota allow
+  CpuIsa isa = CpuIsa::kAuto;
+  int32_t max_rows = 512;  // the most rows of any call
+};
+// FailedPrecondition when the machine lacks the instruction set asked for.
+absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOptions& options);
+
+// "auto", "portable", "avx2", "avx512"; InvalidArgument lists them.
+absl::StatusOr<CpuIsa> CpuIsaFromName(std::string_view name);
+
+// CPUs that this process may use: affinity mask, and cgroup v1/v2 CPU quota rounded up.
+int32_t UsableCpus();
+
+}  // namespace baton::kernels

@@ -1,0 +1,240 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "test_support.h"
+
+namespace baton::kernels {
+namespace {
+
+struct Heads {
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t head_dim;
+};
+
+// Queries, keys and values of whole sequences, from position 0.
+struct Inputs {
+  std::vector<int32_t> tokens;  // of each sequence
+  std::vector<std::vector<float>> q, k, v;
+};
+
+Inputs RandomInputs(std::mt19937& random, const Heads& heads, std::vector<int32_t> tokens) {
+  Inputs inputs;
+  inputs.tokens = tokens;
+  for (const int32_t count : tokens) {
+    inputs.q.push_back(RandomFloats(random, int64_t{count} * heads.heads * heads.head_dim, 2));
+    inputs.k.push_back(RandomFloats(random, int64_t{count} * heads.kv_heads * heads.head_dim));
+    inputs.v.push_back(RandomFloats(random, int64_t{count} * heads.kv_heads * heads.head_dim));
+  }
+  return inputs;
+}
+
+// A step: the next rows[i] rows of each sequence i.
+struct Step {
+  std::vector<int32_t> rows;
+};
+
+// Runs the sequences in steps through RopeAndStoreKv and Attention, as an engine does, and gives
+// the output rows of each sequence.
+std::vector<std::vector<float>> RunSteps(Ops& ops, const Heads& heads, const Inputs& inputs,
+                                    const KvLayout& layout, const std::vector<Step>& steps) {
+  std::mt19937 random(5);
+  TestCache cache(layout, random, inputs.tokens);
+  const TestRope rope(RopePairs::kInterleaved, heads.head_dim / 2 * 2, 4096);
+  const size_t sequences = inputs.tokens.size();
+  std::vector<std::vector<float>> outputs(sequences);
+  std::vector<int32_t> done(sequences, 0);
+  const auto take = [](const std::vector<float>& from, int64_t row, int64_t rows, int64_t width,
+                       std::vector<float>& to) {
+    to.insert(to.end(), from.begin() + row * width, from.begin() + (row + rows) * width);
+  };
+  for (const Step& step : steps) {
+    std::vector<float> q, k, v;
+    std::vector<SequenceRows> rows;
+    int32_t first_row = 0;
+    for (size_t s = 0; s < sequences; ++s) {
+      const int32_t count = step.rows[s];
+      if (count == 0) continue;
+      take(inputs.q[s], done[s], count, heads.heads * heads.head_dim, q);
+      take(inputs.k[s], done[s], count, heads.kv_heads * heads.head_dim, k);
+      take(inputs.v[s], done[s], count, heads.kv_heads * heads.head_dim, v);
+      rows.push_back({cache.table(s), done[s], first_row, count});
+      first_row += count;
+    }
+    const int32_t layer = layout.layers - 1;
+    ops.RopeAndStoreKv(rope.rope, layout, cache.slab(), layer, heads.heads, rows, q.data(),
+                       k.data(), v.data());
+    std::vector<float> out(q.size(), std::nanf(""));
+    const AttentionShape shape{heads.heads, 1 / std::sqrt(static_cast<float>(heads.head_dim))};
+    ops.Attention(shape, layout, cache.slab(), layer, rows, q.data(), out.data());
+    size_t next = 0;
+    for (size_t s = 0; s < sequences; ++s) {
+      if (step.rows[s] == 0) continue;
+      take(out, rows[next].first_row, step.rows[s], heads.heads * heads.head_dim, outputs[s]);
+      done[s] += step.rows[s];
+      ++next;
+    }
+  }
+  return outputs;
+}
+
+KvLayout LayoutOf(const Heads& heads, int32_t block_tokens, DType dtype) {
+  return {2, heads.kv_heads, heads.head_dim, block_tokens, dtype};
+}
+
+// Every sequence alone and from begin to end in steps of `chunk` rows.
+std::vector<Step> Chunks(const Inputs& inputs, int32_t chunk) {
+  std::vector<Step> steps;
+  for (size_t s = 0; s < inputs.tokens.size(); ++s) {
+    for (int32_t row = 0; row < inputs.tokens[s]; row += chunk) {
+      Step step{std::vector<int32_t>(inputs.tokens.size(), 0)};
+      step.rows[s] = std::min(chunk, inputs.tokens[s] - row);
+      steps.push_back(step);
+    }
+  }
+  return steps;
+}
+
+bool SameRows(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!SameBits(a[i], b[i])) return false;
+  }
+  return a.size() == b.size();
+}
+
+class AttentionTest : public testing::TestWithParam<CpuIsa> {};
+
+// Bound: 1e-5 for values of deviation 1 (float against double over the same cache).
+// Everything that a sequence does not use is NaN or a huge block id.
+TEST_P(AttentionTest, AgreesWithReference) {
+  std::mt19937 random = TestRandom();
+  const auto reference = CreateReferenceOps();
+  const auto cpu = CpuBackend(GetParam(), 2);
+  for (const Heads& heads : {Heads{9, 3, 64}, Heads{17, 1, 32}, Heads{2, 2, 20}, Heads{40, 1, 16},
+                             Heads{4, 2, 128}, Heads{1, 1, 256}}) {
+    for (const int32_t block : {8, 16, 32}) {
+      for (const DType dtype : {DType::kF16, DType::kF32}) {
+        const KvLayout layout = LayoutOf(heads, block, dtype);
+        const Inputs inputs =
+            RandomInputs(random, heads, {1, block - 1, block, block + 1, 33, 64, 97});
+        const std::vector<Step> steps = {{inputs.tokens}};
+        const auto expected = RunSteps(*reference, heads, inputs, layout, steps);
+        const auto actual = RunSteps(*cpu, heads, inputs, layout, steps);
+        for (size_t s = 0; s < expected.size(); ++s) {
+          for (size_t i = 0; i < expected[s].size(); ++i) {
+            ASSERT_NEAR(actual[s][i], expected[s][i], 1e-5)
+                << layout.ToString() << " sequence " << s << " at " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, AgreesWithReferenceOnLongSequences) {
+  std::mt19937 random = TestRandom();
+  const auto reference = CreateReferenceOps();
+  const auto cpu = CpuBackend(GetParam(), 2);
+  const Heads heads{6, 2, 64};
+  const KvLayout layout = LayoutOf(heads, 16, DType::kF16);
+  const Inputs inputs = RandomInputs(random, heads, {257, 300, 600});
+  const auto expected = RunSteps(*reference, heads, inputs, layout, {{inputs.tokens}});
+  const auto actual = RunSteps(*cpu, heads, inputs, layout, {{{257, 299, 595}}, {{0, 1, 5}}});
+  for (size_t s = 0; s < expected.size(); ++s) {
+    for (size_t i = 0; i < expected[s].size(); ++i) {
+      ASSERT_NEAR(actual[s][i], expected[s][i], 1e-5) << "sequence " << s << " at " << i;
+    }
+  }
+}
+
+// The same bits in one chunk, in chunks of any size, token by token, together with other sequences,
+// with any number of threads and any block size.
+TEST_P(AttentionTest, IsInvariant) {
+  std::mt19937 random = TestRandom();
+  for (const Heads& heads : {Heads{9, 3, 64}, Heads{5, 1, 20}}) {
+    const Inputs inputs = RandomInputs(random, heads, {300, 70, 33, 1});
+    const auto one_thread = CpuBackend(GetParam(), 1);
+    for (const DType dtype : {DType::kF16, DType::kF32}) {
+      const auto expected =
+          RunSteps(*one_thread, heads, inputs, LayoutOf(heads, 32, dtype), {{inputs.tokens}});
+      for (const int32_t threads : {1, 2, 3}) {
+        const auto ops = CpuBackend(GetParam(), threads);
+        for (const int32_t block : {8, 16, 32}) {
+          const KvLayout layout = LayoutOf(heads, block, dtype);
+          EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, {{inputs.tokens}}), expected));
+          for (const int32_t chunk : {1, 7, 64}) {
+            EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, Chunks(inputs, chunk)), expected))
+                << "chunks of " << chunk << ", " << threads << " threads, blocks of " << block;
+          }
+          const std::vector<Step> mixed = {
+              {{200, 1, 0, 0}}, {{50, 40, 33, 1}}, {{49, 29, 0, 0}}, {{1, 0, 0, 0}}};
+          EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, mixed), expected));
+        }
+      }
+    }
+  }
+}
+
+// A race between the pieces of a split sequence would show as a differing repeat.
+TEST_P(AttentionTest, RepeatsAreIdentical) {
+  std::mt19937 random = TestRandom();
+  const Heads heads{2, 1, 32};
+  const KvLayout layout = LayoutOf(heads, 16, DType::kF16);
+  constexpr int32_t kTokens = 1200;
+  TestCache cache(layout, random, std::vector<int32_t>{kTokens});
+  const std::vector<float> zeros(int64_t{kTokens} * 64, 0);
+  std::vector<float> q = RandomFloats(random, int64_t{kTokens} * 64);
+  const std::vector<float> k = RandomFloats(random, int64_t{kTokens} * 32);
+  const TestRope rope(RopePairs::kHalves, 32, kTokens);
+  const auto ops = CpuBackend(GetParam(), 3, kTokens);
+  const std::vector<SequenceRows> all = {{cache.table(0), 0, 0, kTokens}};
+  ops->RopeAndStoreKv(rope.rope, layout, cache.slab(), 1, 2, all, q.data(), k.data(), k.data());
+  const std::vector<SequenceRows> last = {{cache.table(0), kTokens - 1, 0, 1}};
+  std::vector<float> first(64);
+  ops->Attention({2, 0.2f}, layout, cache.slab(), 1, last, q.data(), first.data());
+  for (int i = 0; i < 1000; ++i) {
+    std::vector<float> again(64);
+    ops->Attention({2, 0.2f}, layout, cache.slab(), 1, last, q.data(), again.data());
+    ASSERT_TRUE(SameBits(again, first)) << "repeat " << i;
+  }
+}
+
+// What is stored has the reference's bits, and nothing else of the slab changes.
+TEST_P(AttentionTest, StoresWhatTheReferenceStores) {
+  std::mt19937 random = TestRandom();
+  const auto reference = CreateReferenceOps();
+  const auto cpu = CpuBackend(GetParam(), 2);
+  const Heads heads{6, 3, 20};
+  for (const RopePairs pairs : {RopePairs::kInterleaved, RopePairs::kHalves}) {
+    for (const int32_t rotary_dim : {20, 12, 0}) {
+      for (const DType dtype : {DType::kF16, DType::kF32}) {
+        const KvLayout layout = LayoutOf(heads, 8, dtype);
+        const Inputs inputs = RandomInputs(random, heads, {40, 9});
+        const TestRope rope(pairs, rotary_dim, 64);
+        std::vector<std::vector<std::byte>> slabs;
+        std::vector<std::vector<float>> queries;
+        for (Ops* ops : {reference.get(), cpu.get()}) {
+          std::mt19937 same_blocks(3);
+          TestCache cache(layout, same_blocks, inputs.tokens);
+          const std::vector<SequenceRows> rows = {{cache.table(0), 5, 0, 30},
+                                                  {cache.table(1), 0, 30, 9}};
+          std::vector<float> q = inputs.q[0];
+          ops->RopeAndStoreKv(rope.rope, layout, cache.slab(), 1, heads.heads, rows, q.data(),
+                              inputs.k[0].data(), inputs.v[0].data());
+          queries.push_back(q);
+          slabs.emplace_back(cache.slab(), cache.slab() + cache.slab_bytes());
+        }
+        EXPECT_TRUE(SameBits(queries[0], queries[1]));
+        EXPECT_TRUE(slabs[0] == slabs[1]);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AttentionTest, testing::ValuesIn(TestIsas()),
+                         [](const auto& param) { return IsaName(param.param); });
+
+}  // namespace
+}  // namespace baton::kernels

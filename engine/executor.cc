@@ -1,0 +1,174 @@
+#include "engine/executor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status_macros.h"
+
+namespace baton::engine {
+
+Executor::Executor(Model* model, std::span<std::byte> slab, const ExecutorOptions& options)
+    : model_(model),
+      options_(options),
+      pool_(options.layout, slab, options.block_count, options.prefix_cache),
+      sampler_(model->config().vocab) {
+  const auto expected =
+      LayoutFor(model->config(), options.layout.block_tokens, options.layout.dtype);
+  BATON_CHECK(expected.ok() && options.layout == *expected, "the layout is of this model");
+  row_tokens_.reserve(static_cast<size_t>(model->max_rows()));
+  rows_.reserve(static_cast<size_t>(model->max_rows()));
+  logit_rows_.reserve(static_cast<size_t>(model->max_logit_rows()));
+  results_.reserve(static_cast<size_t>(model->max_rows()));
+}
+
+BlockHash Executor::ChainRootFor(std::string_view salt) const {
+  return ChainRoot(fmt::format("{} {}", model_->config().fingerprint, options_.layout.ToString()),
+                   salt);
+}
+
+absl::StatusOr<Sequence> Executor::NewSequence(std::vector<TokenId> tokens,
+                                               const SamplingParams& sampling,
+                                               std::string_view salt, int32_t output_tokens) const {
+  const ModelConfig& config = model_->config();
+  const auto count = static_cast<int64_t>(tokens.size());
+  if (count >= config.context) {
+    return absl::InvalidArgumentError(
+        fmt::format("prompt has {} tokens, context is {}{}", count, config.context,
+                    count == config.context ? " and must hold at least one output token" : ""));
+  }
+  if (output_tokens < 0 || output_tokens >= std::max<int64_t>(count, 1)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} of {} tokens are said to be output, but a prompt has at least one",
+                    output_tokens, count));
+  }
+  if (output_tokens > 0 && output_tokens >= sampling.max_tokens) {
+    return absl::InvalidArgumentError(fmt::format("{} output tokens exhaust max_tokens of {}",
+                                                  output_tokens, sampling.max_tokens));
+  }
+  if (tokens.empty()) return absl::InvalidArgumentError("prompt has no tokens");
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= config.vocab) {
+      return absl::InvalidArgumentError(
+          fmt::format("prompt token {} is {}, vocabulary is [0, {})", i, tokens[i], config.vocab));
+    }
+  }
+  BATON_RETURN_IF_ERROR(CheckSamplingParams(sampling, config.vocab));
+
+  Sequence sequence;
+  sequence.tokens = std::move(tokens);
+  // Decode steps append without allocating.
+  sequence.tokens.reserve(static_cast<size_t>(
+      std::min<int64_t>(count - output_tokens + sampling.max_tokens, config.context)));
+  sequence.prompt_tokens = static_cast<int32_t>(count) - output_tokens;
+  sequence.sampling = sampling;
+  sequence.chain_root = ChainRootFor(salt);
+  return sequence;
+}
+
+void Executor::TakeCachedPrefix(Sequence* sequence) {
+  BATON_CHECK(sequence->blocks.size() == 0 && sequence->computed_tokens == 0,
+              "a sequence takes its prefix before anything else");
+  if (!options_.prefix_cache) return;
+  const int32_t block_tokens = options_.layout.block_tokens;
+  const std::span<const TokenId> all_but_last(sequence->tokens.data(), sequence->tokens.size() - 1);
+  sequence->hashes = ChainFullBlocks(sequence->chain_root, all_but_last, block_tokens);
+  sequence->blocks = pool_.Match(sequence->hashes);
+  sequence->hashes.resize(static_cast<size_t>(sequence->blocks.size()));
+  sequence->computed_tokens = sequence->blocks.size() * block_tokens;
+}
+
+absl::Status Executor::Reserve(Sequence* sequence, int32_t tokens) {
+  const int32_t wanted = options_.layout.BlocksFor(int64_t{sequence->computed_tokens} + tokens);
+  return pool_.Extend(&sequence->blocks, std::max(0, wanted - sequence->blocks.size()));
+}
+
+void Executor::AppendRange(const StepRange& range) {
+  const Sequence& sequence = *range.sequence;
+  const int32_t block_tokens = options_.layout.block_tokens;
+  const int32_t end = sequence.computed_tokens + range.tokens;
+  BATON_CHECK(range.tokens >= 1 && range.tokens <= sequence.pending(), "a range is pending tokens");
+  BATON_CHECK(sequence.blocks.size() >= options_.layout.BlocksFor(end), "blocks are reserved");
+  for (int32_t i = sequence.computed_tokens / block_tokens; i * block_tokens < end; ++i) {
+    BATON_CHECK(pool_.Writable(sequence.blocks.blocks()[i]), "nobody writes a shared block");
+  }
+  const auto first_row = static_cast<int32_t>(row_tokens_.size());
+  rows_.push_back({sequence.blocks.blocks(), sequence.computed_tokens, first_row, range.tokens});
+  const auto first = sequence.tokens.begin() + sequence.computed_tokens;
+  row_tokens_.insert(row_tokens_.end(), first, first + range.tokens);
+  if (range.tokens == sequence.pending()) logit_rows_.push_back(first_row + range.tokens - 1);
+}
+
+std::span<const std::optional<OutputToken>> Executor::Step(std::span<const StepRange> ranges) {
+  row_tokens_.clear();
+  rows_.clear();
+  logit_rows_.clear();
+  results_.assign(ranges.size(), std::nullopt);
+  if (ranges.empty()) return results_;
+  for (const StepRange& range : ranges) AppendRange(range);
+
+  const std::span<float> logits =
+      model_->Forward({row_tokens_, rows_, logit_rows_}, options_.layout, pool_.slab());
+  const auto vocab = static_cast<size_t>(model_->config().vocab);
+  size_t logit_row = 0;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    Sequence& sequence = *ranges[i].sequence;
+    const bool reaches_end = ranges[i].tokens == sequence.pending();
+    sequence.computed_tokens += ranges[i].tokens;
+    PublishFullBlocks(&sequence);
+    if (!reaches_end) continue;
+    const std::span<const TokenId> tokens = sequence.tokens;
+    const auto prompt_tokens = static_cast<size_t>(sequence.prompt_tokens);
+    results_[i] = sampler_.Sample(logits.subspan(logit_row++ * vocab, vocab), sequence.sampling,
+                                  tokens.first(prompt_tokens), tokens.subspan(prompt_tokens),
+                                  model_->config().end_tokens);
+    sequence.tokens.push_back(results_[i]->token);
+  }
+  return results_;
+}
+
+void Executor::PublishFullBlocks(Sequence* sequence) {
+  if (!options_.prefix_cache) return;
+  const int32_t block_tokens = options_.layout.block_tokens;
+  const auto full = static_cast<size_t>(sequence->computed_tokens / block_tokens);
+  for (size_t i = sequence->hashes.size(); i < full; ++i) {
+    const BlockHash& previous = i == 0 ? sequence->chain_root : sequence->hashes.back();
+    sequence->hashes.push_back(
+        ChainBlock(previous, std::span(sequence->tokens).subspan(i * block_tokens, block_tokens)));
+    pool_.Publish(sequence->blocks, static_cast<int32_t>(i), sequence->hashes.back());
+  }
+}
+
+std::optional<FinishReason> Executor::Finished(const Sequence& sequence) const {
+  const auto output_tokens = static_cast<int32_t>(sequence.output().size());
+  if (output_tokens == 0) return std::nullopt;
+  const SamplingParams& sampling = sequence.sampling;
+  const auto last_is_in = [&](const std::vector<TokenId>& tokens) {
+    return std::ranges::find(tokens, sequence.tokens.back()) != tokens.end();
+  };
+  const bool may_stop = output_tokens > sampling.min_tokens;
+  if (may_stop && (last_is_in(sampling.stop_token_ids) ||
+                   (!sampling.ignore_eos && last_is_in(model_->config().end_tokens)))) {
+    return FinishReason::kStop;
+  }
+  const bool context_full =
+      static_cast<int32_t>(sequence.tokens.size()) >= model_->config().context;
+  if (output_tokens >= sampling.max_tokens || context_full) return FinishReason::kLength;
+  return std::nullopt;
+}
+
+absl::StatusOr<kernels::KvLayout> LayoutFor(const ModelConfig& config, int32_t block_tokens,
+                                            DType dtype) {
+  if (block_tokens != 8 && block_tokens != 16 && block_tokens != 32) {
+    return absl::InvalidArgumentError(
+        fmt::format("a KV block cannot hold {} tokens, only 8, 16 or 32", block_tokens));
+  }
+  if (dtype != DType::kF16 && dtype != DType::kF32) {
+    return absl::InvalidArgumentError(
+        fmt::format("KV cannot be {}, only F16 or F32", Traits(dtype).name));
+  }
+  return kernels::KvLayout{config.layers, config.kv_heads, config.head_dim, block_tokens, dtype};
+}
+
+}  // namespace baton::engine

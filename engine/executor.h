@@ -1,0 +1,110 @@
+#pragma once
+
+// Sequences, and the step that moves them on: what `baton run` and both kinds of worker share, so
+// that the cluster computes exactly what one process computes.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/block_hash.h"
+#include "common/sampling.h"
+#include "engine/block_pool.h"
+#include "engine/model.h"
+#include "engine/sampler.h"
+
+namespace baton::engine {
+
+// One request on one worker. Owned by the device thread's loop.
+struct Sequence {
+  std::vector<TokenId> tokens;  // prompt, then output
+  int32_t prompt_tokens = 0;
+  int32_t computed_tokens = 0;  // tokens [0, computed) have their KV in `blocks`
+  SamplingParams sampling;
+  BlockHash chain_root{};  // of the prefix cache: fingerprint and tenant salt
+  BlockTable blocks;
+  std::vector<BlockHash> hashes;  // of the full blocks of tokens[0, computed) published so far
+
+  int32_t pending() const { return static_cast<int32_t>(tokens.size()) - computed_tokens; }
+  bool decoding() const {
+    return pending() == 1 && static_cast<int32_t>(tokens.size()) > prompt_tokens;
+  }
+  std::span<const TokenId> output() const {
+    return std::span(tokens).subspan(static_cast<size_t>(prompt_tokens));
+  }
+};
+
+struct StepRange {
+  Sequence* sequence = nullptr;
+  int32_t tokens = 0;  // how many of its pending tokens
+};
+
+struct ExecutorOptions {
+  kernels::KvLayout layout;  // of LayoutFor
+  int32_t block_count = 0;
+  bool prefix_cache = true;
+};
+
+class Executor {
+ public:
+  // `model` and `slab` outlive the executor. slab: block_count * layout.block_bytes() bytes.
+  Executor(Model* model, std::span<std::byte> slab, const ExecutorOptions& options);
+
+  BlockPool& pool() { return pool_; }
+  const Model& model() const { return *model_; }
+
+  // The chain root of this model, KV layout and tenant. "" is the common tenant.
+  BlockHash ChainRootFor(std::string_view salt) const;
+
+  // A sequence of `tokens` (each in the vocabulary, and fewer than the context, for there must be
+  // room for one more: InvalidArgument with the numbers otherwise) that holds no blocks yet.
+  // The last `output_tokens` of them are output of an earlier attempt (a migration): sampling and
+  // max_tokens go on from there.
+  absl::StatusOr<Sequence> NewSequence(std::vector<TokenId> tokens, const SamplingParams& sampling,
+                                       std::string_view salt, int32_t output_tokens = 0) const;
+
+  // Takes the cached prefix of a sequence without blocks: sets blocks and computed_tokens. At least
+  // one token stays pending, since its logits are needed.
+  void TakeCachedPrefix(Sequence* sequence);
+
+  // Blocks for the next `tokens` tokens to compute. ResourceExhausted changes nothing.
+  absl::Status Reserve(Sequence* sequence, int32_t tokens);
+
+  // Computes each range (blocks are reserved; each sequence comes once; the ranges fit the model's
+  // max_rows and those that sample its max_logit_rows), and publishes the blocks that became full.
+  // A range that reaches the end of its sequence's tokens samples: result[i] is that token,
+  // appended to sequence->tokens (its KV still pending); else empty. The result is valid until the
+  // next Step.
+  std::span<const std::optional<OutputToken>> Step(std::span<const StepRange> ranges);
+
+  // Publishes blocks of tokens[0, computed_tokens) that are full and not yet published (Step does
+  // this itself; a decode worker calls it after a handoff filled the blocks). Nothing without a
+  // prefix cache.
+  void PublishFullBlocks(Sequence* sequence);
+
+  // Whether the last output token ends the sequence: an end or stop token gives kStop, which goes
+  // before kLength, of max_tokens or a full context.
+  std::optional<FinishReason> Finished(const Sequence& sequence) const;
+
+ private:
+  void AppendRange(const StepRange& range);
+
+  Model* model_;
+  ExecutorOptions options_;
+  BlockPool pool_;
+  Sampler sampler_;
+  std::vector<TokenId> row_tokens_;
+  std::vector<kernels::SequenceRows> rows_;
+  std::vector<int32_t> logit_rows_;
+  std::vector<std::optional<OutputToken>> results_;
+};
+
+// The KV layout of a model: block_tokens 8, 16 or 32; dtype F16 or F32. InvalidArgument otherwise.
+absl::StatusOr<kernels::KvLayout> LayoutFor(const ModelConfig& config, int32_t block_tokens,
+                                            DType dtype);
+
+}  // namespace baton::engine

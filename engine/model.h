@@ -1,0 +1,73 @@
+#pragma once
+
+// A transformer with its weights, and its forward pass.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model_config.h"
+#include "kernels/ops.h"
+
+namespace baton::engine {
+
+// The rows of one step. Everything pointed to lives until Forward returns.
+struct ForwardBatch {
+  std::span<const TokenId> tokens;                   // [rows]
+  std::span<const kernels::SequenceRows> sequences;  // cover all rows, in row order
+  std::span<const int32_t> logit_rows;               // rows whose logits are wanted, ascending
+};
+
+struct ModelOptions {
+  int32_t max_rows = 512;       // most rows of a step
+  int32_t max_logit_rows = 64;  // most logit rows of a step
+  int32_t max_context = 0;      // 0: the model's; else the smaller of the two
+  // Called with the share of weight bytes loaded, rising to 1, after each matrix.
+  std::function<void(double)> progress = nullptr;
+};
+
+// Const after Load but for its activation buffers, which Forward uses: one device thread. `ops`
+// must outlive it. Does not keep the file.
+class Model {
+ public:
+  static absl::StatusOr<std::unique_ptr<Model>> Load(const GgufFile& file, kernels::Ops* ops,
+                                                     const ModelOptions& options);
+  ~Model();
+
+  const ModelConfig& config() const { return config_; }
+  int32_t max_rows() const { return options_.max_rows; }
+  int32_t max_logit_rows() const { return options_.max_logit_rows; }
+  int64_t weight_bytes() const;
+
+  // Writes the rows' keys and values into `slab` and returns logits [logit_rows.size()][vocab],
+  // valid until the next call. Allocates nothing.
+  std::span<float> Forward(const ForwardBatch& batch, const kernels::KvLayout& layout,
+                           std::byte* slab);
+
+ private:
+  struct Layer;
+  struct Buffers;
+  class Loader;
+  struct KvTarget;  // the slab and the sequences that a step writes and reads
+
+  Model(ModelConfig config, ModelOptions options, kernels::Ops* ops);
+  void FillRopeTables(std::span<const float> divisors);
+  void ForwardLayer(int32_t index, int32_t rows, const KvTarget& kv);
+
+  ModelConfig config_;
+  ModelOptions options_;
+  kernels::Ops* ops_;
+  std::unique_ptr<kernels::Matrix> embedding_;
+  std::unique_ptr<kernels::Matrix> output_;  // null when tied
+  std::vector<float> output_norm_;
+  std::vector<Layer> layers_;
+  std::vector<float> rope_cosine_, rope_sine_;  // [context][rope_dim / 2]
+  kernels::Rope rope_;
+  kernels::AttentionShape attention_;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace baton::engine

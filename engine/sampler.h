@@ -1,0 +1,56 @@
+#pragma once
+
+// Logits to the next token.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/sampling.h"
+
+namespace baton::engine {
+
+// Pure but for its scratch memory: the result is a function of the arguments alone, bit for bit on
+// every machine, so a replay on another worker gives the same token (softmax.h, random.h). One per
+// device thread.
+//
+// A NaN logit counts as minus infinity, plus infinity as the largest float. When no logit is above
+// minus infinity the token is 0. Tokens less likely than the best by e^-87 are never drawn.
+class Sampler {
+ public:
+  explicit Sampler(int32_t vocab_size);
+
+  // `logits` [vocab] are changed in place. `prompt` and `output` are what came before; the token
+  // sampled is output number output.size(). Order: logit bias; repetition, presence and frequency
+  // penalties; end and stop tokens masked before min_tokens; [logprobs are taken here, by
+  // log-softmax]; temperature; top-k; top-p; min-p; draw keyed by (seed, output.size()).
+  // Temperature 0 takes the best logit. Wherever logits are equal, the lowest id comes first.
+  // `end_tokens` are the model's; with ignore_eos they end nothing and are not masked.
+  OutputToken Sample(std::span<float> logits, const SamplingParams& params,
+                     std::span<const TokenId> prompt, std::span<const TokenId> output,
+                     std::span<const TokenId> end_tokens);
+
+ private:
+  struct Candidate {
+    float value;  // a logit, or its softmax weight
+    TokenId token;
+  };
+  static bool Before(const Candidate& a, const Candidate& b) {
+    return a.value > b.value || (a.value == b.value && a.token < b.token);
+  }
+
+  void ApplyPenalties(std::span<float> logits, const SamplingParams& params,
+                      std::span<const TokenId> prompt, std::span<const TokenId> output);
+  void FillLogprobs(std::span<const float> logits, float best, int32_t count, OutputToken* token);
+  TokenId Draw(std::span<const float> logits, float best, const SamplingParams& params,
+               double uniform);
+  void TakeBest(std::span<const float> logits, int32_t count);
+  void TakeHeaviest(float top_p, float min_p, double total);
+  void KeepNucleus(double mass);
+
+  std::vector<float> weights_;  // per token, or per candidate
+  std::vector<Candidate> candidates_;
+  std::vector<int32_t> counts_;  // per token; all 0 between calls
+};
+
+}  // namespace baton::engine

@@ -1,0 +1,130 @@
+#include "worker_link/convert.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace baton::worker_link {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr Attempt kAttempt{.request = {.high = 0xfedcba9876543210, .low = 7}, .epoch = 3};
+
+DecodeCommand SomeDecode() {
+  DecodeCommand command;
+  command.attempt = kAttempt;
+  command.prompt = {1, 2, 49151};
+  command.sampling.temperature = 0.5f;
+  command.sampling.top_k = 40;
+  command.sampling.top_p = 0.9f;
+  command.sampling.min_p = 0.05f;
+  command.sampling.repetition_penalty = 1.1f;
+  command.sampling.presence_penalty = -0.5f;
+  command.sampling.frequency_penalty = 0.25f;
+  command.sampling.logit_bias = {{5, -100.0f}, {6, 3.5f}};
+  command.sampling.seed = 0xffffffffffffffff;
+  command.sampling.max_tokens = 99;
+  command.sampling.min_tokens = 2;
+  command.sampling.stop_token_ids = {0, 2};
+  command.sampling.ignore_eos = true;
+  command.sampling.logprobs = 5;
+  command.cache_salt = "tenant";
+  command.handoff = true;
+  command.timeout = milliseconds(1500);
+  return command;
+}
+
+v1::RouterMessage WireOf(const Command& command) {
+  v1::RouterMessage wire;
+  ToWire(command, &wire);
+  return wire;
+}
+
+TEST(ConvertCommands, DecodeKeepsEveryField) {
+  const DecodeCommand sent = SomeDecode();
+  const absl::StatusOr<Command> got = CommandFromWire(WireOf(sent));
+  ASSERT_TRUE(got.ok()) << got.status();
+  const auto& decode = std::get<DecodeCommand>(*got);
+  EXPECT_EQ(decode.attempt, sent.attempt);
+  EXPECT_EQ(decode.prompt, sent.prompt);
+  EXPECT_EQ(decode.cache_salt, sent.cache_salt);
+  EXPECT_EQ(decode.handoff, sent.handoff);
+  EXPECT_EQ(decode.timeout, sent.timeout);
+  const SamplingParams& a = decode.sampling;
+  const SamplingParams& b = sent.sampling;
+  EXPECT_EQ(a.temperature, b.temperature);
+  EXPECT_EQ(a.top_k, b.top_k);
+  EXPECT_EQ(a.top_p, b.top_p);
+  EXPECT_EQ(a.min_p, b.min_p);
+  EXPECT_EQ(a.repetition_penalty, b.repetition_penalty);
+  EXPECT_EQ(a.presence_penalty, b.presence_penalty);
+  EXPECT_EQ(a.frequency_penalty, b.frequency_penalty);
+  EXPECT_EQ(a.logit_bias, b.logit_bias);
+  EXPECT_EQ(a.seed, b.seed);
+  EXPECT_EQ(a.max_tokens, b.max_tokens);
+  EXPECT_EQ(a.min_tokens, b.min_tokens);
+  EXPECT_EQ(a.stop_token_ids, b.stop_token_ids);
+  EXPECT_EQ(a.ignore_eos, b.ignore_eos);
+  EXPECT_EQ(a.logprobs, b.logprobs);
+}
+
+TEST(ConvertCommands, PrefillAndCancelKeepTheirFields) {
+  PrefillCommand prefill;
+  prefill.attempt = kAttempt;
+  prefill.prompt = {4};
+  prefill.target_address = std::string("\x00\xff\x80", 3);  // bytes, not text
+  prefill.target_name = "decode-0";
+  prefill.timeout = std::chrono::nanoseconds(1);
+  const absl::StatusOr<Command> got = CommandFromWire(WireOf(prefill));
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(std::get<PrefillCommand>(*got).target_address, prefill.target_address);
+  EXPECT_EQ(std::get<PrefillCommand>(*got).target_name, "decode-0");
+  EXPECT_EQ(std::get<PrefillCommand>(*got).timeout, milliseconds(1)) << "rounded up, never to zero";
+
+  const absl::StatusOr<Command> cancel = CommandFromWire(WireOf(CancelCommand{kAttempt}));
+  ASSERT_TRUE(cancel.ok()) << cancel.status();
+  EXPECT_EQ(std::get<CancelCommand>(*cancel).attempt, kAttempt);
+}
+
+TEST(ConvertCommands, RefusesWhatIsUnsound) {
+  const v1::RouterMessage sound = WireOf(SomeDecode());
+  ASSERT_TRUE(CommandFromWire(sound).ok());
+  struct Case {
+    const char* name;
+    void (*damage)(v1::WireDecode*);
+    const char* text;
+  };
+  const Case cases[] = {
+      {"no prompt", [](v1::WireDecode* w) { w->clear_prompt(); }, "prompt is empty"},
+      {"long prompt",
+       [](v1::WireDecode* w) { w->mutable_prompt()->Resize(kMaxPromptTokens + 1, 0); },
+       "4194305 tokens"},
+      {"long salt",
+       [](v1::WireDecode* w) { w->set_cache_salt(std::string(kMaxSaltBytes + 1, 'x')); },
+       "1025 bytes"},
+      {"odd bias", [](v1::WireDecode* w) { w->mutable_sampling()->add_bias_tokens(1); },
+       "3 tokens but 2 values"},
+      {"temperature",
+       [](v1::WireDecode* w) {
+         w->mutable_sampling()->set_temperature(std::numeric_limits<float>::quiet_NaN());
+       },
+       "temperature is nan"},
+      {"max_tokens", [](v1::WireDecode* w) { w->mutable_sampling()->set_max_tokens(0); },
+       "max_tokens is 0"},
+      {"negative timeout", [](v1::WireDecode* w) { w->set_timeout_ms(-1); }, "timeout_ms is -1"},
+      {"endless timeout", [](v1::WireDecode* w) { w->set_timeout_ms(INT64_MAX); }, "timeout_ms"},
+  };
+  for (const Case& one : cases) {
+    v1::RouterMessage wire = sound;
+    one.damage(wire.mutable_decode());
+    const absl::StatusOr<Command> got = CommandFromWire(wire);
+    EXPECT_EQ(got.status().code(), absl::StatusCode::kInvalidArgument) << one.name;
+    EXPECT_NE(got.status().ToString().find(one.text), std::string::npos)
+        << one.name << ": " << got.status();
+  }
+  EXPECT_FALSE(CommandFromWire(v1::RouterMessage()).ok());
+}
+
+}  // namespace
+}  // namespace baton::worker_link

@@ -1,0 +1,293 @@
+#include "worker_link/client.h"
+
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "baton/v1/worker.grpc.pb.h"
+#include "common/logging.h"
+#include "worker_link/convert.h"
+#include "worker_link/limits.h"
+
+namespace baton::worker_link {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr Duration kFirstPause = milliseconds(50);
+constexpr Duration kLongestPause = std::chrono::seconds(2);
+
+std::shared_ptr<grpc::Channel> Dial(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // Each dial is a connection of its own, and its failure is reported at once: the client paces
+  // the redials itself.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// One dial and the stream that comes of it. gRPC calls On...(); the client calls the rest from any
+// thread. Lifetime: the client's thread keeps it until WaitUntilDone has returned.
+class Stream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1::WorkerMessage> {
+ public:
+  Stream(const std::string& address, const std::string& router_name,
+         const std::function<void(ClientInput)>* on_input)
+      : address_(address),
+        on_input_(on_input),
+        channel_(Dial(address)),
+        stub_(v1::WorkerLink::NewStub(channel_)) {
+    outgoing_.mutable_hello()->set_router_name(router_name);
+    outgoing_.mutable_hello()->set_protocol(kProtocol);
+  }
+
+  void Start();
+  bool Send(const Command& command);
+  void Cancel() { context_.TryCancel(); }
+  // Returns why the stream ended.
+  absl::Status WaitUntilDone();
+  // After WaitUntilDone: whether WorkerConnected (and so WorkerLost) was given out.
+  bool was_connected() const { return was_connected_; }
+
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnDone(const grpc::Status& status) override;
+
+ private:
+  struct Waiting {
+    v1::RouterMessage message;
+    size_t bytes = 0;
+  };
+  absl::Status TakeMessage();
+  void CloseLocked();
+
+  const std::string address_;
+  const std::function<void(ClientInput)>* const on_input_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::WorkerLink::Stub> stub_;
+  grpc::ClientContext context_;
+  v1::WorkerMessage incoming_;    // belongs to the read in flight
+  absl::Status unsound_;          // why a message was not taken; OnReadDone and OnDone touch it
+  bool was_connected_ = false;    // likewise
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false;     // between the worker's hello and the stream's end
+  bool held_ = false;     // gRPC's hold, which allows writes from outside its calls
+  bool writing_ = false;
+  bool done_ = false;
+  v1::RouterMessage outgoing_;  // belongs to the write in flight
+  std::deque<Waiting> waiting_;
+  size_t waiting_bytes_ = 0;
+  absl::Status why_done_;
+};
+
+void Stream::Start() {
+  stub_->async()->Connect(&context_, this);
+  AddHold();
+  held_ = true;
+  writing_ = true;
+  StartWrite(&outgoing_);
+  StartRead(&incoming_);
+  StartCall();
+}
+
+bool Stream::Send(const Command& command) {
+  Waiting next;
+  ToWire(command, &next.message);
+  next.bytes = next.message.ByteSizeLong();
+  const std::lock_guard lock(mutex_);
+  if (!open_ || waiting_bytes_ + next.bytes > kMaxWaitingBytes) return false;
+  if (!writing_) {
+    outgoing_ = std::move(next.message);
+    writing_ = true;
+    StartWrite(&outgoing_);
+    return true;
+  }
+  waiting_bytes_ += next.bytes;
+  waiting_.push_back(std::move(next));
+  return true;
+}
+
+void Stream::OnWriteDone(bool ok) {
+  const std::lock_guard lock(mutex_);
+  writing_ = false;
+  if (!ok) {
+    CloseLocked();
+    return;
+  }
+  if (waiting_.empty() || !held_) return;
+  outgoing_ = std::move(waiting_.front().message);
+  waiting_bytes_ -= waiting_.front().bytes;
+  waiting_.pop_front();
+  writing_ = true;
+  StartWrite(&outgoing_);
+}
+
+void Stream::OnReadDone(bool ok) {
+  if (ok) {
+    unsound_ = TakeMessage();
+    if (unsound_.ok()) {
+      StartRead(&incoming_);
+      return;
+    }
+    context_.TryCancel();
+  }
+  const std::lock_guard lock(mutex_);
+  CloseLocked();
+}
+
+absl::Status Stream::TakeMessage() {
+  const bool hello = incoming_.message_case() == v1::WorkerMessage::kHello;
+  if (hello == was_connected_) {
+    return absl::InvalidArgumentError(hello ? "a second hello on one stream"
+                                            : "the first message is not a hello");
+  }
+  if (hello) {
+    absl::StatusOr<WorkerInfo> info = FromWire(incoming_.hello());
+    if (!info.ok()) return info.status();
+    {
+      const std::lock_guard lock(mutex_);
+      open_ = held_;
+    }
+    was_connected_ = true;
+    (*on_input_)(WorkerConnected{*std::move(info)});
+    return absl::OkStatus();
+  }
+  if (incoming_.message_case() == v1::WorkerMessage::kEvents) {
+    absl::StatusOr<std::vector<Event>> events = FromWire(incoming_.events());
+    if (!events.ok()) return events.status();
+    (*on_input_)(*std::move(events));
+    return absl::OkStatus();
+  }
+  if (incoming_.message_case() == v1::WorkerMessage::kStatus) {
+    absl::StatusOr<WorkerStatus> status = FromWire(incoming_.status());
+    if (!status.ok()) return status.status();
+    (*on_input_)(*status);
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("a worker's message without a known kind");
+}
+
+void Stream::CloseLocked() {
+  open_ = false;
+  waiting_.clear();
+  waiting_bytes_ = 0;
+  if (std::exchange(held_, false)) RemoveHold();
+}
+
+void Stream::OnDone(const grpc::Status& status) {
+  absl::Status why;
+  if (!unsound_.ok()) {
+    const auto text = unsound_.message();
+    why = absl::Status(unsound_.code(), fmt::format("worker at {} dropped: {}", address_,
+                                                    std::string(text.data(), text.size())));
+  } else if (status.ok()) {
+    why = absl::UnavailableError(fmt::format("worker at {} closed its stream", address_));
+  } else {
+    why = absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                       fmt::format("worker at {}: {}", address_, status.error_message()));
+  }
+  const std::lock_guard lock(mutex_);
+  why_done_ = std::move(why);
+  done_ = true;
+  changed_.notify_all();
+}
+
+absl::Status Stream::WaitUntilDone() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return done_; });
+  return why_done_;
+}
+
+// One thread dials, waits for the stream's end, pauses, and dials again.
+class LinkClientImpl final : public LinkClient {
+ public:
+  LinkClientImpl(std::string address, std::string router_name,
+                 std::function<void(ClientInput)> on_input)
+      : address_(std::move(address)),
+        router_name_(std::move(router_name)),
+        on_input_(std::move(on_input)),
+        dialler_([this] { DialUntilStopped(); }) {}
+
+  ~LinkClientImpl() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      if (stream_ != nullptr) stream_->Cancel();
+      wake_.notify_all();
+    }
+    dialler_.join();
+  }
+
+  bool Send(Command command) override {
+    std::shared_ptr<Stream> stream;
+    {
+      const std::lock_guard lock(mutex_);
+      stream = stream_;
+    }
+    return stream != nullptr && stream->Send(command);
+  }
+  const std::string& address() const override { return address_; }
+
+ private:
+  void DialUntilStopped();
+
+  const std::string address_;
+  const std::string router_name_;
+  const std::function<void(ClientInput)> on_input_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::shared_ptr<Stream> stream_;
+  std::thread dialler_;  // last: it uses what is above
+};
+
+void LinkClientImpl::DialUntilStopped() {
+  Duration pause = kFirstPause;
+  absl::Status last_failure;
+  while (true) {
+    auto stream = std::make_shared<Stream>(address_, router_name_, &on_input_);
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return;
+      stream_ = stream;
+      stream->Start();
+    }
+    const absl::Status why = stream->WaitUntilDone();
+    {
+      const std::lock_guard lock(mutex_);
+      stream_.reset();
+      if (stopping_) return;
+    }
+    if (stream->was_connected() || why != last_failure) {
+      LogWarning(fmt::format("link to {} is down: {}", address_, why.ToString()));
+      on_input_(WorkerLost{why});
+    }
+    if (stream->was_connected()) pause = kFirstPause;
+    last_failure = why;
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, pause, [this] { return stopping_; });
+    pause = std::min(2 * pause, kLongestPause);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<LinkClient> LinkClient::Create(std::string address, std::string router_name,
+                                               std::function<void(ClientInput)> on_input) {
+  return std::make_unique<LinkClientImpl>(std::move(address), std::move(router_name),
+                                          std::move(on_input));
+}
+
+}  // namespace baton::worker_link

@@ -1,0 +1,102 @@
+#pragma once
+
+// What routers tell workers and what workers answer, as plain data. The wire form (worker.proto)
+// stays inside worker_link.
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/sampling.h"
+
+namespace baton::worker_link {
+
+inline constexpr uint32_t kProtocol = 1;  // both ends must have the same
+
+enum class Role { kPrefill, kDecode };
+inline std::string_view RoleName(Role role) { return role == Role::kPrefill ? "prefill" : "decode"; }
+
+struct WorkerInfo {
+  std::string name;
+  Role role = Role::kPrefill;
+  std::string model;
+  std::string fingerprint;      // model and KV layout: handoffs need equal ones
+  int32_t vocab_size = 0;
+  int32_t context_tokens = 0;
+  int32_t block_tokens = 0;
+  std::string handoff_address;  // for the other side of a handoff
+  uint64_t incarnation = 0;
+};
+
+struct WorkerStatus {
+  bool draining = false;
+  int32_t running = 0;
+  int32_t waiting = 0;
+  int32_t blocks_free = 0;
+  int32_t blocks_held = 0;
+  int32_t blocks_cached = 0;
+  int32_t blocks_total = 0;
+  int32_t transfers = 0;
+  int64_t prompt_tokens_queued = 0;
+
+  bool operator==(const WorkerStatus&) const = default;
+};
+
+// Router to worker.
+struct PrefillCommand {
+  Attempt attempt;
+  std::vector<TokenId> prompt;
+  SamplingParams sampling;
+  std::string cache_salt;
+  std::string target_address;
+  std::string target_name;
+  Duration timeout{};  // from receipt
+};
+struct DecodeCommand {
+  Attempt attempt;
+  std::vector<TokenId> prompt;
+  SamplingParams sampling;
+  std::string cache_salt;
+  bool handoff = false;  // false: prefill the prompt yourself
+  Duration timeout{};
+};
+struct CancelCommand {
+  Attempt attempt;
+};
+using Command = std::variant<PrefillCommand, DecodeCommand, CancelCommand>;
+
+// Worker to router. Per attempt: a prefill worker sends token 0, then Prefilled or Failed; a decode
+// worker sends tokens (position 0 too: whichever comes first counts, the router drops the twin),
+// then exactly one of Finished and Failed.
+struct TokensEvent {
+  Attempt attempt;
+  std::vector<OutputToken> tokens;  // consecutive positions
+};
+struct PrefilledEvent {
+  Attempt attempt;
+  int32_t cached_prompt_tokens = 0;
+  Duration queue{};
+  Duration prefill{};
+};
+struct FinishedEvent {
+  Attempt attempt;
+  FinishReason reason = FinishReason::kStop;
+  int32_t output_tokens = 0;
+  int32_t cached_prompt_tokens = 0;
+  std::string transport;  // "" when nothing moved
+  int32_t kv_blocks_moved = 0;
+  int64_t kv_bytes_moved = 0;
+  Duration handoff{};
+  Duration handoff_exposed{};
+};
+struct FailedEvent {
+  Attempt attempt;
+  absl::Status status;
+};
+using Event = std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent>;
+
+}  // namespace baton::worker_link

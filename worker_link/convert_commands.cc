@@ -1,0 +1,171 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "worker_link/convert.h"
+
+namespace baton::worker_link {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int64_t kMaxTimeoutMs = int64_t{7} * 24 * 3600 * 1000;
+
+int64_t TimeoutMs(Duration timeout) {
+  const int64_t ms = std::chrono::ceil<milliseconds>(timeout).count();
+  return std::clamp<int64_t>(ms, 0, kMaxTimeoutMs);
+}
+
+absl::StatusOr<Duration> TimeoutFromWire(int64_t timeout_ms) {
+  if (timeout_ms < 0 || timeout_ms > kMaxTimeoutMs) {
+    return absl::InvalidArgumentError(
+        fmt::format("timeout_ms is {}, but must be in [0, {}]", timeout_ms, kMaxTimeoutMs));
+  }
+  return milliseconds(timeout_ms);
+}
+
+void SamplingToWire(const SamplingParams& params, v1::WireSampling* wire) {
+  wire->set_temperature(params.temperature);
+  wire->set_top_k(params.top_k);
+  wire->set_top_p(params.top_p);
+  wire->set_min_p(params.min_p);
+  wire->set_repetition_penalty(params.repetition_penalty);
+  wire->set_presence_penalty(params.presence_penalty);
+  wire->set_frequency_penalty(params.frequency_penalty);
+  for (const auto& [token, bias] : params.logit_bias) {
+    wire->add_bias_tokens(token);
+    wire->add_bias_values(bias);
+  }
+  wire->set_seed(params.seed);
+  wire->set_max_tokens(params.max_tokens);
+  wire->set_min_tokens(params.min_tokens);
+  wire->mutable_stop_token_ids()->Add(params.stop_token_ids.begin(), params.stop_token_ids.end());
+  wire->set_ignore_eos(params.ignore_eos);
+  wire->set_logprobs(params.logprobs);
+}
+
+absl::StatusOr<SamplingParams> SamplingFromWire(const v1::WireSampling& wire) {
+  if (wire.bias_tokens_size() != wire.bias_values_size()) {
+    return absl::InvalidArgumentError(fmt::format("logit_bias has {} tokens but {} values",
+                                                  wire.bias_tokens_size(),
+                                                  wire.bias_values_size()));
+  }
+  SamplingParams params;
+  params.temperature = wire.temperature();
+  params.top_k = wire.top_k();
+  params.top_p = wire.top_p();
+  params.min_p = wire.min_p();
+  params.repetition_penalty = wire.repetition_penalty();
+  params.presence_penalty = wire.presence_penalty();
+  params.frequency_penalty = wire.frequency_penalty();
+  params.logit_bias.reserve(static_cast<size_t>(wire.bias_tokens_size()));
+  for (int i = 0; i < wire.bias_tokens_size(); ++i) {
+    params.logit_bias.emplace_back(wire.bias_tokens(i), wire.bias_values(i));
+  }
+  params.seed = wire.seed();
+  params.max_tokens = wire.max_tokens();
+  params.min_tokens = wire.min_tokens();
+  params.stop_token_ids.assign(wire.stop_token_ids().begin(), wire.stop_token_ids().end());
+  params.ignore_eos = wire.ignore_eos();
+  params.logprobs = wire.logprobs();
+  BATON_RETURN_IF_ERROR(CheckSamplingParams(params, INT32_MAX));
+  return params;
+}
+
+// The fields that PrefillCommand and DecodeCommand share.
+template <typename PlainCommand, typename WireCommand>
+void RequestToWire(const PlainCommand& command, WireCommand* wire) {
+  ToWire(command.attempt, wire->mutable_attempt());
+  wire->mutable_prompt()->Add(command.prompt.begin(), command.prompt.end());
+  SamplingToWire(command.sampling, wire->mutable_sampling());
+  wire->set_cache_salt(command.cache_salt);
+  wire->set_timeout_ms(TimeoutMs(command.timeout));
+}
+
+template <typename PlainCommand, typename WireCommand>
+absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
+  if (wire.prompt_size() == 0) return absl::InvalidArgumentError("prompt is empty");
+  BATON_RETURN_IF_ERROR(CheckLength("prompt", static_cast<size_t>(wire.prompt_size()),
+                                    kMaxPromptTokens, "tokens"));
+  BATON_RETURN_IF_ERROR(
+      CheckLength("cache_salt", wire.cache_salt().size(), kMaxSaltBytes, "bytes"));
+  command->attempt = FromWire(wire.attempt());
+  command->prompt.assign(wire.prompt().begin(), wire.prompt().end());
+  BATON_ASSIGN_OR_RETURN(command->sampling, SamplingFromWire(wire.sampling()));
+  command->cache_salt = wire.cache_salt();
+  BATON_ASSIGN_OR_RETURN(command->timeout, TimeoutFromWire(wire.timeout_ms()));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Command> PrefillFromWire(const v1::WirePrefill& wire) {
+  PrefillCommand command;
+  BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
+  BATON_RETURN_IF_ERROR(CheckLength("target_address", wire.target_address().size(),
+                                    kMaxAddressBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(
+      CheckLength("target_name", wire.target_name().size(), kMaxNameBytes, "bytes"));
+  command.target_address = wire.target_address();
+  command.target_name = wire.target_name();
+  return command;
+}
+
+absl::StatusOr<Command> DecodeFromWire(const v1::WireDecode& wire) {
+  DecodeCommand command;
+  BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
+  command.handoff = wire.handoff();
+  return command;
+}
+
+}  // namespace
+
+void ToWire(const Attempt& attempt, v1::WireAttempt* wire) {
+  wire->set_request_high(attempt.request.high);
+  wire->set_request_low(attempt.request.low);
+  wire->set_epoch(attempt.epoch);
+}
+
+Attempt FromWire(const v1::WireAttempt& wire) {
+  return {.request = {.high = wire.request_high(), .low = wire.request_low()},
+          .epoch = wire.epoch()};
+}
+
+absl::Status CheckLength(const char* field, size_t size, size_t limit, const char* unit) {
+  if (size <= limit) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} has {} {}, but at most {} are taken", field, size, unit, limit));
+}
+
+void ToWire(const Command& command, v1::RouterMessage* wire) {
+  if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
+    v1::WirePrefill* out = wire->mutable_prefill();
+    RequestToWire(*prefill, out);
+    out->set_target_address(prefill->target_address);
+    out->set_target_name(prefill->target_name);
+  } else if (const auto* decode = std::get_if<DecodeCommand>(&command)) {
+    v1::WireDecode* out = wire->mutable_decode();
+    RequestToWire(*decode, out);
+    out->set_handoff(decode->handoff);
+  } else {
+    ToWire(std::get<CancelCommand>(command).attempt, wire->mutable_cancel());
+  }
+}
+
+absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire) {
+  switch (wire.message_case()) {
+    case v1::RouterMessage::kPrefill:
+      return PrefillFromWire(wire.prefill());
+    case v1::RouterMessage::kDecode:
+      return DecodeFromWire(wire.decode());
+    case v1::RouterMessage::kCancel:
+      return CancelCommand{FromWire(wire.cancel())};
+    case v1::RouterMessage::kHello:
+      return absl::InvalidArgumentError("a second hello on one stream");
+    case v1::RouterMessage::MESSAGE_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("a router's message without a known kind");
+}
+
+}  // namespace baton::worker_link

@@ -1,0 +1,284 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "worker_link/convert.h"
+
+namespace baton::worker_link {
+namespace {
+
+constexpr double kMaxSeconds = 1e9;  // far above any request, far below Duration's end
+
+absl::StatusOr<Duration> SecondsFromWire(const char* field, double seconds) {
+  if (!(seconds >= 0 && seconds <= kMaxSeconds)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} is {} s, but must be in [0, {}]", field, seconds, kMaxSeconds));
+  }
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+absl::Status CheckCount(const char* field, int64_t value) {
+  if (value >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("{} is {}, but must not be negative", field, value));
+}
+
+void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
+  ToWire(event.attempt, wire->mutable_attempt());
+  if (event.tokens.empty()) return;
+  wire->set_first_position(event.tokens.front().position);
+  bool logprobs = false;
+  bool tops = false;
+  for (size_t i = 0; i < event.tokens.size(); ++i) {
+    const OutputToken& token = event.tokens[i];
+    BATON_CHECK(token.position == event.tokens.front().position + static_cast<int32_t>(i),
+                "the tokens of one event are consecutive");
+    wire->add_tokens(token.token);
+    logprobs |= token.logprob != 0;
+    tops |= !token.top.empty();
+  }
+  for (const OutputToken& token : event.tokens) {
+    if (logprobs || tops) wire->add_logprobs(token.logprob);
+    if (!tops) continue;
+    v1::WireTop* top = wire->add_top();
+    for (const TokenLogprob& best : token.top) {
+      top->add_tokens(best.token);
+      top->add_logprobs(best.logprob);
+    }
+  }
+}
+
+absl::Status CheckTokens(const v1::WireTokens& wire) {
+  const int count = wire.tokens_size();
+  if (wire.first_position() < 0 || wire.first_position() > INT32_MAX - count) {
+    return absl::InvalidArgumentError(fmt::format("{} tokens from position {} on", count,
+                                                  wire.first_position()));
+  }
+  if ((wire.logprobs_size() != 0 && wire.logprobs_size() != count) ||
+      (wire.top_size() != 0 && wire.top_size() != count)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} tokens with {} logprobs and {} lists of best tokens", count,
+                    wire.logprobs_size(), wire.top_size()));
+  }
+  for (const v1::WireTop& top : wire.top()) {
+    if (top.tokens_size() != top.logprobs_size() || top.tokens_size() > kMaxTopLogprobs) {
+      return absl::InvalidArgumentError(
+          fmt::format("{} best tokens with {} logprobs; at most {} are taken", top.tokens_size(),
+                      top.logprobs_size(), kMaxTopLogprobs));
+    }
+  }
+  for (const TokenId token : wire.tokens()) BATON_RETURN_IF_ERROR(CheckCount("token", token));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Event> TokensFromWire(const v1::WireTokens& wire) {
+  BATON_RETURN_IF_ERROR(CheckTokens(wire));
+  TokensEvent event{.attempt = FromWire(wire.attempt()), .tokens = {}};
+  event.tokens.resize(static_cast<size_t>(wire.tokens_size()));
+  for (int i = 0; i < wire.tokens_size(); ++i) {
+    OutputToken& token = event.tokens[static_cast<size_t>(i)];
+    token.token = wire.tokens(i);
+    token.position = wire.first_position() + i;
+    if (wire.logprobs_size() > 0) token.logprob = wire.logprobs(i);
+    if (wire.top_size() == 0) continue;
+    const v1::WireTop& top = wire.top(i);
+    for (int j = 0; j < top.tokens_size(); ++j) {
+      token.top.push_back({.token = top.tokens(j), .logprob = top.logprobs(j)});
+    }
+  }
+  return event;
+}
+
+void PrefilledToWire(const PrefilledEvent& event, v1::WirePrefilled* wire) {
+  ToWire(event.attempt, wire->mutable_attempt());
+  wire->set_cached_prompt_tokens(event.cached_prompt_tokens);
+  wire->set_queue_s(Seconds(event.queue));
+  wire->set_prefill_s(Seconds(event.prefill));
+}
+
+absl::StatusOr<Event> PrefilledFromWire(const v1::WirePrefilled& wire) {
+  PrefilledEvent event;
+  event.attempt = FromWire(wire.attempt());
+  event.cached_prompt_tokens = wire.cached_prompt_tokens();
+  BATON_RETURN_IF_ERROR(CheckCount("cached_prompt_tokens", event.cached_prompt_tokens));
+  BATON_ASSIGN_OR_RETURN(event.queue, SecondsFromWire("queue_s", wire.queue_s()));
+  BATON_ASSIGN_OR_RETURN(event.prefill, SecondsFromWire("prefill_s", wire.prefill_s()));
+  return event;
+}
+
+// baton.proto's FinishReason.
+constexpr int kWireStop = 1;
+constexpr int kWireLength = 2;
+
+void FinishedToWire(const FinishedEvent& event, v1::WireFinished* wire) {
+  ToWire(event.attempt, wire->mutable_attempt());
+  wire->set_reason(event.reason == FinishReason::kStop ? kWireStop : kWireLength);
+  wire->set_output_tokens(event.output_tokens);
+  wire->set_cached_prompt_tokens(event.cached_prompt_tokens);
+  wire->set_transport(event.transport);
+  wire->set_kv_blocks_moved(event.kv_blocks_moved);
+  wire->set_kv_bytes_moved(event.kv_bytes_moved);
+  wire->set_handoff_s(Seconds(event.handoff));
+  wire->set_handoff_exposed_s(Seconds(event.handoff_exposed));
+}
+
+absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
+  if (wire.reason() != kWireStop && wire.reason() != kWireLength) {
+    return absl::InvalidArgumentError(fmt::format("finish reason {} is unknown", wire.reason()));
+  }
+  BATON_RETURN_IF_ERROR(CheckCount("output_tokens", wire.output_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("cached_prompt_tokens", wire.cached_prompt_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("kv_blocks_moved", wire.kv_blocks_moved()));
+  BATON_RETURN_IF_ERROR(CheckCount("kv_bytes_moved", wire.kv_bytes_moved()));
+  BATON_RETURN_IF_ERROR(CheckLength("transport", wire.transport().size(), kMaxNameBytes, "bytes"));
+  FinishedEvent event;
+  event.attempt = FromWire(wire.attempt());
+  event.reason = wire.reason() == kWireStop ? FinishReason::kStop : FinishReason::kLength;
+  event.output_tokens = wire.output_tokens();
+  event.cached_prompt_tokens = wire.cached_prompt_tokens();
+  event.transport = wire.transport();
+  event.kv_blocks_moved = wire.kv_blocks_moved();
+  event.kv_bytes_moved = wire.kv_bytes_moved();
+  BATON_ASSIGN_OR_RETURN(event.handoff, SecondsFromWire("handoff_s", wire.handoff_s()));
+  BATON_ASSIGN_OR_RETURN(event.handoff_exposed,
+                         SecondsFromWire("handoff_exposed_s", wire.handoff_exposed_s()));
+  return event;
+}
+
+void FailedToWire(const FailedEvent& event, v1::WireFailed* wire) {
+  BATON_CHECK(!event.status.ok(), "a failure has an error");
+  ToWire(event.attempt, wire->mutable_attempt());
+  wire->set_code(static_cast<int>(event.status.code()));
+  const auto text = event.status.message();
+  // The wire carries UTF-8 alone; a name from elsewhere inside an error text may not be.
+  std::string clean(text.data(), std::min(text.size(), kMaxErrorBytes));
+  std::replace_if(clean.begin(), clean.end(),
+                  [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+  wire->set_text(std::move(clean));
+}
+
+absl::StatusOr<Event> FailedFromWire(const v1::WireFailed& wire) {
+  if (wire.code() < static_cast<int>(absl::StatusCode::kCancelled) ||
+      wire.code() > static_cast<int>(absl::StatusCode::kUnauthenticated)) {
+    return absl::InvalidArgumentError(fmt::format("error code {} is unknown", wire.code()));
+  }
+  BATON_RETURN_IF_ERROR(CheckLength("error text", wire.text().size(), kMaxErrorBytes, "bytes"));
+  return FailedEvent{.attempt = FromWire(wire.attempt()),
+                     .status = absl::Status(static_cast<absl::StatusCode>(wire.code()), wire.text())};
+}
+
+template <typename WireList, typename Convert>
+absl::Status AppendAll(const WireList& list, Convert convert, std::vector<Event>* events) {
+  for (const auto& wire : list) {
+    BATON_ASSIGN_OR_RETURN(Event event, convert(wire));
+    events->push_back(std::move(event));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void ToWire(const WorkerInfo& info, v1::WorkerHello* wire) {
+  wire->set_name(info.name);
+  wire->set_role(std::string(RoleName(info.role)));
+  wire->set_model(info.model);
+  wire->set_fingerprint(info.fingerprint);
+  wire->set_vocab_size(info.vocab_size);
+  wire->set_context_tokens(info.context_tokens);
+  wire->set_block_tokens(info.block_tokens);
+  wire->set_handoff_address(info.handoff_address);
+  wire->set_incarnation(info.incarnation);
+  wire->set_protocol(kProtocol);
+}
+
+absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
+  if (wire.protocol() != kProtocol) {
+    return absl::FailedPreconditionError(fmt::format(
+        "the worker speaks protocol {}, this router speaks {}", wire.protocol(), kProtocol));
+  }
+  BATON_RETURN_IF_ERROR(CheckLength("name", wire.name().size(), kMaxNameBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(CheckLength("model", wire.model().size(), kMaxNameBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(CheckLength("fingerprint", wire.fingerprint().size(), 1024, "bytes"));
+  BATON_RETURN_IF_ERROR(CheckLength("handoff_address", wire.handoff_address().size(),
+                                    kMaxAddressBytes, "bytes"));
+  if (wire.vocab_size() < 1 || wire.context_tokens() < 1 || wire.block_tokens() < 1) {
+    return absl::InvalidArgumentError(
+        fmt::format("vocab_size {}, context_tokens {} and block_tokens {} must be positive",
+                    wire.vocab_size(), wire.context_tokens(), wire.block_tokens()));
+  }
+  WorkerInfo info;
+  if (wire.role() == RoleName(Role::kPrefill)) {
+    info.role = Role::kPrefill;
+  } else if (wire.role() == RoleName(Role::kDecode)) {
+    info.role = Role::kDecode;
+  } else {
+    return absl::InvalidArgumentError(
+        fmt::format("role is '{}', but must be prefill or decode", wire.role().substr(0, 64)));
+  }
+  info.name = wire.name();
+  info.model = wire.model();
+  info.fingerprint = wire.fingerprint();
+  info.vocab_size = wire.vocab_size();
+  info.context_tokens = wire.context_tokens();
+  info.block_tokens = wire.block_tokens();
+  info.handoff_address = wire.handoff_address();
+  info.incarnation = wire.incarnation();
+  return info;
+}
+
+void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
+  wire->set_draining(status.draining);
+  wire->set_running(status.running);
+  wire->set_waiting(status.waiting);
+  wire->set_blocks_free(status.blocks_free);
+  wire->set_blocks_held(status.blocks_held);
+  wire->set_blocks_cached(status.blocks_cached);
+  wire->set_blocks_total(status.blocks_total);
+  wire->set_transfers(status.transfers);
+  wire->set_prompt_tokens_queued(status.prompt_tokens_queued);
+}
+
+absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
+  BATON_RETURN_IF_ERROR(CheckCount("running", wire.running()));
+  BATON_RETURN_IF_ERROR(CheckCount("waiting", wire.waiting()));
+  BATON_RETURN_IF_ERROR(CheckCount("blocks_free", wire.blocks_free()));
+  BATON_RETURN_IF_ERROR(CheckCount("blocks_held", wire.blocks_held()));
+  BATON_RETURN_IF_ERROR(CheckCount("blocks_cached", wire.blocks_cached()));
+  BATON_RETURN_IF_ERROR(CheckCount("blocks_total", wire.blocks_total()));
+  BATON_RETURN_IF_ERROR(CheckCount("transfers", wire.transfers()));
+  BATON_RETURN_IF_ERROR(CheckCount("prompt_tokens_queued", wire.prompt_tokens_queued()));
+  return WorkerStatus{.draining = wire.draining(),
+                      .running = wire.running(),
+                      .waiting = wire.waiting(),
+                      .blocks_free = wire.blocks_free(),
+                      .blocks_held = wire.blocks_held(),
+                      .blocks_cached = wire.blocks_cached(),
+                      .blocks_total = wire.blocks_total(),
+                      .transfers = wire.transfers(),
+                      .prompt_tokens_queued = wire.prompt_tokens_queued()};
+}
+
+void AppendEvent(const Event& event, v1::WireEvents* wire) {
+  if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
+    TokensToWire(*tokens, wire->add_tokens());
+  } else if (const auto* prefilled = std::get_if<PrefilledEvent>(&event)) {
+    PrefilledToWire(*prefilled, wire->add_prefilled());
+  } else if (const auto* finished = std::get_if<FinishedEvent>(&event)) {
+    FinishedToWire(*finished, wire->add_finished());
+  } else {
+    FailedToWire(std::get<FailedEvent>(event), wire->add_failed());
+  }
+}
+
+absl::StatusOr<std::vector<Event>> FromWire(const v1::WireEvents& wire) {
+  std::vector<Event> events;
+  BATON_RETURN_IF_ERROR(AppendAll(wire.tokens(), TokensFromWire, &events));
+  BATON_RETURN_IF_ERROR(AppendAll(wire.prefilled(), PrefilledFromWire, &events));
+  BATON_RETURN_IF_ERROR(AppendAll(wire.finished(), FinishedFromWire, &events));
+  BATON_RETURN_IF_ERROR(AppendAll(wire.failed(), FailedFromWire, &events));
+  return events;
+}
+
+}  // namespace baton::worker_link

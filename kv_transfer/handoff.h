@@ -1,0 +1,128 @@
+#pragma once
+
+// The KV handoff as a worker sees it: a service with a thread of its own that moves blocks from
+// other workers' slabs into this one's, and offers this one's to others.
+//
+//   source (prefill)                          target (decode)
+//   Offer{attempt, layout, tokens, hashes} ─►  OfferArrived event; the loop answers Grant or Refuse
+//   ◄─ Grant{lease, first block wanted}
+//   Ready{blocks, checksums}              ─►  pull, verify
+//   Ready{..., last, commit payload}      ─►  pull, verify; TargetDone event
+//   ◄─ Release{ok | why not}                  SourceDone event: the source may let the blocks go
+//
+// Rules that keep it safe (docs/architecture.md, "The handoff"):
+// - Only the owner writes its pool: this service writes solely into blocks that the loop named in
+//   Grant, and stops for good before it reports TargetDone.
+// - Every Offer ends in exactly one SourceDone, every Grant in exactly one TargetDone, whatever the
+//   peer does: leases and deadlines bound both.
+// - A message of an older epoch, of an unknown attempt, or from another incarnation is dropped.
+//
+// Threading: every method may be called from any thread and does not block on I/O. Events are given
+// to `on_event` on the service's thread, which must only pass them on (push to the loop's queue).
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/block_hash.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "kernels/kv_layout.h"
+
+namespace baton::kv_transfer {
+
+// kShm: mapped slab of a process on this machine, refused for others. kUcx: UCX active messages
+// over what `ucx_tls` allows (TCP; RDMA where present). kAuto: mapped slab where the peer's can be
+// mapped, else active messages. kInproc: between services of this process.
+enum class TransportKind { kAuto, kShm, kUcx, kInproc };
+absl::StatusOr<TransportKind> TransportKindFromName(std::string_view name);
+
+struct HandoffOptions {
+  TransportKind transport = TransportKind::kAuto;
+  std::string ucx_tls;              // UCX_TLS for this service; "" chooses by `transport`
+  kernels::KvLayout layout;
+  std::string model_fingerprint;    // both sides' must be equal
+  int32_t block_count = 0;          // the slab has block_count * layout.block_bytes() bytes
+  Duration lease = std::chrono::seconds(5);           // source frees this long after the last heartbeat
+  Duration offer_timeout = std::chrono::seconds(30);  // source: longest wait for a Grant
+  Duration ready_timeout = std::chrono::seconds(10);  // target: longest silence of a source
+  size_t max_transfers = 4096;      // each side; more are refused with ResourceExhausted
+};
+
+// What the source says it will send.
+struct OfferInfo {
+  Attempt attempt;
+  int32_t tokens = 0;                     // prompt tokens; BlocksFor(tokens) blocks
+  std::vector<BlockHash> block_hashes;    // of the full blocks
+  std::string source_name;
+};
+
+// What one transfer cost, for tables, logs and metrics.
+struct TransferStats {
+  std::string peer_name;
+  std::string transport;   // "shm", "ucx tcp", "inproc"
+  int32_t blocks_total = 0;
+  int32_t blocks_moved = 0;
+  int64_t bytes_moved = 0;
+  Duration elapsed{};      // Grant to the last verified byte
+  Duration exposed{};      // commit's arrival to the last verified byte: what prefill did not hide
+};
+
+struct OfferArrived { OfferInfo offer; };
+struct TargetDone {       // the target's blocks are complete and verified, or `status` says why not
+  Attempt attempt;
+  absl::Status status;
+  std::string commit_payload;
+  TransferStats stats;
+};
+struct SourceDone {       // nobody reads the source's blocks any more
+  Attempt attempt;
+  absl::Status status;    // ok: the target has everything
+  TransferStats stats;
+};
+using HandoffEvent = std::variant<OfferArrived, TargetDone, SourceDone>;
+
+class HandoffService {
+ public:
+  // Allocates the slab and starts the thread. Unavailable when the transport cannot be had here
+  // (UCX not built in, no shared memory), with the reason.
+  static absl::StatusOr<std::unique_ptr<HandoffService>> Create(
+      const HandoffOptions& options, std::string name, std::function<void(HandoffEvent)> on_event);
+  // Ends every transfer (peers are told), joins the thread. No event comes after it returns.
+  virtual ~HandoffService() = default;
+
+  virtual std::span<std::byte> slab() const = 0;
+  // Opaque bytes, at most 8 KiB, that let another service reach this one; new for every incarnation.
+  virtual std::string address() const = 0;
+
+  // Source. `blocks` are this slab's blocks for all of the prompt, held by the caller until
+  // SourceDone. ResourceExhausted when too many transfers run; no event then.
+  virtual absl::Status Offer(const OfferInfo& offer, std::string target_address,
+                             std::vector<int32_t> blocks) = 0;
+  // Blocks [0, count) of the offer are complete and will not change. Counts only grow.
+  virtual void BlocksReady(const Attempt& attempt, int32_t count) = 0;
+  // All blocks are complete. `payload` (at most 64 KiB) reaches the target with its TargetDone.
+  virtual void Commit(const Attempt& attempt, std::string payload) = 0;
+  // Gives up; SourceDone(Cancelled or `why`) follows, and the target is told.
+  virtual void CancelSource(const Attempt& attempt, absl::Status why) = 0;
+
+  // Target. Answers an OfferArrived: place blocks [first_block_wanted, ...) of the offer into
+  // `blocks` (this slab's, one for each wanted block), held by the caller until TargetDone.
+  virtual void Grant(const Attempt& attempt, int32_t first_block_wanted,
+                     std::vector<int32_t> blocks) = 0;
+  virtual void Refuse(const Attempt& attempt, absl::Status why) = 0;
+  // Stops writing. If granted and not yet done, TargetDone(Cancelled) follows.
+  virtual void CancelTarget(const Attempt& attempt) = 0;
+
+  // Transfers running now, as source and as target. For tests, drain and metrics.
+  virtual size_t active_transfers() const = 0;
+};
+
+}  // namespace baton::kv_transfer

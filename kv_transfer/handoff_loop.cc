@@ -1,0 +1,300 @@
+#include "kv_transfer/handoff_loop.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace baton::kv_transfer {
+namespace {
+
+// Work between two looks at the transport: long enough to be efficient, short enough that messages
+// and heartbeats of other transfers do not wait.
+constexpr int64_t kTurnBytes = 4 << 20;
+// One pulled run is one data message: beyond this, larger ones are not faster.
+constexpr int64_t kPullRunBytes = 1 << 20;
+// Asked for and not yet here, over all transfers of this target.
+constexpr int64_t kPulledInFlightBytes = 16 << 20;
+constexpr Duration kEndAllWait = std::chrono::milliseconds(250);
+
+int32_t BlocksIn(int64_t bytes, int64_t block_bytes) {
+  return static_cast<int32_t>(
+      std::clamp<int64_t>(bytes / block_bytes, 1, kMaxBlocksPerTransfer));
+}
+
+}  // namespace
+
+HandoffLoop::HandoffLoop(Transport& transport, const HandoffOptions& options,
+                         const PeerAddress& own, std::string encoded_own,
+                         std::function<void(HandoffEvent)> on_event)
+    : transport_(transport),
+      options_(options),
+      own_(own),
+      encoded_own_(std::move(encoded_own)),
+      on_event_(std::move(on_event)),
+      block_bytes_(options.layout.block_bytes()),
+      tick_interval_(std::clamp<Duration>(
+          std::min({options.lease, options.offer_timeout, options.ready_timeout}) / 20,
+          std::chrono::milliseconds(1), std::chrono::milliseconds(100))),
+      now_(SystemClock().Now()),
+      next_tick_(now_),
+      peers_(transport, options.transport) {}
+
+std::span<std::byte> HandoffLoop::Blocks(int32_t first, int32_t count) const {
+  return transport_.slab().subspan(static_cast<size_t>(first * block_bytes_),
+                                   static_cast<size_t>(count * block_bytes_));
+}
+
+void HandoffLoop::SendTo(PeerId peer, const Attempt& attempt, MessageBody body) {
+  const Peer* const known = peers_.Find(peer);
+  if (known == nullptr) return;  // it is down, and so are its transfers
+  transport_.Send(peer, Encode({.sender = own_.incarnation,
+                                .receiver = known->address.incarnation,
+                                .attempt = attempt,
+                                .body = std::move(body)}));
+}
+
+// ---- commands ----
+
+void HandoffLoop::Offer(const OfferInfo& offer, const PeerAddress& target,
+                        std::vector<int32_t> blocks) {
+  const absl::StatusOr<Peer*> peer = peers_.Get(target);
+  if (!peer.ok()) {
+    on_event_(SourceDone{offer.attempt, peer.status(), {}});
+    return;
+  }
+  SourceMachine::Config config{
+      .offer = {.tokens = offer.tokens,
+                .block_count = static_cast<int32_t>(blocks.size()),
+                .lease_ms = static_cast<uint32_t>(
+                    std::chrono::duration_cast<std::chrono::milliseconds>(options_.lease).count()),
+                .block_hashes = offer.block_hashes,
+                .source_name = offer.source_name,
+                .source_address = encoded_own_},
+      .blocks = std::move(blocks),
+      .lease = options_.lease,
+      .offer_timeout = options_.offer_timeout};
+  auto transfer = std::make_unique<SourceTransfer>(std::move(config), now_);
+  transfer->serial = next_serial_++;
+  transfer->peer = (*peer)->id;
+  transfer->peer_incarnation = target.incarnation;
+  transfer->peer_name = target.name;
+  SourceTransfer& started = *transfer;
+  sources_[offer.attempt] = std::move(transfer);
+  Settle(offer.attempt, started);
+}
+
+void HandoffLoop::BlocksReady(const Attempt& attempt, int32_t count) {
+  const auto found = sources_.find(attempt);
+  if (found == sources_.end()) return;
+  found->second->machine.BlocksReady(count);
+  Settle(attempt, *found->second);
+}
+
+void HandoffLoop::Commit(const Attempt& attempt, std::string payload) {
+  const auto found = sources_.find(attempt);
+  if (found == sources_.end()) return;
+  found->second->committed_at = now_;
+  found->second->machine.Commit(std::move(payload), now_);
+  Settle(attempt, *found->second);
+}
+
+void HandoffLoop::CancelSource(const Attempt& attempt, const absl::Status& why) {
+  const auto found = sources_.find(attempt);
+  if (found == sources_.end()) return;
+  found->second->machine.Cancel(why, now_);
+  Settle(attempt, *found->second);
+}
+
+void HandoffLoop::Grant(const Attempt& attempt, int32_t first_block_wanted,
+                        std::vector<int32_t> blocks) {
+  const auto found = targets_.find(attempt);
+  if (found == targets_.end()) {
+    const absl::Status why = fence_.EndOf(attempt);
+    on_event_(TargetDone{attempt, why.ok() ? absl::NotFoundError("no such offer is open") : why,
+                         "", {}});
+    return;
+  }
+  TargetTransfer& transfer = *found->second;
+  if (transfer.machine.state() != TargetMachine::State::kOffered) {
+    LogError(fmt::format("attempt {} was granted twice; the second is ignored", ToString(attempt)));
+    return;
+  }
+  const auto outside = [this](int32_t block) { return block < 0 || block >= options_.block_count; };
+  // Blocks that this slab has not cannot be written: the machine refuses an empty list.
+  if (std::any_of(blocks.begin(), blocks.end(), outside)) {
+    blocks.clear();
+    first_block_wanted = -1;
+  }
+  transfer.machine.Grant(first_block_wanted, std::move(blocks), now_);
+  Settle(attempt, transfer);
+}
+
+void HandoffLoop::Refuse(const Attempt& attempt, const absl::Status& why) {
+  const auto found = targets_.find(attempt);
+  if (found == targets_.end()) return;
+  found->second->machine.Refuse(why);
+  Settle(attempt, *found->second);
+}
+
+void HandoffLoop::CancelTarget(const Attempt& attempt) {
+  const auto found = targets_.find(attempt);
+  if (found == targets_.end()) return;
+  found->second->machine.Cancel(absl::CancelledError("the target gave the transfer up"));
+  Settle(attempt, *found->second);
+}
+
+// ---- one round ----
+
+bool HandoffLoop::Step() {
+  TakeTime();
+  bool busy = transport_.Progress(*this);
+  busy |= HashSome();
+  busy |= MoveSome();
+  if (now_ >= next_tick_) {
+    next_tick_ = now_ + tick_interval_;
+    TickTransfers();
+  }
+  return busy;
+}
+
+Duration HandoffLoop::IdleTime() const {
+  return active() ? tick_interval_ : std::chrono::seconds(1);
+}
+
+void HandoffLoop::TickTransfers() {
+  std::vector<Attempt> attempts;
+  for (const auto& [attempt, transfer] : sources_) attempts.push_back(attempt);
+  for (const Attempt& attempt : attempts) {
+    const auto found = sources_.find(attempt);  // dropping a peer ends others, too
+    if (found == sources_.end()) continue;
+    found->second->machine.OnTick(now_);
+    Settle(attempt, *found->second);
+  }
+  attempts.clear();
+  for (const auto& [attempt, transfer] : targets_) attempts.push_back(attempt);
+  for (const Attempt& attempt : attempts) {
+    const auto found = targets_.find(attempt);
+    if (found == targets_.end()) continue;
+    found->second->machine.OnTick(now_);
+    Settle(attempt, *found->second);
+  }
+}
+
+void HandoffLoop::QueueToHash(const Attempt& attempt, SourceTransfer& transfer) {
+  if (transfer.queued || transfer.machine.NextToHash(1).count == 0) return;
+  transfer.queued = true;
+  to_hash_.push_back(attempt);
+}
+
+bool HandoffLoop::HashSome() {
+  if (to_hash_.empty()) return false;
+  const Attempt attempt = to_hash_.front();
+  to_hash_.pop_front();
+  const auto found = sources_.find(attempt);
+  if (found == sources_.end()) return true;
+  SourceTransfer& transfer = *found->second;
+  transfer.queued = false;
+  const BlockRun run = transfer.machine.NextToHash(BlocksIn(kTurnBytes, block_bytes_));
+  if (run.count > 0) {
+    checksums_.clear();
+    for (int32_t i = 0; i < run.count; ++i) {
+      const int32_t block = transfer.machine.source_block(run.first + i);
+      checksums_.push_back(BlockCopier::Checksum(Blocks(block, 1)));
+    }
+    transfer.machine.Hashed(run, checksums_, now_);
+    Settle(attempt, transfer);
+  }
+  return true;
+}
+
+void HandoffLoop::QueueToMove(const Attempt& attempt, TargetTransfer& transfer) {
+  if (transfer.queued || !transfer.machine.HasRun()) return;
+  transfer.queued = true;
+  to_move_.push_back(attempt);
+}
+
+bool HandoffLoop::MoveSome() {
+  int64_t bytes = 0;
+  // Each transfer has at most one turn; those that want more queue up again behind the others.
+  for (size_t turns = to_move_.size(); turns > 0 && bytes < kTurnBytes; --turns) {
+    const Attempt attempt = to_move_.front();
+    to_move_.pop_front();
+    const auto found = targets_.find(attempt);
+    if (found == targets_.end()) continue;
+    TargetTransfer& transfer = *found->second;
+    transfer.queued = false;
+    bytes += transfer.slab != nullptr ? CopyTurn(attempt, transfer) : PullTurn(attempt, transfer);
+  }
+  return bytes > 0;
+}
+
+int64_t HandoffLoop::CopyTurn(const Attempt& attempt, TargetTransfer& transfer) {
+  int64_t bytes = 0;
+  while (bytes < kTurnBytes / 4) {
+    const auto landing = transfer.machine.NextRun(BlocksIn(kTurnBytes / 4, block_bytes_));
+    if (!landing.has_value()) break;
+    Land(transfer, *landing,
+         transfer.slab->bytes().data() + landing->source_block * block_bytes_);
+    bytes += landing->run.count * block_bytes_;
+  }
+  Settle(attempt, transfer);
+  return bytes;
+}
+
+int64_t HandoffLoop::PullTurn(const Attempt& attempt, TargetTransfer& transfer) {
+  int64_t bytes = 0;
+  PullMessage pull;
+  while (pulled_in_flight_bytes_ < kPulledInFlightBytes && bytes < kTurnBytes / 4) {
+    const auto landing = transfer.machine.NextRun(BlocksIn(kPullRunBytes, block_bytes_));
+    if (!landing.has_value()) break;
+    pull.runs.push_back(landing->run);
+    const int64_t run_bytes = landing->run.count * block_bytes_;
+    transfer.pulled_in_flight_bytes += run_bytes;
+    pulled_in_flight_bytes_ += run_bytes;
+    bytes += run_bytes;
+    if (pull.runs.size() == kMaxPullRuns) break;
+  }
+  if (!pull.runs.empty()) SendTo(transfer.peer, attempt, std::move(pull));
+  Settle(attempt, transfer);
+  return bytes;
+}
+
+void HandoffLoop::Land(TargetTransfer& transfer, const Landing& landing, const std::byte* bytes) {
+  checksums_.clear();
+  for (int32_t i = 0; i < landing.run.count; ++i) {
+    const std::span<const std::byte> block(bytes + i * block_bytes_,
+                                           static_cast<size_t>(block_bytes_));
+    checksums_.push_back(copier_.Copy(Blocks(landing.target_block + i, 1), block));
+  }
+  transfer.machine.OnLanded(landing.run, checksums_, SystemClock().Now());
+}
+
+void HandoffLoop::EndAll() {
+  ending_ = true;
+  const auto why = absl::CancelledError("the handoff service is shutting down");
+  while (!targets_.empty()) {
+    const auto& [attempt, transfer] = *targets_.begin();
+    const Attempt ended = attempt;
+    transfer->machine.Cancel(why);
+    Settle(ended, *transfer);
+  }
+  std::vector<Attempt> attempts;
+  for (const auto& [attempt, transfer] : sources_) attempts.push_back(attempt);
+  for (const Attempt& attempt : attempts) {
+    CancelSource(attempt, why);
+  }
+  const TimePoint give_up = SystemClock().Now() + kEndAllWait;
+  while (!sources_.empty() && SystemClock().Now() < give_up) {
+    if (!Step()) transport_.Wait(std::chrono::milliseconds(1));
+  }
+  for (int i = 0; i < 2; ++i) {  // the deadline of the cancel, then that of the drain
+    now_ += options_.lease + std::chrono::seconds(1);
+    TickTransfers();
+  }
+  BATON_CHECK(sources_.empty() && targets_.empty(), "every transfer ends at its deadline");
+}
+
+}  // namespace baton::kv_transfer

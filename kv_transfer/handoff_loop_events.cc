@@ -1,0 +1,339 @@
+// The half of HandoffLoop that answers: what arrives from peers, and what the machines then want.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "kv_transfer/handoff_loop.h"
+
+namespace baton::kv_transfer {
+namespace {
+
+constexpr uint32_t kMostLeaseMs = 3'600'000;
+
+template <typename... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+
+}  // namespace
+
+// ---- messages ----
+
+HandoffLoop::SourceTransfer* HandoffLoop::FindSource(const Message& message) {
+  const auto found = sources_.find(message.attempt);
+  if (found == sources_.end() || found->second->peer_incarnation != message.sender) return nullptr;
+  return found->second.get();
+}
+
+HandoffLoop::TargetTransfer* HandoffLoop::FindTarget(const Attempt& attempt, uint64_t sender) {
+  const auto found = targets_.find(attempt);
+  if (found == targets_.end() || found->second->peer_incarnation != sender) return nullptr;
+  return found->second.get();
+}
+
+void HandoffLoop::OnMessage(std::span<const std::byte> bytes) {
+  const absl::StatusOr<Message> decoded = Decode(bytes);
+  if (!decoded.ok()) {
+    LogWarning(fmt::format("dropped a handoff message: {}", decoded.status().ToString()));
+    return;
+  }
+  const Message& message = *decoded;
+  if (message.receiver != own_.incarnation) return;  // meant for who was at this address before
+  const Attempt& attempt = message.attempt;
+  const auto for_source = [&](auto&& deliver) {
+    SourceTransfer* const source = FindSource(message);
+    if (source == nullptr) return;
+    deliver(*source);
+    Settle(attempt, *source);
+  };
+  const auto for_target = [&](auto&& deliver) {
+    TargetTransfer* const target = FindTarget(attempt, message.sender);
+    if (target == nullptr) return;
+    deliver(*target);
+    Settle(attempt, *target);
+  };
+  std::visit(
+      Overloaded{
+          [&](const OfferMessage& offer) { HandleOffer(message, offer); },
+          [&](const CancelMessage& cancel) { HandleCancel(message, cancel); },
+          [&](const GrantMessage& grant) {
+            for_source([&](SourceTransfer& source) {
+              if (source.machine.state() == SourceMachine::State::kOffered) source.granted_at = now_;
+              source.machine.OnGrant(grant, now_);
+            });
+          },
+          [&](const PullMessage& pull) {
+            for_source([&](SourceTransfer& source) { source.machine.OnPull(pull, now_); });
+          },
+          [&](const TargetHeartbeat&) {
+            for_source([&](SourceTransfer& source) { source.machine.OnTargetHeartbeat(now_); });
+          },
+          [&](const ReleaseMessage& release) {
+            for_source([&](SourceTransfer& source) { source.machine.OnRelease(release, now_); });
+          },
+          [&](const ReadyMessage& ready) {
+            for_target([&](TargetTransfer& target) { target.machine.OnReady(ready, now_); });
+          },
+          [&](const SourceHeartbeat& heartbeat) {
+            for_target([&](TargetTransfer& target) {
+              target.machine.OnSourceHeartbeat(heartbeat, now_);
+            });
+          },
+      },
+      message.body);
+}
+
+void HandoffLoop::HandleOffer(const Message& message, const OfferMessage& offer) {
+  const Attempt& attempt = message.attempt;
+  const absl::StatusOr<PeerAddress> address = DecodeAddress(offer.source_address);
+  if (!address.ok() || address->incarnation != message.sender) {
+    LogWarning(fmt::format("dropped an offer from '{}': its address is not its own", offer.source_name));
+    return;
+  }
+  const absl::StatusOr<Peer*> peer = peers_.Get(*address);
+  if (!peer.ok()) {
+    LogWarning(fmt::format("dropped an offer from '{}': {}", offer.source_name,
+                           peer.status().ToString()));
+    return;
+  }
+  const std::optional<uint32_t> newest = fence_.Newest(attempt.request);
+  if (!fence_.Admit(attempt)) {
+    if (*newest > attempt.epoch) {
+      SendTo((*peer)->id, attempt,
+             ReleaseMessage{absl::AbortedError(fmt::format("epoch {} of this request has begun",
+                                                           *newest))});
+    }
+    return;  // a second copy of an offer is dropped
+  }
+  if (newest.has_value()) {
+    const Attempt old{attempt.request, *newest};
+    if (const auto found = targets_.find(old); found != targets_.end()) {
+      found->second->machine.Cancel(
+          absl::AbortedError(fmt::format("epoch {} of this request has begun", attempt.epoch)));
+      Settle(old, *found->second);
+    }
+  }
+  if (const absl::Status status = CheckOffer(offer, **peer); !status.ok()) {
+    fence_.SetEnd(attempt, status);
+    SendTo((*peer)->id, attempt, ReleaseMessage{status});
+    return;
+  }
+  AdmitOffer(attempt, offer, **peer);
+}
+
+absl::Status HandoffLoop::CheckOffer(const OfferMessage& offer, Peer& peer) {
+  if (ending_) return absl::UnavailableError(fmt::format("'{}' is shutting down", own_.name));
+  if (targets_.size() >= options_.max_transfers) {
+    return absl::ResourceExhaustedError(
+        fmt::format("'{}' takes part in {} transfers as target, the most it may", own_.name,
+                    targets_.size()));
+  }
+  BATON_RETURN_IF_ERROR(CheckCompatible(own_, peer.address));
+  if (options_.layout.BlocksFor(offer.tokens) != offer.block_count) {
+    return absl::InvalidArgumentError(fmt::format("{} tokens take {} blocks, {} are offered",
+                                                  offer.tokens,
+                                                  options_.layout.BlocksFor(offer.tokens),
+                                                  offer.block_count));
+  }
+  return peers_.PrepareToRead(peer);
+}
+
+void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, const Peer& peer) {
+  TargetMachine::Config config{
+      .block_count = offer.block_count,
+      .source_slab_blocks = peer.address.block_count,
+      .lease = std::chrono::milliseconds(std::clamp(offer.lease_ms, 1u, kMostLeaseMs)),
+      .offer_timeout = options_.offer_timeout,
+      .ready_timeout = options_.ready_timeout};
+  if (peer.slab != nullptr) {
+    const auto mapped = static_cast<int64_t>(peer.slab->bytes().size()) / block_bytes_;
+    config.source_slab_blocks = static_cast<int32_t>(
+        std::min<int64_t>(config.source_slab_blocks, mapped));
+  }
+  auto transfer = std::make_unique<TargetTransfer>(config, now_);
+  transfer->peer = peer.id;
+  transfer->peer_incarnation = peer.address.incarnation;
+  transfer->peer_name = offer.source_name;
+  transfer->slab = peer.slab;
+  targets_[attempt] = std::move(transfer);
+  ++active_targets_;
+  on_event_(OfferArrived{{.attempt = attempt,
+                          .tokens = offer.tokens,
+                          .block_hashes = offer.block_hashes,
+                          .source_name = offer.source_name}});
+}
+
+void HandoffLoop::HandleCancel(const Message& message, const CancelMessage& cancel) {
+  if (TargetTransfer* const target = FindTarget(message.attempt, message.sender)) {
+    target->machine.OnCancel(cancel);
+    Settle(message.attempt, *target);
+    return;
+  }
+  fence_.Admit(message.attempt);  // should its offer still be on the way, it comes too late
+  if (const Peer* const peer = peers_.FindIncarnation(message.sender)) {
+    SendTo(peer->id, message.attempt, ReleaseMessage{absl::AbortedError("no such transfer")});
+  }
+}
+
+// ---- data and peers ----
+
+bool HandoffLoop::WantsData(std::span<const std::byte> header_bytes, size_t payload_bytes) {
+  const absl::StatusOr<DataHeader> header = DecodeDataHeader(header_bytes);
+  if (!header.ok() || header->receiver != own_.incarnation) return false;
+  const TargetTransfer* const transfer = FindTarget(header->attempt, header->sender);
+  return transfer != nullptr && transfer->machine.InFlight(header->run).has_value() &&
+         payload_bytes == static_cast<size_t>(header->run.count * block_bytes_);
+}
+
+void HandoffLoop::OnData(std::span<const std::byte> header_bytes,
+                         std::span<const std::byte> payload) {
+  // The transfer may have ended, or a second copy have landed, since WantsData.
+  if (!WantsData(header_bytes, payload.size())) return;
+  const DataHeader header = *DecodeDataHeader(header_bytes);
+  TargetTransfer& transfer = *FindTarget(header.attempt, header.sender);
+  const auto bytes = static_cast<int64_t>(payload.size());
+  transfer.pulled_in_flight_bytes -= bytes;
+  pulled_in_flight_bytes_ -= bytes;
+  Land(transfer, *transfer.machine.InFlight(header.run), payload.data());
+  Settle(header.attempt, transfer);
+}
+
+void HandoffLoop::OnSent(uint64_t tag) {
+  const auto sent = sends_.find(tag);
+  if (sent == sends_.end()) return;
+  const SendInProgress send = sent->second;
+  sends_.erase(sent);
+  const auto found = sources_.find(send.attempt);
+  if (found == sources_.end() || found->second->serial != send.serial) return;
+  found->second->machine.OnSent();
+  Settle(send.attempt, *found->second);
+}
+
+void HandoffLoop::OnPeerDown(PeerId peer, const absl::Status& why) {
+  std::vector<Attempt> attempts;
+  for (const auto& [attempt, transfer] : sources_) {
+    if (transfer->peer == peer) attempts.push_back(attempt);
+  }
+  for (const Attempt& attempt : attempts) {
+    const auto found = sources_.find(attempt);
+    if (found == sources_.end()) continue;
+    found->second->machine.OnPeerDown(why, now_);
+    Settle(attempt, *found->second);
+  }
+  attempts.clear();
+  for (const auto& [attempt, transfer] : targets_) {
+    if (transfer->peer == peer) attempts.push_back(attempt);
+  }
+  for (const Attempt& attempt : attempts) {
+    const auto found = targets_.find(attempt);
+    if (found == targets_.end()) continue;
+    found->second->machine.OnPeerDown(why);
+    Settle(attempt, *found->second);
+  }
+  peers_.Remove(peer);
+}
+
+// ---- what the machines want ----
+
+void HandoffLoop::Settle(const Attempt& attempt, SourceTransfer& transfer) {
+  const PeerId peer = transfer.peer;
+  std::optional<Finish> finished;
+  for (SourceAction& action : transfer.machine.TakeActions()) {
+    std::visit(Overloaded{
+                   [&](SendMessage& send) { SendTo(peer, attempt, std::move(send.body)); },
+                   [&](const SendRun& send) { StartSend(attempt, transfer, send); },
+                   [&](const Finish& finish) { finished = finish; },
+               },
+               action);
+  }
+  if (!finished.has_value()) {
+    QueueToHash(attempt, transfer);
+    return;
+  }
+  FinishSource(attempt, finished->status);
+  if (finished->drop_peer) {
+    peers_.Disconnect(peer);
+    OnPeerDown(peer, absl::UnavailableError("closed the connection: the peer takes no data"));
+  }
+}
+
+void HandoffLoop::StartSend(const Attempt& attempt, const SourceTransfer& transfer,
+                            const SendRun& send) {
+  const uint64_t tag = next_serial_++;
+  sends_[tag] = {attempt, transfer.serial};
+  transport_.SendData(transfer.peer,
+                      EncodeDataHeader({.sender = own_.incarnation,
+                                        .receiver = transfer.peer_incarnation,
+                                        .attempt = attempt,
+                                        .run = send.run}),
+                      Blocks(send.source_block, send.run.count), tag);
+}
+
+void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& status) {
+  const auto node = sources_.extract(attempt);
+  const SourceTransfer& transfer = *node.mapped();
+  const SourceMachine& machine = transfer.machine;
+  const bool granted = transfer.granted_at != TimePoint{};
+  const bool pulled = machine.blocks_pulled() > 0;
+  SourceDone done{attempt, status, {}};
+  done.stats.peer_name = transfer.peer_name;
+  done.stats.transport = pulled ? transport_.pulled_name() : transport_.mapped_name();
+  done.stats.blocks_total = machine.block_count();
+  if (pulled) {
+    done.stats.blocks_moved = machine.blocks_pulled();
+  } else if (status.ok()) {
+    done.stats.blocks_moved = machine.block_count() - machine.first_block_wanted();
+  }
+  done.stats.bytes_moved = done.stats.blocks_moved * block_bytes_;
+  if (granted) done.stats.elapsed = now_ - transfer.granted_at;
+  if (granted && machine.committed()) {
+    done.stats.exposed = now_ - std::max(transfer.committed_at, transfer.granted_at);
+  }
+  on_event_(std::move(done));
+}
+
+void HandoffLoop::Settle(const Attempt& attempt, TargetTransfer& transfer) {
+  std::optional<TargetFinish> finished;
+  for (TargetAction& action : transfer.machine.TakeActions()) {
+    std::visit(Overloaded{
+                   [&](TargetSend& send) { SendTo(transfer.peer, attempt, std::move(send.body)); },
+                   [&](const TargetFinish& finish) { finished = finish; },
+               },
+               action);
+  }
+  if (finished.has_value()) {
+    FinishTarget(attempt, *finished);
+  } else {
+    QueueToMove(attempt, transfer);
+  }
+}
+
+void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finish) {
+  const auto node = targets_.extract(attempt);
+  const TargetTransfer& transfer = *node.mapped();
+  const TargetMachine& machine = transfer.machine;
+  pulled_in_flight_bytes_ -= transfer.pulled_in_flight_bytes;
+  --active_targets_;
+  if (!finish.granted) {
+    fence_.SetEnd(attempt, finish.status);
+    return;
+  }
+  TargetDone done{attempt, finish.status, "", {}};
+  done.stats.peer_name = transfer.peer_name;
+  done.stats.transport =
+      transfer.slab != nullptr ? transport_.mapped_name() : transport_.pulled_name();
+  done.stats.blocks_total = machine.block_count();
+  done.stats.blocks_moved = machine.blocks_landed();
+  done.stats.bytes_moved = machine.blocks_landed() * block_bytes_;
+  done.stats.elapsed = machine.last_landed_at() - machine.granted_at();
+  if (machine.committed_at() != TimePoint{}) {
+    done.stats.exposed = std::max(Duration{}, machine.last_landed_at() - machine.committed_at());
+  }
+  if (finish.status.ok()) done.commit_payload = machine.commit_payload();
+  on_event_(std::move(done));
+}
+
+}  // namespace baton::kv_transfer

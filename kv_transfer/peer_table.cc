@@ -1,0 +1,63 @@
+#include "kv_transfer/peer_table.h"
+
+#include <fmt/format.h>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace baton::kv_transfer {
+
+absl::StatusOr<Peer*> PeerTable::Get(const PeerAddress& address) {
+  if (Peer* known = FindIncarnation(address.incarnation); known != nullptr) return known;
+  if (by_id_.size() >= kMostPeers) {
+    return absl::ResourceExhaustedError(
+        fmt::format("connected to {} handoff services, the most there may be", by_id_.size()));
+  }
+  BATON_ASSIGN_OR_RETURN(const PeerId id, transport_.Connect(address));
+  auto& peer = by_incarnation_[address.incarnation];
+  peer = std::make_unique<Peer>(
+      Peer{.id = id, .address = address, .slab = nullptr, .slab_tried = false});
+  by_id_[id] = peer.get();
+  return peer.get();
+}
+
+Peer* PeerTable::FindIncarnation(uint64_t incarnation) {
+  const auto found = by_incarnation_.find(incarnation);
+  return found == by_incarnation_.end() ? nullptr : found->second.get();
+}
+
+Peer* PeerTable::Find(PeerId id) {
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second;
+}
+
+absl::Status PeerTable::PrepareToRead(Peer& peer) {
+  if (kind_ == TransportKind::kUcx || peer.slab != nullptr) return absl::OkStatus();
+  if (peer.slab_tried && kind_ == TransportKind::kAuto) return absl::OkStatus();
+  peer.slab_tried = true;
+  absl::StatusOr<std::shared_ptr<const PeerSlab>> slab = transport_.MapSlab(peer.address);
+  if (slab.ok()) {
+    peer.slab = *std::move(slab);
+    LogInfo(fmt::format("KV from '{}' comes by {}", peer.address.name, transport_.mapped_name()));
+    return absl::OkStatus();
+  }
+  if (kind_ != TransportKind::kAuto) return slab.status();
+  LogWarning(fmt::format("KV from '{}' comes by {}, which is slower than shared memory: {}",
+                         peer.address.name, transport_.pulled_name(), slab.status().ToString()));
+  return absl::OkStatus();
+}
+
+void PeerTable::Remove(PeerId id) {
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) return;
+  by_incarnation_.erase(found->second->address.incarnation);
+  by_id_.erase(id);
+}
+
+void PeerTable::Disconnect(PeerId id) {
+  if (!by_id_.contains(id)) return;
+  transport_.Disconnect(id);
+  Remove(id);
+}
+
+}  // namespace baton::kv_transfer

@@ -1,0 +1,100 @@
+#pragma once
+
+// One transfer as its source sees it: a pure state machine. Events go in with the time, actions
+// come out; no I/O, no clock, no threads.
+//
+//            Grant              Release(ok), all committed
+//   Offered ───────► Streaming ────────────────────────────► Draining ──► Done
+//      │                │  CancelSource                          ▲  (data still being sent from
+//      │                ▼                                        │   our blocks comes to its end)
+//      └──────────► Cancelling ── Release, or lease over ────────┘
+//   Any state goes to Draining when the peer is lost, refuses, or its lease or deadline is over.
+//
+// Exactly one Finish comes out, whatever goes in; nothing after it. Until then the blocks are held.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/clock.h"
+#include "kv_transfer/messages.h"
+
+namespace baton::kv_transfer {
+
+struct SendMessage { MessageBody body; };
+// Send these consecutive blocks of our slab as the data of `run`; answer with OnSent.
+struct SendRun { BlockRun run; int32_t source_block = 0; };
+// `drop_peer`: it does not take what is being sent; close the connection, so that the sends end.
+struct Finish { absl::Status status; bool drop_peer = false; };
+using SourceAction = std::variant<SendMessage, SendRun, Finish>;
+
+class SourceMachine {
+ public:
+  enum class State { kOffered, kStreaming, kCancelling, kDraining, kDone };
+  struct Config {
+    OfferMessage offer;
+    std::vector<int32_t> blocks;  // offer.block_count of our slab's
+    Duration lease{};
+    Duration offer_timeout{};
+  };
+
+  SourceMachine(Config config, TimePoint now);
+
+  // The worker.
+  void BlocksReady(int32_t count);
+  void Commit(std::string payload, TimePoint now);
+  void Cancel(const absl::Status& why, TimePoint now);
+
+  // Blocks whose checksums are wanted next, at most `most`; count 0: none now. Answer with Hashed,
+  // which announces them.
+  BlockRun NextToHash(int32_t most) const;
+  void Hashed(const BlockRun& run, std::span<const uint64_t> checksums, TimePoint now);
+  int32_t source_block(int32_t index) const { return config_.blocks[static_cast<size_t>(index)]; }
+
+  // The peer and the transport.
+  void OnGrant(const GrantMessage& grant, TimePoint now);
+  void OnPull(const PullMessage& pull, TimePoint now);
+  void OnTargetHeartbeat(TimePoint now);
+  void OnRelease(const ReleaseMessage& release, TimePoint now);
+  void OnSent();  // one SendRun has ended, well or badly
+  void OnPeerDown(const absl::Status& why, TimePoint now);
+  void OnTick(TimePoint now);  // deadlines and heartbeats; call a few times per lease
+
+  std::vector<SourceAction> TakeActions() { return std::exchange(actions_, {}); }
+
+  State state() const { return state_; }
+  bool committed() const { return committed_; }
+  int32_t block_count() const { return config_.offer.block_count; }
+  int32_t first_block_wanted() const { return first_wanted_; }
+  int32_t blocks_pulled() const { return blocks_pulled_; }
+
+ private:
+  bool Live() const { return state_ == State::kOffered || state_ == State::kStreaming; }
+  void Send(MessageBody body) { actions_.push_back(SendMessage{std::move(body)}); }
+  // No more messages; Finish(status) once nothing is being sent.
+  void Drain(absl::Status status, TimePoint now);
+  void FinishIfDrained();
+  void AnnounceCommitIfComplete(TimePoint now);
+  absl::Status CheckPull(const BlockRun& run) const;
+
+  Config config_;
+  State state_ = State::kOffered;
+  TimePoint deadline_;          // of the state: Grant, lease, or end of the drain
+  TimePoint next_heartbeat_;
+  Duration heartbeat_{};
+  int32_t first_wanted_ = 0;
+  int32_t ready_ = 0;           // blocks the worker has completed
+  int32_t announced_ = 0;       // blocks of which the target knows the checksum
+  bool committed_ = false;      // by the worker
+  bool commit_announced_ = false;
+  std::string commit_payload_;
+  std::vector<bool> sent_;      // each block is sent at most once
+  int32_t sends_outstanding_ = 0;
+  int32_t blocks_pulled_ = 0;
+  absl::Status outcome_;
+  std::vector<SourceAction> actions_;
+};
+
+}  // namespace baton::kv_transfer

@@ -1,0 +1,272 @@
+// Handoffs between services whose transport loses, repeats and damages things. Whatever happens:
+// each side ends once, both end idle, and nobody believes wrong bytes.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tests/kv_transfer/handoff_harness.h"
+
+namespace baton::kv_transfer {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::Eq;
+using ::testing::HasSubstr;
+
+constexpr int32_t kBlocks = 6;
+constexpr std::array kTypeNames = {"Offer",           "Grant",           "Ready",   "Pull",
+                                   "SourceHeartbeat", "TargetHeartbeat", "Release", "Cancel"};
+enum Type : size_t { kOffer, kGrant, kReady, kPull, kSourceBeat, kTargetBeat, kRelease, kCancel };
+
+HandoffOptions HastyOptions(bool pulled) {
+  HandoffOptions options = SmallOptions(pulled ? TransportKind::kAuto : TransportKind::kInproc);
+  options.lease = options.ready_timeout = options.offer_timeout = std::chrono::milliseconds(150);
+  return options;
+}
+
+struct Outcome {
+  std::optional<TargetDone> target;  // empty: the offer never came
+  std::optional<SourceDone> source;
+};
+
+void WaitUntilIdle(const Worker& worker) {
+  const TimePoint give_up = SystemClock().Now() + kPatience;
+  while (worker.service->active_transfers() > 0 && SystemClock().Now() < give_up) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(worker.service->active_transfers(), 0u);
+}
+
+// One whole transfer; says how it ended, after both sides are idle.
+Outcome Transfer(Worker& source, Worker& target, const Attempt& attempt) {
+  std::vector<int32_t> blocks;
+  for (int32_t i = 0; i < kBlocks; ++i) blocks.push_back(2 * i);
+  source.FillAll(blocks, attempt.request.low);
+  Outcome outcome;
+  const absl::Status offered = source.service->Offer(MakeOffer(source.options, attempt, kBlocks),
+                                                     target.service->address(), blocks);
+  EXPECT_TRUE(offered.ok()) << offered;
+  const Duration longer_than_the_offer = source.options.offer_timeout * 4;
+  if (target.events.Take<OfferArrived>(attempt, longer_than_the_offer).has_value()) {
+    target.service->Grant(attempt, 0, blocks);
+    source.service->BlocksReady(attempt, kBlocks / 2);
+    source.service->Commit(attempt, "the first token");
+    outcome.target = target.events.Take<TargetDone>(attempt);
+    EXPECT_TRUE(outcome.target.has_value());
+    if (outcome.target.has_value() && outcome.target->status.ok()) {
+      EXPECT_EQ(outcome.target->commit_payload, "the first token");
+      for (int32_t i = 0; i < kBlocks; ++i) {
+        EXPECT_TRUE(target.Holds(blocks[static_cast<size_t>(i)], attempt.request.low, i));
+      }
+    }
+  }
+  outcome.source = source.events.Take<SourceDone>(attempt);
+  EXPECT_TRUE(outcome.source.has_value());
+  WaitUntilIdle(source);
+  WaitUntilIdle(target);
+  EXPECT_EQ(source.events.size(), 0u);
+  EXPECT_EQ(target.events.size(), 0u);
+  return outcome;
+}
+
+class HandoffFaultTest : public testing::TestWithParam<bool> {
+ protected:
+  // The transfer of blocks is by pull; else the source's slab is mapped.
+  static bool Pulled() { return GetParam(); }
+  static Faults With(std::function<int(std::string&)> on_send) {
+    Faults faults{.refuse_mapping = Pulled()};
+    faults.on_send = std::move(on_send);
+    return faults;
+  }
+  static Faults None() { return {.refuse_mapping = Pulled()}; }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, HandoffFaultTest, testing::Bool(), [](const auto& tested) {
+  return std::string(tested.param ? "Pulled" : "Mapped");
+});
+
+TEST_P(HandoffFaultTest, ALostMessageOfAnyKindEndsTheTransferOnBothSides) {
+  for (size_t type = kOffer; type <= kRelease; ++type) {
+    SCOPED_TRACE(kTypeNames[type]);
+    const auto lose = [type](std::string& message) { return TypeOf(message) == type ? 0 : 1; };
+    auto source = StartFaultyWorker(HastyOptions(Pulled()), "prefill-0", With(lose));
+    auto target = StartFaultyWorker(HastyOptions(Pulled()), "decode-0", With(lose));
+    const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+    ASSERT_TRUE(outcome.source.has_value());
+    EXPECT_EQ(outcome.target.has_value(), type != kOffer);
+    const bool matters = type != kSourceBeat && type != kTargetBeat && (type != kPull || Pulled());
+    EXPECT_EQ(outcome.source->status.ok(), !matters) << outcome.source->status;
+    if (type == kRelease) {
+      // The target has everything; only the source cannot know.
+      EXPECT_TRUE(outcome.target->status.ok()) << outcome.target->status;
+      EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kDeadlineExceeded);
+    } else if (outcome.target.has_value()) {
+      EXPECT_EQ(outcome.target->status.ok(), !matters) << outcome.target->status;
+    }
+  }
+}
+
+TEST_P(HandoffFaultTest, ADamagedMessageOfAnyKindIsDropped) {
+  for (size_t type = kOffer; type <= kRelease; ++type) {
+    SCOPED_TRACE(kTypeNames[type]);
+    const auto damage = [type](std::string& message) {
+      if (TypeOf(message) == type) message[message.size() / 2] ^= 0x10;
+      return 1;
+    };
+    auto source = StartFaultyWorker(HastyOptions(Pulled()), "prefill-0", With(damage));
+    auto target = StartFaultyWorker(HastyOptions(Pulled()), "decode-0", With(damage));
+    const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+    EXPECT_EQ(outcome.target.has_value(), type != kOffer);
+  }
+}
+
+TEST_P(HandoffFaultTest, RepeatedMessagesChangeNothing) {
+  const auto repeat = [](std::string&) { return 3; };
+  auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", {.on_send = repeat});
+  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", {.on_send = repeat});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_TRUE(outcome.target->status.ok()) << outcome.target->status;
+  EXPECT_TRUE(outcome.source->status.ok()) << outcome.source->status;
+}
+
+TEST(HandoffFaultTest, ASourceSendsNoBlockTwice) {
+  const auto repeat_pull = [](std::string& message) { return TypeOf(message) == kPull ? 2 : 1; };
+  auto source = StartFaultyWorker(HastyOptions(true), "prefill-0", {.refuse_mapping = true});
+  auto target = StartFaultyWorker(HastyOptions(true), "decode-0",
+                                  {.on_send = repeat_pull, .refuse_mapping = true});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_THAT(outcome.source->status.ToString(), HasSubstr("twice"));
+}
+
+TEST_P(HandoffFaultTest, MessagesFromAnotherIncarnationAreDropped) {
+  for (const bool of_sender : {true, false}) {
+    const auto change = [of_sender](std::string& message) {
+      Message decoded = *Decode(std::as_bytes(std::span(message.data(), message.size())));
+      if (decoded.body.index() == kReady) ++(of_sender ? decoded.sender : decoded.receiver);
+      message = Encode(decoded);
+      return 1;
+    };
+    auto source = StartFaultyWorker(HastyOptions(Pulled()), "prefill-0", With(change));
+    auto target = StartFaultyWorker(HastyOptions(Pulled()), "decode-0", None());
+    const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+    EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_FALSE(outcome.source->status.ok());
+  }
+}
+
+TEST(HandoffFaultTest, DamagedPulledDataIsFoundAndTold) {
+  const auto flip = [](std::string& data) { data[data.size() - 1] ^= 1; };
+  auto source = StartFaultyWorker(HastyOptions(true), "prefill-0", {.refuse_mapping = true});
+  auto target = StartFaultyWorker(HastyOptions(true), "decode-0",
+                                  {.on_data = flip, .refuse_mapping = true});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(outcome.target->commit_payload, "");
+  EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(outcome.source->status.ToString(), HasSubstr("checksum"));
+}
+
+TEST(HandoffFaultTest, ShortPulledDataIsNotTaken) {
+  auto source = StartFaultyWorker(HastyOptions(true), "prefill-0", {.refuse_mapping = true});
+  auto target =
+      StartFaultyWorker(HastyOptions(true), "decode-0",
+                        {.on_data = [](std::string& data) { data.pop_back(); }, .refuse_mapping = true});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(outcome.target->status.ToString(), HasSubstr("pulls unanswered"));
+}
+
+TEST(HandoffFaultTest, WrongMappedBytesAreFoundAndTold) {
+  auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", {});
+  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", {.garbage_mapping = true});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(HandoffFaultTest, ATransportThatMustMapRefusesClearlyWhereItCannot) {
+  auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", {});
+  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", {.refuse_mapping = true});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_FALSE(outcome.target.has_value());
+  EXPECT_EQ(outcome.source->status, absl::FailedPreconditionError("mapping is refused"));
+}
+
+TEST(HandoffFaultTest, DataThatNobodyTakesDoesNotHoldTheBlocksForEver) {
+  auto source = StartFaultyWorker(HastyOptions(true), "prefill-0",
+                                  {.refuse_mapping = true, .swallow_data = true});
+  auto target = StartFaultyWorker(HastyOptions(true), "decode-0", {.refuse_mapping = true});
+  const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+  EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+// A long prefill: nothing is ready for many timeouts, but both sides live.
+TEST_P(HandoffFaultTest, HeartbeatsKeepASlowTransferAlive) {
+  auto source = StartFaultyWorker(HastyOptions(Pulled()), "prefill-0", None());
+  auto target = StartFaultyWorker(HastyOptions(Pulled()), "decode-0", None());
+  const Attempt attempt = MakeAttempt(1);
+  ASSERT_TRUE(source->service
+                  ->Offer(MakeOffer(source->options, attempt, 1), target->service->address(), {0})
+                  .ok());
+  ASSERT_TRUE(target->events.Take<OfferArrived>(attempt).has_value());
+  target->service->Grant(attempt, 0, {0});
+  EXPECT_FALSE(target->events.Take<TargetDone>(attempt, 4 * HastyOptions(false).lease).has_value());
+  source->service->Commit(attempt, "");
+  EXPECT_TRUE(target->events.Take<TargetDone>(attempt)->status.ok());
+  EXPECT_TRUE(source->events.Take<SourceDone>(attempt)->status.ok());
+}
+
+// Losses, repetitions and damage at random, to many transfers at once.
+TEST_P(HandoffFaultTest, ManyTransfersThroughABadNetworkAllEnd) {
+  const auto seed = static_cast<uint32_t>(RandomU64());
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  const auto bad_network = [](uint32_t its_seed) {
+    return [random = std::mt19937(its_seed)](std::string& message) mutable {
+      const uint32_t dice = random() % 100;
+      if (dice < 5) message[random() % message.size()] ^= static_cast<char>(1 + random() % 255);
+      return dice < 10 ? 1 : dice < 15 ? 0 : dice < 20 ? 2 : 1;
+    };
+  };
+  auto source = StartFaultyWorker(HastyOptions(Pulled()), "prefill-0", With(bad_network(seed)));
+  auto target = StartFaultyWorker(HastyOptions(Pulled()), "decode-0", With(bad_network(seed + 1)));
+  constexpr uint64_t kTransfers = 100;
+  source->FillAll({0, 1, 2, 3}, 5);
+  for (uint64_t i = 0; i < kTransfers; ++i) {
+    ASSERT_TRUE(source->service
+                    ->Offer(MakeOffer(source->options, MakeAttempt(i), 4),
+                            target->service->address(), {0, 1, 2, 3})
+                    .ok());
+    source->service->Commit(MakeAttempt(i), "");
+  }
+  std::vector<bool> granted(kTransfers);
+  const TimePoint all_are_here = SystemClock().Now() + HastyOptions(false).offer_timeout / 2;
+  for (uint64_t i = 0; i < kTransfers; ++i) {
+    const Duration left = std::max(Duration{}, all_are_here - SystemClock().Now());
+    if (!target->events.Take<OfferArrived>(MakeAttempt(i), left).has_value()) continue;
+    const auto first = static_cast<int32_t>(4 * (i % 64));
+    target->service->Grant(MakeAttempt(i), 0, {first, first + 2, first + 1, first + 3});
+    granted[i] = true;
+  }
+  uint64_t succeeded = 0;
+  for (uint64_t i = 0; i < kTransfers; ++i) {
+    if (granted[i]) {
+      const auto done = target->events.Take<TargetDone>(MakeAttempt(i));
+      ASSERT_TRUE(done.has_value());
+      if (done->status.ok()) {
+        ++succeeded;
+        EXPECT_TRUE(target->Holds(static_cast<int32_t>(4 * (i % 64)) + 2, 5, 1));
+      }
+    }
+    ASSERT_TRUE(source->events.Take<SourceDone>(MakeAttempt(i)).has_value());
+  }
+  WaitUntilIdle(*source);
+  WaitUntilIdle(*target);
+  EXPECT_GT(succeeded, 0u);
+}
+
+}  // namespace
+}  // namespace baton::kv_transfer

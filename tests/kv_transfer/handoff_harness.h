@@ -1,0 +1,183 @@
+#pragma once
+
+// What the handoff tests share: a service with its events in a box that can be waited for, and KV
+// blocks with recognisable contents.
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/status_macros.h"
+#include "kv_transfer/handoff.h"
+#include "kv_transfer/transport.h"
+#include "tests/kv_transfer/faulty_transport.h"
+
+namespace baton::kv_transfer {
+
+// Generous: nothing is expected to take this long.
+inline constexpr Duration kPatience = std::chrono::seconds(60);
+
+// What this test program runs the tests over: each program has its own.
+struct TestedTransport {
+  std::string name;
+  TransportKind kind;
+  std::string moved_by;       // as in TransferStats::transport
+  bool inproc_pull = false;   // the in-process transport, without mapping
+};
+std::vector<TestedTransport> TestedTransports();
+
+class EventBox {
+ public:
+  void Put(HandoffEvent event) {
+    {
+      const std::lock_guard lock(mutex_);
+      events_.push_back(std::move(event));
+    }
+    changed_.notify_all();
+  }
+  // Takes out the first T of the attempt; empty when none comes in time.
+  template <typename T>
+  std::optional<T> Take(const Attempt& attempt, Duration patience = kPatience) {
+    std::unique_lock lock(mutex_);
+    std::optional<T> found;
+    changed_.wait_for(lock, patience, [&] {
+      for (auto it = events_.begin(); it != events_.end(); ++it) {
+        if (T* const event = std::get_if<T>(&*it); event != nullptr && AttemptOf(*it) == attempt) {
+          found = std::move(*event);
+          events_.erase(it);
+          return true;
+        }
+      }
+      return false;
+    });
+    return found;
+  }
+  size_t size() {
+    const std::lock_guard lock(mutex_);
+    return events_.size();
+  }
+
+ private:
+  static Attempt AttemptOf(const HandoffEvent& event) {
+    if (const auto* arrived = std::get_if<OfferArrived>(&event)) return arrived->offer.attempt;
+    if (const auto* done = std::get_if<TargetDone>(&event)) return done->attempt;
+    return std::get<SourceDone>(event).attempt;
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<HandoffEvent> events_;
+};
+
+// 2 layers x 2 heads x 64 x 16 tokens in half precision: 16 KiB a block.
+inline HandoffOptions SmallOptions(TransportKind kind) {
+  HandoffOptions options;
+  options.transport = kind;
+  options.layout = {.layers = 2, .kv_heads = 2, .head_dim = 64, .block_tokens = 16,
+                    .dtype = DType::kF16};
+  options.model_fingerprint = "a test's model";
+  options.block_count = 256;
+  return options;
+}
+
+inline Attempt MakeAttempt(uint64_t number, uint32_t epoch = 1) {
+  return {.request = {.high = 0xBA70, .low = number}, .epoch = epoch};
+}
+
+// A handoff service and its events.
+struct Worker {
+  EventBox events;
+  std::unique_ptr<HandoffService> service;
+  HandoffOptions options;
+
+  std::span<std::byte> Block(int32_t block) const {
+    const auto bytes = static_cast<size_t>(options.layout.block_bytes());
+    return service->slab().subspan(static_cast<size_t>(block) * bytes, bytes);
+  }
+  // Contents that differ with every (seed, index).
+  void Fill(int32_t block, uint64_t seed, int32_t index) const {
+    std::mt19937_64 random(seed * 1'000'003 + static_cast<uint64_t>(index));
+    const std::span<std::byte> bytes = Block(block);
+    for (size_t at = 0; at < bytes.size(); at += sizeof(uint64_t)) {
+      const uint64_t value = random();
+      std::memcpy(bytes.data() + at, &value, sizeof value);
+    }
+  }
+  void FillAll(const std::vector<int32_t>& blocks, uint64_t seed) const {
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      Fill(blocks[i], seed, static_cast<int32_t>(i));
+    }
+  }
+  // Whether the block holds what Fill(_, seed, index) writes.
+  bool Holds(int32_t block, uint64_t seed, int32_t index) const {
+    std::mt19937_64 random(seed * 1'000'003 + static_cast<uint64_t>(index));
+    const std::span<std::byte> bytes = Block(block);
+    for (size_t at = 0; at < bytes.size(); at += sizeof(uint64_t)) {
+      const uint64_t value = random();
+      if (std::memcmp(bytes.data() + at, &value, sizeof value) != 0) return false;
+    }
+    return true;
+  }
+};
+
+inline std::unique_ptr<Worker> AdoptWorker(
+    const HandoffOptions& options,
+    const std::function<absl::StatusOr<std::unique_ptr<HandoffService>>(
+        std::function<void(HandoffEvent)>)>& create) {
+  auto worker = std::make_unique<Worker>();
+  worker->options = options;
+  Worker* const raw = worker.get();
+  auto service = create([raw](HandoffEvent event) { raw->events.Put(std::move(event)); });
+  BATON_CHECK(service.ok(), service.status().ToString());
+  worker->service = *std::move(service);
+  return worker;
+}
+
+inline std::unique_ptr<Worker> StartWorker(const HandoffOptions& options, const std::string& name) {
+  return AdoptWorker(options, [&](std::function<void(HandoffEvent)> on_event) {
+    return HandoffService::Create(options, name, std::move(on_event));
+  });
+}
+
+// Over the in-process transport, which suffers `faults`.
+inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
+                                                 const std::string& name, Faults faults) {
+  return AdoptWorker(options, [&](std::function<void(HandoffEvent)> on_event)
+                                  -> absl::StatusOr<std::unique_ptr<HandoffService>> {
+    const TransportOptions transport_options{
+        .kind = TransportKind::kInproc,
+        .incarnation = RandomU64(),
+        .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
+        .ucx_tls = ""};
+    BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
+    return CreateHandoffOver(
+        std::make_unique<FaultyTransport>(std::move(inner), std::move(faults)),
+        transport_options.incarnation, options, name, std::move(on_event));
+  });
+}
+
+// `count` different blocks of `block_count`, in random order.
+inline std::vector<int32_t> RandomBlocks(int32_t block_count, int32_t count, std::mt19937_64& random) {
+  std::vector<int32_t> blocks(static_cast<size_t>(block_count));
+  for (int32_t i = 0; i < block_count; ++i) blocks[static_cast<size_t>(i)] = i;
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  blocks.resize(static_cast<size_t>(count));
+  return blocks;
+}
+
+inline OfferInfo MakeOffer(const HandoffOptions& options, const Attempt& attempt, int32_t blocks) {
+  return {.attempt = attempt,
+          .tokens = blocks * options.layout.block_tokens - 3,
+          .block_hashes = std::vector<BlockHash>(static_cast<size_t>(blocks - 1)),
+          .source_name = "prefill-0"};
+}
+
+}  // namespace baton::kv_transfer

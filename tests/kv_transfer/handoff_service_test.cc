@@ -1,0 +1,363 @@
+#include "kv_transfer/handoff.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <thread>
+
+#include "tests/kv_transfer/handoff_harness.h"
+
+namespace baton::kv_transfer {
+namespace {
+
+using ::testing::HasSubstr;
+
+class HandoffServiceTest : public testing::TestWithParam<TestedTransport> {
+ protected:
+  void SetUp() override {
+    options_ = SmallOptions(GetParam().kind);
+    source_ = Start(options_, "prefill-0");
+    target_ = Start(options_, "decode-0");
+  }
+  static std::unique_ptr<Worker> Start(const HandoffOptions& options, const std::string& name) {
+    if (!GetParam().inproc_pull) return StartWorker(options, name);
+    return StartFaultyWorker(options, name, {.refuse_mapping = true});
+  }
+  // Waits until neither side knows of a transfer.
+  void ExpectIdle() {
+    const TimePoint give_up = SystemClock().Now() + kPatience;
+    while (source_->service->active_transfers() + target_->service->active_transfers() > 0 &&
+           SystemClock().Now() < give_up) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(source_->service->active_transfers(), 0u);
+    EXPECT_EQ(target_->service->active_transfers(), 0u);
+    EXPECT_EQ(source_->events.size(), 0u);
+    EXPECT_EQ(target_->events.size(), 0u);
+  }
+
+  absl::Status Offer(const Attempt& attempt, const std::vector<int32_t>& blocks) {
+    return source_->service->Offer(
+        MakeOffer(options_, attempt, static_cast<int32_t>(blocks.size())),
+        target_->service->address(), blocks);
+  }
+
+  HandoffOptions options_;
+  std::unique_ptr<Worker> source_, target_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Transports, HandoffServiceTest, testing::ValuesIn(TestedTransports()),
+                         [](const auto& tested) { return tested.param.name; });
+
+TEST_P(HandoffServiceTest, MovesShuffledBlocksWhileTheyAreBeingComputed) {
+  std::mt19937_64 random(7);
+  const auto from = RandomBlocks(options_.block_count, 40, random);
+  const auto to = RandomBlocks(options_.block_count, 40, random);
+  const Attempt attempt = MakeAttempt(1);
+  ASSERT_TRUE(Offer(attempt, from).ok());
+  const auto arrived = target_->events.Take<OfferArrived>(attempt);
+  ASSERT_TRUE(arrived.has_value());
+  EXPECT_EQ(arrived->offer.tokens, 40 * 16 - 3);
+  EXPECT_EQ(arrived->offer.block_hashes.size(), 39u);
+  EXPECT_EQ(arrived->offer.source_name, "prefill-0");
+  target_->service->Grant(attempt, 0, to);
+  for (int32_t i = 0; i < 40; ++i) {
+    source_->Fill(from[static_cast<size_t>(i)], 1, i);
+    source_->service->BlocksReady(attempt, i + 1);
+  }
+  source_->service->Commit(attempt, "first token 42");
+  const auto target_done = target_->events.Take<TargetDone>(attempt);
+  ASSERT_TRUE(target_done.has_value());
+  ASSERT_TRUE(target_done->status.ok()) << target_done->status;
+  EXPECT_EQ(target_done->commit_payload, "first token 42");
+  EXPECT_EQ(target_done->stats.blocks_moved, 40);
+  EXPECT_EQ(target_done->stats.bytes_moved, 40 * options_.layout.block_bytes());
+  EXPECT_EQ(target_done->stats.peer_name, "prefill-0");
+  for (int32_t i = 0; i < 40; ++i) EXPECT_TRUE(target_->Holds(to[static_cast<size_t>(i)], 1, i)) << i;
+  const auto source_done = source_->events.Take<SourceDone>(attempt);
+  ASSERT_TRUE(source_done.has_value());
+  EXPECT_TRUE(source_done->status.ok()) << source_done->status;
+  EXPECT_EQ(source_done->stats.blocks_moved, 40);
+  EXPECT_EQ(source_done->stats.peer_name, "decode-0");
+  EXPECT_EQ(source_done->stats.transport, target_done->stats.transport);
+  ExpectIdle();
+}
+
+TEST_P(HandoffServiceTest, NamesTheWayTheBytesWent) {
+  const Attempt attempt = MakeAttempt(2);
+  ASSERT_TRUE(Offer(attempt, {1, 2}).ok());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+  target_->service->Grant(attempt, 0, {5, 4});
+  source_->service->Commit(attempt, "");
+  const auto done = target_->events.Take<TargetDone>(attempt);
+  ASSERT_TRUE(done.has_value());
+  EXPECT_EQ(done->stats.transport, GetParam().moved_by);
+}
+
+TEST_P(HandoffServiceTest, SendsOnlyTheBlocksThatAreWanted) {
+  std::mt19937_64 random(8);
+  const auto from = RandomBlocks(options_.block_count, 10, random);
+  source_->FillAll(from, 3);
+  for (const int32_t first_wanted : {7, 10}) {
+    const Attempt attempt = MakeAttempt(static_cast<uint64_t>(first_wanted));
+    ASSERT_TRUE(Offer(attempt, from).ok());
+    ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+    const auto to = RandomBlocks(options_.block_count, 10 - first_wanted, random);
+    target_->service->Grant(attempt, first_wanted, to);
+    source_->service->Commit(attempt, "payload");
+    const auto done = target_->events.Take<TargetDone>(attempt);
+    ASSERT_TRUE(done.has_value());
+    EXPECT_TRUE(done->status.ok()) << done->status;
+    EXPECT_EQ(done->commit_payload, "payload");
+    EXPECT_EQ(done->stats.blocks_moved, 10 - first_wanted);
+    for (size_t i = 0; i < to.size(); ++i) {
+      EXPECT_TRUE(target_->Holds(to[i], 3, first_wanted + static_cast<int32_t>(i)));
+    }
+    const auto source_done = source_->events.Take<SourceDone>(attempt);
+    ASSERT_TRUE(source_done.has_value());
+    EXPECT_TRUE(source_done->status.ok()) << source_done->status;
+    EXPECT_EQ(source_done->stats.blocks_moved, 10 - first_wanted);
+  }
+  ExpectIdle();
+}
+
+TEST_P(HandoffServiceTest, TellsTheSourceWhyItWasRefused) {
+  const Attempt attempt = MakeAttempt(4);
+  ASSERT_TRUE(Offer(attempt, {1}).ok());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+  target_->service->Refuse(attempt, absl::ResourceExhaustedError("no blocks for 13 tokens"));
+  const auto done = source_->events.Take<SourceDone>(attempt);
+  ASSERT_TRUE(done.has_value());
+  EXPECT_EQ(done->status, absl::ResourceExhaustedError("no blocks for 13 tokens"));
+  ExpectIdle();
+}
+
+// Each way to give up, at each step of a transfer, ends it once on each side that waits for an end.
+TEST_P(HandoffServiceTest, CancelledAtAnyStepEndsOnceOnEachSide) {
+  enum Step { kOffered, kArrived, kGranted, kHalfReady };
+  uint64_t number = 100;
+  for (const bool by_source : {true, false}) {
+    for (const Step step : {kOffered, kArrived, kGranted, kHalfReady}) {
+      SCOPED_TRACE(testing::Message() << "by_source " << by_source << " at step " << step);
+      if (!by_source && step == kOffered) continue;  // the target knows of nothing yet
+      const Attempt attempt = MakeAttempt(++number);
+      ASSERT_TRUE(Offer(attempt, {1, 2, 3, 4}).ok());
+      if (step >= kArrived) {
+        ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+      }
+      if (step >= kGranted) target_->service->Grant(attempt, 0, {9, 8, 7, 6});
+      if (step >= kHalfReady) source_->service->BlocksReady(attempt, 2);
+      if (by_source) {
+        source_->service->CancelSource(attempt, absl::AbortedError("the client went away"));
+      } else {
+        target_->service->CancelTarget(attempt);
+      }
+      const auto source_done = source_->events.Take<SourceDone>(attempt);
+      ASSERT_TRUE(source_done.has_value());
+      EXPECT_EQ(source_done->status.code(),
+                by_source ? absl::StatusCode::kAborted : absl::StatusCode::kCancelled)
+          << source_done->status;
+      if (step == kOffered) {
+        // Its offer may or may not have been given to the worker before the cancel came.
+        target_->events.Take<OfferArrived>(attempt, std::chrono::milliseconds(1));
+      }
+      if (step < kGranted) {
+        // A grant that comes too late is answered, too.
+        target_->service->Grant(attempt, 0, {9, 8, 7, 6});
+      }
+      const auto target_done = target_->events.Take<TargetDone>(attempt);
+      ASSERT_TRUE(target_done.has_value());
+      EXPECT_FALSE(target_done->status.ok());
+      EXPECT_EQ(target_done->commit_payload, "");
+      ExpectIdle();
+    }
+  }
+}
+
+TEST_P(HandoffServiceTest, AnOlderEpochIsNotTakenAndANewerOneEndsTheOlder) {
+  const Attempt first = MakeAttempt(5, 1), second = MakeAttempt(5, 2);
+  ASSERT_TRUE(Offer(first, {1}).ok());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(first).has_value());
+  target_->service->Grant(first, 0, {3});
+  ASSERT_TRUE(Offer(second, {2}).ok());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(second).has_value());
+  const auto superseded = target_->events.Take<TargetDone>(first);
+  ASSERT_TRUE(superseded.has_value());
+  EXPECT_THAT(superseded->status.ToString(), HasSubstr("epoch 2 of this request has begun"));
+  EXPECT_EQ(source_->events.Take<SourceDone>(first)->status.code(), absl::StatusCode::kAborted);
+  // The first once more: fenced off, and its source told.
+  ASSERT_TRUE(Offer(first, {1}).ok());
+  EXPECT_EQ(source_->events.Take<SourceDone>(first)->status.code(), absl::StatusCode::kAborted);
+  target_->service->Grant(second, 0, {4});
+  source_->service->Commit(second, "");
+  EXPECT_TRUE(target_->events.Take<TargetDone>(second)->status.ok());
+  EXPECT_TRUE(source_->events.Take<SourceDone>(second)->status.ok());
+  ExpectIdle();
+}
+
+TEST_P(HandoffServiceTest, TwoHundredTransfersAtOnce) {
+  constexpr uint64_t kTransfers = 200;
+  std::mt19937_64 random(9);
+  std::vector<std::vector<int32_t>> from(kTransfers), to(kTransfers);
+  for (int32_t block = 0; block < options_.block_count; ++block) source_->Fill(block, 1, block);
+  // Sources share blocks, as a cached prefix would; targets have one block each.
+  const auto target_blocks = RandomBlocks(options_.block_count, kTransfers, random);
+  for (uint64_t i = 0; i < kTransfers; ++i) {
+    from[i] = RandomBlocks(options_.block_count, 3, random);
+    ASSERT_TRUE(Offer(MakeAttempt(1000 + i), from[i]).ok());
+  }
+  for (uint64_t i = 0; i < kTransfers; ++i) {
+    const Attempt attempt = MakeAttempt(1000 + i);
+    ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+    target_->service->Grant(attempt, 2, {target_blocks[i]});
+    source_->service->BlocksReady(attempt, 2);
+    source_->service->Commit(attempt, std::to_string(i));
+  }
+  for (uint64_t i = 0; i < kTransfers; ++i) {
+    const auto done = target_->events.Take<TargetDone>(MakeAttempt(1000 + i));
+    ASSERT_TRUE(done.has_value());
+    EXPECT_TRUE(done->status.ok()) << done->status;
+    EXPECT_EQ(done->commit_payload, std::to_string(i));
+    EXPECT_TRUE(target_->Holds(target_blocks[i], 1, from[i][2]));
+    EXPECT_TRUE(source_->events.Take<SourceDone>(MakeAttempt(1000 + i))->status.ok());
+  }
+  ExpectIdle();
+}
+
+TEST_P(HandoffServiceTest, ALongTransferOfEveryBlock) {
+  std::mt19937_64 random(10);
+  const auto from = RandomBlocks(options_.block_count, options_.block_count, random);
+  const auto to = RandomBlocks(options_.block_count, options_.block_count, random);
+  source_->FillAll(from, 6);
+  const Attempt attempt = MakeAttempt(6);
+  ASSERT_TRUE(Offer(attempt, from).ok());
+  source_->service->Commit(attempt, std::string(64 << 10, 'x'));  // long before the Grant
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+  target_->service->Grant(attempt, 0, to);
+  const auto done = target_->events.Take<TargetDone>(attempt);
+  ASSERT_TRUE(done.has_value());
+  ASSERT_TRUE(done->status.ok()) << done->status;
+  EXPECT_EQ(done->commit_payload.size(), 64u << 10);
+  for (size_t i = 0; i < to.size(); ++i) EXPECT_TRUE(target_->Holds(to[i], 6, static_cast<int32_t>(i)));
+  EXPECT_TRUE(source_->events.Take<SourceDone>(attempt)->status.ok());
+  ExpectIdle();
+}
+
+TEST_P(HandoffServiceTest, RefusesWhatDoesNotFit) {
+  const std::string address = target_->service->address();
+  EXPECT_LE(address.size(), 8u << 10);
+  HandoffService& source = *source_->service;
+  const OfferInfo offer = MakeOffer(options_, MakeAttempt(20), 2);
+  EXPECT_THAT(source.Offer(offer, address, {1}).ToString(), HasSubstr("2 blocks are needed"));
+  EXPECT_THAT(source.Offer(offer, address, {1, 256}).ToString(), HasSubstr("block 256 of a slab of 256"));
+  EXPECT_THAT(source.Offer(offer, address, {1, -1}).ToString(), HasSubstr("block -1"));
+  EXPECT_THAT(source.Offer(offer, "nonsense", {1, 2}).ToString(), HasSubstr("not a handoff address"));
+  EXPECT_THAT(source.Offer(offer, source.address(), {1, 2}).ToString(), HasSubstr("itself"));
+  std::string damaged = address;
+  damaged[damaged.size() / 2] ^= 1;
+  EXPECT_FALSE(source.Offer(offer, damaged, {1, 2}).ok());
+
+  ASSERT_TRUE(source.Offer(offer, address, {1, 2}).ok());
+  EXPECT_EQ(source.Offer(offer, address, {1, 2}).code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(offer.attempt).has_value());
+  target_->service->Grant(offer.attempt, 0, {1, 999});  // not a block of this slab
+  EXPECT_EQ(target_->events.Take<TargetDone>(offer.attempt)->status.code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(source_->events.Take<SourceDone>(offer.attempt)->status.ok());
+  ExpectIdle();
+}
+
+TEST_P(HandoffServiceTest, NamesBothSidesWhenTheirBlocksDiffer) {
+  HandoffOptions other = options_;
+  other.model_fingerprint = "another model";
+  auto stranger = Start(other, "decode-7");
+  const OfferInfo offer = MakeOffer(options_, MakeAttempt(21), 1);
+  EXPECT_THAT(source_->service->Offer(offer, stranger->service->address(), {1}).ToString(),
+              testing::AllOf(HasSubstr("a test's model"), HasSubstr("another model"),
+                             HasSubstr("decode-7")));
+  other = options_;
+  other.layout.block_tokens = 32;
+  stranger = Start(other, "decode-8");
+  EXPECT_THAT(source_->service->Offer(offer, stranger->service->address(), {1}).ToString(),
+              testing::AllOf(HasSubstr("block_tokens=16"), HasSubstr("block_tokens=32")));
+}
+
+TEST_P(HandoffServiceTest, BoundsTheNumberOfTransfers) {
+  HandoffOptions few = options_;
+  few.max_transfers = 2;
+  auto narrow_source = Start(few, "prefill-1");
+  const auto offer_from = [&](Worker& worker, uint64_t number) {
+    return worker.service->Offer(MakeOffer(options_, MakeAttempt(number), 1),
+                                 target_->service->address(), {0});
+  };
+  ASSERT_TRUE(offer_from(*narrow_source, 30).ok());
+  ASSERT_TRUE(offer_from(*narrow_source, 31).ok());
+  EXPECT_EQ(offer_from(*narrow_source, 32).code(), absl::StatusCode::kResourceExhausted);
+
+  auto narrow_target = Start(few, "decode-1");
+  for (uint64_t number = 40; number < 43; ++number) {
+    ASSERT_TRUE(source_->service
+                    ->Offer(MakeOffer(options_, MakeAttempt(number), 1),
+                            narrow_target->service->address(), {0})
+                    .ok());
+  }
+  const auto refused = source_->events.Take<SourceDone>(MakeAttempt(42));
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kResourceExhausted) << refused->status;
+}
+
+TEST_P(HandoffServiceTest, AServiceThatEndsTellsItsPeersAndItsWorker) {
+  const Attempt attempt = MakeAttempt(50), waiting = MakeAttempt(51);
+  ASSERT_TRUE(Offer(attempt, {1, 2}).ok());
+  ASSERT_TRUE(Offer(waiting, {1, 2}).ok());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(waiting).has_value());
+  target_->service->Grant(attempt, 0, {3, 4});
+  source_->service->BlocksReady(attempt, 1);
+  target_->service.reset();
+  const auto target_done = target_->events.Take<TargetDone>(attempt, Duration{});
+  ASSERT_TRUE(target_done.has_value());
+  EXPECT_EQ(target_done->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE(source_->events.Take<SourceDone>(attempt)->status.ok());
+  EXPECT_FALSE(source_->events.Take<SourceDone>(waiting)->status.ok());
+  EXPECT_EQ(source_->service->active_transfers(), 0u);
+
+  // A new incarnation under the same name can be reached by the same source.
+  target_ = Start(options_, "decode-0");
+  const Attempt again = MakeAttempt(50, 2);
+  ASSERT_TRUE(Offer(again, {1, 2}).ok());
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(again).has_value());
+  target_->service->Grant(again, 0, {3, 4});
+  source_->service->BlocksReady(again, 1);
+  source_->service.reset();
+  const auto source_done = source_->events.Take<SourceDone>(again, Duration{});
+  ASSERT_TRUE(source_done.has_value());
+  EXPECT_EQ(source_done->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE(target_->events.Take<TargetDone>(again)->status.ok());
+}
+
+TEST_P(HandoffServiceTest, AnOfferThatNobodyAnswersEndsAtItsDeadline) {
+  HandoffOptions hasty = options_;
+  hasty.offer_timeout = std::chrono::milliseconds(50);
+  auto source = Start(hasty, "prefill-2");
+  const Attempt attempt = MakeAttempt(60);
+  ASSERT_TRUE(source->service
+                  ->Offer(MakeOffer(hasty, attempt, 1), target_->service->address(), {0})
+                  .ok());
+  const auto done = source->events.Take<SourceDone>(attempt);
+  ASSERT_TRUE(done.has_value());
+  EXPECT_EQ(done->status.code(), absl::StatusCode::kDeadlineExceeded);
+  ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+  const TimePoint give_up = SystemClock().Now() + kPatience;
+  while (target_->service->active_transfers() > 0 && SystemClock().Now() < give_up) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  target_->service->Grant(attempt, 0, {0});
+  const auto late = target_->events.Take<TargetDone>(attempt);
+  ASSERT_TRUE(late.has_value());
+  EXPECT_THAT(late->status.ToString(), HasSubstr("no Grant within"));
+}
+
+}  // namespace
+}  // namespace baton::kv_transfer

@@ -1,0 +1,77 @@
+#include "kv_transfer/peer_address.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace baton::kv_transfer {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+PeerAddress Example() {
+  return {.incarnation = 42,
+          .name = "decode-0",
+          .family = "ucx",
+          .endpoint = "bytes of a worker",
+          .layout = "layers=30 kv_heads=3",
+          .model_fingerprint = "abc",
+          .block_count = 100,
+          .block_bytes = 368'640,
+          .slab_file = SlabFile{.host = "a boot", .pid = 17, .fd = 5}};
+}
+
+TEST(PeerAddressTest, ComesBackAsItWas) {
+  PeerAddress address = Example();
+  EXPECT_EQ(*DecodeAddress(*EncodeAddress(address)), address);
+  EXPECT_EQ(address.slab_bytes(), 36'864'000);
+  address.slab_file.reset();
+  EXPECT_EQ(*DecodeAddress(*EncodeAddress(address)), address);
+}
+
+TEST(PeerAddressTest, CutOrDamagedIsRefused) {
+  const std::string bytes = *EncodeAddress(Example());
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_FALSE(DecodeAddress(bytes.substr(0, length)).ok());
+  }
+  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    std::string flipped = bytes;
+    flipped[bit / 8] ^= static_cast<char>(1 << (bit % 8));
+    EXPECT_FALSE(DecodeAddress(flipped).ok());
+  }
+}
+
+TEST(PeerAddressTest, ImpossibleSizesAreRefused) {
+  for (const int64_t block_bytes : {int64_t{0}, int64_t{-1}, int64_t{1} << 40}) {
+    PeerAddress address = Example();
+    address.block_bytes = block_bytes;
+    EXPECT_FALSE(DecodeAddress(*EncodeAddress(address)).ok()) << block_bytes;
+  }
+  PeerAddress address = Example();
+  address.block_count = 0;
+  EXPECT_FALSE(DecodeAddress(*EncodeAddress(address)).ok());
+  address = Example();
+  address.endpoint.resize(9'000);
+  EXPECT_THAT(EncodeAddress(address).status().ToString(), HasSubstr("at most 8192"));
+}
+
+TEST(PeerAddressTest, ADifferenceIsNamedWithBothValues) {
+  const PeerAddress ours = Example();
+  EXPECT_TRUE(CheckCompatible(ours, ours).ok());
+  PeerAddress theirs = ours;
+  theirs.name = "prefill-0";
+  theirs.family = "inproc";
+  EXPECT_THAT(CheckCompatible(ours, theirs).ToString(),
+              AllOf(HasSubstr("'ucx' here"), HasSubstr("'inproc' there"), HasSubstr("prefill-0")));
+  theirs = ours;
+  theirs.model_fingerprint = "def";
+  EXPECT_THAT(CheckCompatible(ours, theirs).ToString(),
+              AllOf(HasSubstr("model 'abc'"), HasSubstr("'def'")));
+  theirs = ours;
+  theirs.layout = "layers=80 kv_heads=8";
+  EXPECT_THAT(CheckCompatible(ours, theirs).ToString(),
+              AllOf(HasSubstr("layers=30"), HasSubstr("layers=80")));
+}
+
+}  // namespace
+}  // namespace baton::kv_transfer

@@ -1,0 +1,296 @@
+#include "kv_transfer/source_machine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+namespace baton::kv_transfer {
+namespace {
+
+using ::testing::HasSubstr;
+using std::chrono::seconds;
+
+constexpr TimePoint kStart = TimePoint(seconds(1'000));
+constexpr Duration kLease = seconds(5), kOfferTimeout = seconds(30);
+
+SourceMachine::Config Config() {
+  return {.offer = {.tokens = 60,
+                    .block_count = 4,
+                    .lease_ms = 5'000,
+                    .block_hashes = {},
+                    .source_name = "prefill-0",
+                    .source_address = ""},
+          .blocks = {10, 11, 20, 21},
+          .lease = kLease,
+          .offer_timeout = kOfferTimeout};
+}
+
+// A machine with what it has asked for, by kind.
+struct Driven {
+  SourceMachine machine{Config(), kStart};
+  std::vector<MessageBody> messages;
+  std::vector<SendRun> runs;
+  std::vector<Finish> finishes;
+
+  void Collect() {
+    for (SourceAction& action : machine.TakeActions()) {
+      if (auto* send = std::get_if<SendMessage>(&action)) messages.push_back(send->body);
+      if (auto* run = std::get_if<SendRun>(&action)) runs.push_back(*run);
+      if (auto* finish = std::get_if<Finish>(&action)) finishes.push_back(*finish);
+    }
+  }
+  void HashAll(TimePoint now) {
+    while (machine.NextToHash(2).count > 0) {
+      const BlockRun run = machine.NextToHash(2);
+      std::vector<uint64_t> checksums;
+      for (int32_t i = 0; i < run.count; ++i) {
+        checksums.push_back(100u + static_cast<uint64_t>(run.first + i));
+      }
+      machine.Hashed(run, checksums, now);
+    }
+  }
+  template <typename T>
+  std::vector<T> Sent() const {
+    std::vector<T> found;
+    for (const MessageBody& body : messages) {
+      if (const T* message = std::get_if<T>(&body)) found.push_back(*message);
+    }
+    return found;
+  }
+};
+
+// ---- the table of legal transitions ----
+
+// States, with what distinguishes them to events: `kCommitted` is kStreaming when everything is
+// announced, `kSending` has data on its way besides.
+enum From { kOffered, kStreaming, kCommitted, kSending, kCancelling, kDraining, kDone, kFroms };
+enum Event {
+  kBlocksReady, kCommit, kCancel, kGrant, kBadGrant, kPull, kBadPull, kHeartbeat, kReleaseOk,
+  kReleaseBad, kSent, kPeerDown, kTickEarly, kTickLate, kEvents
+};
+using State = SourceMachine::State;
+
+Driven MakeFrom(From from) {
+  Driven driven;
+  SourceMachine& machine = driven.machine;
+  if (from == kOffered) return driven;
+  machine.OnGrant({.first_block_wanted = 1, .heartbeat_ms = 1'000}, kStart);
+  machine.BlocksReady(3);
+  driven.HashAll(kStart);
+  if (from == kCommitted || from == kSending || from == kDraining) {
+    machine.Commit("payload", kStart);
+    driven.HashAll(kStart);
+  }
+  if (from == kSending || from == kDraining) machine.OnPull({.runs = {{2, 2}}}, kStart);
+  if (from == kDraining) machine.OnPeerDown(absl::UnavailableError("gone"), kStart);
+  if (from == kCancelling) machine.Cancel(absl::AbortedError("enough"), kStart);
+  if (from == kDone) machine.OnRelease({absl::InternalError("no")}, kStart);
+  return driven;
+}
+
+void Apply(Event event, SourceMachine& machine) {
+  const TimePoint soon = kStart + std::chrono::milliseconds(10);
+  switch (event) {
+    case kBlocksReady: machine.BlocksReady(4); break;
+    case kCommit: machine.Commit("payload", soon); break;
+    case kCancel: machine.Cancel(absl::AbortedError("enough"), soon); break;
+    case kGrant: machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 1'000}, soon); break;
+    case kBadGrant: machine.OnGrant({.first_block_wanted = 5, .heartbeat_ms = 1'000}, soon); break;
+    case kPull: machine.OnPull({.runs = {{1, 1}}}, soon); break;
+    case kBadPull: machine.OnPull({.runs = {{0, 1}}}, soon); break;
+    case kHeartbeat: machine.OnTargetHeartbeat(soon); break;
+    case kReleaseOk: machine.OnRelease({absl::OkStatus()}, soon); break;
+    case kReleaseBad: machine.OnRelease({absl::DataLossError("bad")}, soon); break;
+    case kSent: machine.OnSent(); break;
+    case kPeerDown: machine.OnPeerDown(absl::UnavailableError("gone"), soon); break;
+    case kTickEarly: machine.OnTick(soon); break;
+    case kTickLate: machine.OnTick(kStart + kLease + kOfferTimeout); break;
+    case kEvents: break;
+  }
+}
+
+TEST(SourceMachineTest, FollowsTheTableOfTransitions) {
+  constexpr State O = State::kOffered, S = State::kStreaming, C = State::kCancelling,
+                  D = State::kDraining, X = State::kDone;
+  // Rows: From; columns: Event, in their order.
+  constexpr State kTable[kFroms][kEvents] = {
+      // Ready Commit Cancel Grant BadGr Pull BadPl Beat RelOk RelBad Sent Down Early Late
+      {O,     O,     C,     S,    X,    O,   O,    O,   X,    X,     O,   X,   O,    X},  // Offered
+      {S,     S,     C,     S,    S,    S,   C,    S,   X,    X,     S,   X,   S,    X},  // Streaming
+      {S,     S,     C,     S,    S,    S,   C,    S,   X,    X,     S,   X,   S,    X},  // Committed
+      {S,     S,     C,     S,    S,    S,   C,    S,   D,    D,     S,   D,   S,    D},  // Sending
+      {C,     C,     C,     C,    C,    C,   C,    C,   X,    X,     C,   X,   C,    X},  // Cancelling
+      {D,     D,     D,     D,    D,    D,   D,    D,   D,    D,     X,   D,   D,    X},  // Draining
+      {X,     X,     X,     X,    X,    X,   X,    X,   X,    X,     X,   X,   X,    X},  // Done
+  };
+  for (int from = 0; from < kFroms; ++from) {
+    for (int event = 0; event < kEvents; ++event) {
+      SCOPED_TRACE(testing::Message() << "row " << from << " column " << event);
+      const bool is_sending = from == kSending || from == kDraining;
+      if (event == kSent && !is_sending && from != kDone) continue;  // the service never says so
+      Driven driven = MakeFrom(static_cast<From>(from));
+      driven.Collect();
+      const size_t finished_before = driven.finishes.size();
+      EXPECT_EQ(finished_before, from == kDone ? 1u : 0u);
+      Apply(static_cast<Event>(event), driven.machine);
+      driven.Collect();
+      EXPECT_EQ(static_cast<int>(driven.machine.state()), static_cast<int>(kTable[from][event]));
+      // Done exactly when Finish came, and that once.
+      EXPECT_EQ(driven.finishes.size(), driven.machine.state() == X ? 1u : 0u);
+      // Whatever comes next, nothing follows a Finish.
+      for (int next = 0; next < kEvents && driven.machine.state() == X; ++next) {
+        Apply(static_cast<Event>(next), driven.machine);
+        EXPECT_TRUE(driven.machine.TakeActions().empty()) << "event " << next << " after the end";
+      }
+    }
+  }
+}
+
+// ---- what it says and when ----
+
+TEST(SourceMachineTest, OffersFirst) {
+  Driven driven;
+  driven.Collect();
+  ASSERT_EQ(driven.messages.size(), 1u);
+  EXPECT_EQ(std::get<OfferMessage>(driven.messages[0]), Config().offer);
+}
+
+TEST(SourceMachineTest, AnnouncesNothingBeforeTheGrantAndOnlyWhatIsWantedAfterIt) {
+  Driven driven;
+  driven.machine.BlocksReady(4);
+  driven.machine.Commit("token", kStart);
+  EXPECT_EQ(driven.machine.NextToHash(10).count, 0);
+  driven.machine.OnGrant({.first_block_wanted = 1, .heartbeat_ms = 500}, kStart);
+  driven.HashAll(kStart);
+  driven.Collect();
+  const auto ready = driven.Sent<ReadyMessage>();
+  ASSERT_EQ(ready.size(), 2u);
+  EXPECT_EQ(ready[0], (ReadyMessage{1, {{11, 101}, {20, 102}}, false, ""}));
+  EXPECT_EQ(ready[1], (ReadyMessage{3, {{21, 103}}, true, "token"}));
+}
+
+TEST(SourceMachineTest, CommitsByItselfWhenTheTargetWantsNoBlock) {
+  Driven driven;
+  driven.machine.OnGrant({.first_block_wanted = 4, .heartbeat_ms = 500}, kStart);
+  driven.machine.Commit("token", kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>().back(), (ReadyMessage{4, {}, true, "token"}));
+  driven.machine.OnRelease({absl::OkStatus()}, kStart);
+  driven.Collect();
+  EXPECT_TRUE(driven.finishes.at(0).status.ok());
+}
+
+TEST(SourceMachineTest, ReadyCountsOnlyGrow) {
+  Driven driven;
+  driven.machine.OnGrant({.first_block_wanted = 0, .heartbeat_ms = 500}, kStart);
+  driven.machine.BlocksReady(3);
+  driven.machine.BlocksReady(1);
+  driven.machine.BlocksReady(-5);
+  EXPECT_EQ(driven.machine.NextToHash(10), (BlockRun{0, 3}));
+  driven.machine.BlocksReady(1'000);
+  EXPECT_EQ(driven.machine.NextToHash(10), (BlockRun{0, 4}));
+}
+
+TEST(SourceMachineTest, SendsWhatIsPulledInRunsThatLieTogether) {
+  Driven driven = MakeFrom(kCommitted);
+  driven.machine.OnPull({.runs = {{1, 1}, {2, 2}}}, kStart);
+  driven.Collect();
+  ASSERT_EQ(driven.runs.size(), 2u);
+  EXPECT_EQ(driven.runs[0].source_block, 11);
+  EXPECT_EQ(driven.runs[1].source_block, 20);
+  EXPECT_EQ(driven.machine.blocks_pulled(), 3);
+}
+
+TEST(SourceMachineTest, RefusesPullsThatMakeNoSense) {
+  const std::map<std::string, PullMessage> pulls = {
+      {"announced are", {.runs = {{0, 1}}}},       // not wanted
+      {"announced are [1, 4)", {.runs = {{3, 2}}}},  // past the end
+      {"twice", {.runs = {{2, 1}, {2, 1}}}},
+      {"not contiguous", {.runs = {{1, 2}}}},      // blocks 11 and 20
+  };
+  for (const auto& [why, pull] : pulls) {
+    Driven driven = MakeFrom(kCommitted);
+    driven.machine.OnPull(pull, kStart);
+    driven.Collect();
+    EXPECT_EQ(driven.machine.state(), State::kCancelling);
+    const auto cancels = driven.Sent<CancelMessage>();
+    ASSERT_EQ(cancels.size(), 1u) << why;
+    EXPECT_THAT(cancels[0].why.ToString(), HasSubstr(why));
+  }
+}
+
+TEST(SourceMachineTest, KeepsTheBlocksUntilItsSendsEndOrTheLeaseIsOver) {
+  Driven patient = MakeFrom(kSending);
+  patient.machine.OnRelease({absl::OkStatus()}, kStart);
+  patient.Collect();
+  EXPECT_TRUE(patient.finishes.empty());
+  patient.machine.OnSent();
+  patient.Collect();
+  ASSERT_EQ(patient.finishes.size(), 1u);
+  EXPECT_TRUE(patient.finishes[0].status.ok());
+  EXPECT_FALSE(patient.finishes[0].drop_peer);
+
+  Driven stuck = MakeFrom(kSending);
+  stuck.machine.OnRelease({absl::OkStatus()}, kStart);
+  stuck.machine.OnTick(kStart + kLease - seconds(1));
+  stuck.Collect();
+  EXPECT_TRUE(stuck.finishes.empty());
+  stuck.machine.OnTick(kStart + kLease);
+  stuck.Collect();
+  ASSERT_EQ(stuck.finishes.size(), 1u);
+  EXPECT_TRUE(stuck.finishes[0].drop_peer);
+}
+
+TEST(SourceMachineTest, TheLeaseIsRenewedByHeartbeatsAndPulls) {
+  Driven driven = MakeFrom(kCommitted);
+  TimePoint now = kStart;
+  for (int i = 0; i < 10; ++i) {
+    now += kLease - seconds(1);
+    driven.machine.OnTick(now);
+    driven.machine.OnTargetHeartbeat(now);
+  }
+  now += kLease - seconds(1);
+  driven.machine.OnPull({.runs = {{1, 1}}}, now);
+  driven.machine.OnSent();
+  driven.machine.OnTick(now + kLease - seconds(1));
+  EXPECT_EQ(driven.machine.state(), State::kStreaming);
+  driven.machine.OnTick(now + kLease);
+  driven.Collect();
+  ASSERT_EQ(driven.finishes.size(), 1u);
+  EXPECT_EQ(driven.finishes[0].status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(driven.finishes[0].status.ToString(), HasSubstr("5.0 s"));
+}
+
+TEST(SourceMachineTest, GivesSignsOfLifeAsOftenAsTheTargetWants) {
+  Driven driven;
+  driven.machine.OnGrant({.first_block_wanted = 0, .heartbeat_ms = 1'000}, kStart);
+  driven.machine.BlocksReady(2);
+  driven.HashAll(kStart);
+  driven.machine.OnTick(kStart + std::chrono::milliseconds(999));
+  driven.Collect();
+  EXPECT_TRUE(driven.Sent<SourceHeartbeat>().empty());
+  driven.machine.OnTick(kStart + seconds(1));
+  driven.machine.OnTick(kStart + seconds(1));
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<SourceHeartbeat>(), std::vector{(SourceHeartbeat{2, false})});
+}
+
+TEST(SourceMachineTest, AReleaseBeforeTheCommitIsNotSuccess) {
+  Driven driven = MakeFrom(kStreaming);
+  driven.machine.OnRelease({absl::OkStatus()}, kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.finishes.at(0).status.code(), absl::StatusCode::kInternal);
+}
+
+TEST(SourceMachineTest, ACancelKeepsItsReasonWhateverTheTargetAnswers) {
+  Driven driven = MakeFrom(kCommitted);
+  driven.machine.Cancel(absl::AbortedError("client left"), kStart);
+  driven.machine.OnRelease({absl::OkStatus()}, kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.finishes.at(0).status, absl::AbortedError("client left"));
+}
+
+}  // namespace
+}  // namespace baton::kv_transfer

@@ -1,0 +1,36 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/kv_transfer/handoff_harness.h"
+
+namespace baton::kv_transfer {
+
+std::vector<TestedTransport> TestedTransports() {
+  return {{"Inproc", TransportKind::kInproc, "inproc"},
+          {"InprocPull", TransportKind::kAuto, "inproc pull", /*inproc_pull=*/true}};
+}
+
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(TransportKindTest, HasNames) {
+  EXPECT_EQ(*TransportKindFromName("auto"), TransportKind::kAuto);
+  EXPECT_EQ(*TransportKindFromName("shm"), TransportKind::kShm);
+  EXPECT_EQ(*TransportKindFromName("ucx"), TransportKind::kUcx);
+  EXPECT_EQ(*TransportKindFromName("inproc"), TransportKind::kInproc);
+  EXPECT_THAT(TransportKindFromName("nccl").status().ToString(), HasSubstr("no transport 'nccl'"));
+}
+
+#ifndef BATON_HAVE_UCX
+TEST(UcxTest, IsUnavailableWithTheReason) {
+  for (const auto kind : {TransportKind::kAuto, TransportKind::kShm, TransportKind::kUcx}) {
+    const auto service = HandoffService::Create(SmallOptions(kind), "w", [](HandoffEvent) {});
+    EXPECT_EQ(service.status().code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(service.status().ToString(), HasSubstr("libucx-dev"));
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace baton::kv_transfer

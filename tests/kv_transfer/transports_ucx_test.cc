@@ -1,0 +1,13 @@
+#include <gtest/gtest.h>
+
+#include "tests/kv_transfer/handoff_harness.h"
+
+namespace baton::kv_transfer {
+
+std::vector<TestedTransport> TestedTransports() {
+  return {{"Shm", TransportKind::kShm, "shm"},
+          {"Ucx", TransportKind::kUcx, "ucx tcp"},
+          {"Auto", TransportKind::kAuto, "shm"}};
+}
+
+}  // namespace baton::kv_transfer

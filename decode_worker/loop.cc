@@ -1,0 +1,400 @@
+#include "decode_worker/loop.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "worker_common/first_token.h"
+
+namespace baton::decode_worker {
+namespace {
+
+// A router tells both workers at once: a request that is not here this long after its offer is
+// lost.
+constexpr Duration kEarlyOfferWait = std::chrono::seconds(10);
+
+}  // namespace
+
+using kv_transfer::OfferInfo;
+using kv_transfer::TargetDone;
+using worker_link::DecodeCommand;
+
+DecodeLoop::DecodeLoop(worker_common::WorkerHost* host)
+    : WorkerLoop(host),
+      limits_{.chunk_tokens = host->options().chunk_tokens, .max_batch = host->options().max_batch},
+      early_offers_(host->options().queue_capacity, kEarlyOfferWait) {}
+
+DecodeCounters DecodeLoop::counters() const {
+  const std::lock_guard lock(mutex_);
+  return published_;
+}
+
+DecodeLoop::Job* DecodeLoop::Find(const Attempt& attempt) {
+  const auto found = jobs_.find(attempt);
+  return found == jobs_.end() ? nullptr : found->second.get();
+}
+
+void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
+  auto* const decode = std::get_if<DecodeCommand>(&command);
+  std::optional<OfferInfo> offer = early_offers_.Take(attempt);
+  absl::Status status;
+  auto job = std::make_unique<Job>();
+  if (decode == nullptr) {
+    status = absl::InvalidArgumentError(
+        fmt::format("worker {} decodes; it does not prefill for others", options().name));
+  } else {
+    absl::StatusOr<engine::Sequence> sequence =
+        executor().NewSequence(std::move(decode->prompt), decode->sampling, decode->cache_salt);
+    status = sequence.ok() ? CheckFits(*sequence) : sequence.status();
+    if (status.ok()) job->sequence = *std::move(sequence);
+  }
+  if (!status.ok()) {
+    if (offer) handoff().Refuse(attempt, status);
+    Fail(attempt, status);
+    book().Remove(attempt);
+    return;
+  }
+  job->attempt = attempt;
+  job->ticket = ++last_ticket_;
+  job->by_handoff = decode->handoff;
+  job->offer_deadline = now() + options().offer_wait;
+  Job* const started = job.get();
+  jobs_.emplace(attempt, std::move(job));
+  if (!started->by_handoff) {
+    if (offer) handoff().Refuse(attempt, absl::FailedPreconditionError("no KV is wanted"));
+    EnterLine(started);
+  } else if (offer) {
+    TakeOffer(started, *offer);
+  } else {
+    awaiting_offer_.push_back(started);
+  }
+}
+
+void DecodeLoop::Stop(const Attempt& attempt, const absl::Status& why) {
+  Fail(attempt, why);
+  Job* const job = Find(attempt);
+  if (job == nullptr) return;
+  if (job->stage == Stage::kReceiving) {
+    job->stage = Stage::kEnding;  // its blocks may be written to until TargetDone
+    handoff().CancelTarget(attempt);
+    return;
+  }
+  if (job->stage == Stage::kInLine && job->by_handoff) handoff().Refuse(attempt, why);
+  Erase(attempt);
+}
+
+bool DecodeLoop::Advance() {
+  ExpireOffers();
+  AdmitFromLine();
+  if (!running_.empty()) ComputeStep();
+  {
+    const std::lock_guard lock(mutex_);
+    published_ = counters_;
+  }
+  return !running_.empty();
+}
+
+// ---- handoff ----
+
+void DecodeLoop::OnHandoff(kv_transfer::HandoffEvent event) {
+  if (auto* offer = std::get_if<kv_transfer::OfferArrived>(&event)) {
+    OnOffer(std::move(offer->offer));
+  } else if (auto* done = std::get_if<TargetDone>(&event)) {
+    OnTargetDone(std::move(*done));
+  }
+}
+
+void DecodeLoop::OnOffer(OfferInfo offer) {
+  const Attempt attempt = offer.attempt;
+  Job* const job = Find(attempt);
+  if (job != nullptr && job->stage == Stage::kAwaitingOffer) {
+    std::erase(awaiting_offer_, job);
+    TakeOffer(job, offer);
+  } else if (job != nullptr || book().WasEntered(attempt)) {
+    handoff().Refuse(attempt, absl::FailedPreconditionError(fmt::format(
+                                  "worker {} does not wait for this KV any more", options().name)));
+  } else if (draining()) {
+    handoff().Refuse(attempt, DrainingError());
+  } else if (!early_offers_.Add(std::move(offer), now())) {
+    handoff().Refuse(attempt, absl::ResourceExhaustedError(
+                                  fmt::format("{} offers wait for their requests on worker {}",
+                                              early_offers_.size(), options().name)));
+  }
+}
+
+void DecodeLoop::TakeOffer(Job* job, const OfferInfo& offer) {
+  engine::Sequence& sequence = job->sequence;
+  sequence.hashes = ChainFullBlocks(sequence.chain_root, sequence.tokens,
+                                    executor().pool().layout().block_tokens);
+  if (offer.tokens == sequence.prompt_tokens && offer.block_hashes == sequence.hashes) {
+    EnterLine(job);
+    return;
+  }
+  const absl::Status why = absl::InvalidArgumentError(
+      fmt::format("{} offers KV of another prompt: {} tokens, {} are wanted", offer.source_name,
+                  offer.tokens, sequence.prompt_tokens));
+  handoff().Refuse(job->attempt, why);
+  ++counters_.offers_missed;
+  FallBackToPrefill(job, why);
+}
+
+void DecodeLoop::OnTargetDone(TargetDone done) {
+  Job* const job = Find(done.attempt);
+  if (job == nullptr) return;
+  --receiving_;
+  if (job->stage == Stage::kEnding) {
+    Erase(done.attempt);
+    return;
+  }
+  const absl::Status taken = done.status.ok() ? TakeFirstToken(job, done) : done.status;
+  if (taken.ok()) return;
+  ++counters_.handoffs_failed;
+  DropBlocks(&job->sequence);
+  FallBackToPrefill(job, taken);
+}
+
+// The prompt's KV is here: goes on from token 0, which came with it.
+absl::Status DecodeLoop::TakeFirstToken(Job* job, const TargetDone& done) {
+  BATON_ASSIGN_OR_RETURN(
+      const OutputToken token,
+      worker_common::DecodeFirstToken(done.commit_payload, executor().model().config().vocab));
+  ++counters_.handoffs;
+  job->transfer = done.stats;
+  engine::Sequence& sequence = job->sequence;
+  sequence.computed_tokens = sequence.prompt_tokens;
+  executor().PublishFullBlocks(&sequence);
+  sequence.tokens.push_back(token.token);
+  JoinBatch(job);
+  TakeToken(job, token);
+  return absl::OkStatus();
+}
+
+void DecodeLoop::ExpireOffers() {
+  while (!awaiting_offer_.empty() && awaiting_offer_.front()->offer_deadline <= now()) {
+    Job* const job = awaiting_offer_.front();
+    awaiting_offer_.pop_front();
+    ++counters_.offers_missed;
+    FallBackToPrefill(job, absl::DeadlineExceededError(fmt::format("no offer came in {:.3f} s",
+                                                                   Seconds(options().offer_wait))));
+  }
+  for (const Attempt& attempt : early_offers_.Expire(now())) {
+    handoff().Refuse(attempt, absl::DeadlineExceededError("no request came for this offer"));
+  }
+  if (!draining()) return;
+  for (const Attempt& attempt : early_offers_.TakeAll()) handoff().Refuse(attempt, DrainingError());
+}
+
+void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
+  ++counters_.prefill_fallbacks;
+  LogWarning(fmt::format("{}: no KV by handoff for {}, prefilling {} tokens here: {}",
+                         options().name, ToString(job->attempt), job->sequence.prompt_tokens,
+                         why.ToString()));
+  job->by_handoff = false;
+  job->sequence.hashes.clear();
+  EnterLine(job);
+}
+
+// ---- blocks ----
+
+absl::Status DecodeLoop::CheckFits(const engine::Sequence& sequence) const {
+  const engine::BlockPool& pool = executor().pool();
+  const auto tokens = static_cast<int64_t>(sequence.tokens.size());
+  const int32_t wanted = pool.layout().BlocksFor(tokens + 1);
+  const int32_t total = pool.counts().total;
+  if (wanted <= total) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      fmt::format("a sequence of {} tokens needs {} KV blocks for the next one, worker {} has {}",
+                  tokens, wanted, options().name, total));
+}
+
+void DecodeLoop::EnterLine(Job* job) {
+  job->stage = Stage::kInLine;
+  line_.emplace(job->ticket, job);
+}
+
+void DecodeLoop::AdmitFromLine() {
+  while (!line_.empty()) {
+    Job* const job = line_.begin()->second;
+    if (const absl::Status fits = CheckFits(job->sequence); !fits.ok()) {
+      Fail(job->attempt, fits);
+      Erase(job->attempt);
+      continue;
+    }
+    const engine::BlockCounts counts = executor().pool().counts();
+    const Blocked now_blocked{job->ticket, counts.free + counts.cached, running_.size(),
+                              receiving_};
+    if (now_blocked == blocked_) return;
+    if (!Admit(job)) {
+      blocked_ = now_blocked;
+      return;
+    }
+    line_.erase(job->ticket);
+    if (job->by_handoff) {
+      Grant(job);
+    } else {
+      JoinBatch(job);
+    }
+  }
+}
+
+// Takes all blocks for the sequence and its next token, those that are cached among them; or none.
+bool DecodeLoop::Admit(Job* job) {
+  engine::Sequence& sequence = job->sequence;
+  engine::BlockPool& pool = executor().pool();
+  if (job->by_handoff) {
+    sequence.blocks = pool.Match(sequence.hashes);
+  } else {
+    executor().TakeCachedPrefix(&sequence);
+  }
+  const int32_t matched = sequence.blocks.size();
+  const auto tokens = static_cast<int64_t>(sequence.tokens.size());
+  const int32_t wanted = pool.layout().BlocksFor(tokens + 1) - matched;
+  const engine::BlockCounts counts = pool.counts();
+  const auto others = static_cast<int32_t>(running_.size()) + receiving_;
+  if (!MayJoin(wanted, counts.free + counts.cached, others) ||
+      !pool.Extend(&sequence.blocks, wanted).ok()) {
+    if (job->by_handoff) {
+      sequence.blocks.Clear();
+    } else {
+      DropBlocks(&sequence);
+    }
+    return false;
+  }
+  if (!job->admitted) job->cached_tokens = matched * pool.layout().block_tokens;
+  job->admitted = true;
+  if (job->by_handoff) sequence.hashes.resize(static_cast<size_t>(matched));
+  return true;
+}
+
+void DecodeLoop::Grant(Job* job) {
+  const engine::Sequence& sequence = job->sequence;
+  const auto matched = static_cast<int32_t>(sequence.hashes.size());
+  const int32_t prompt_blocks = executor().pool().layout().BlocksFor(sequence.prompt_tokens);
+  const std::span<const int32_t> blocks = sequence.blocks.blocks();
+  const auto wanted =
+      blocks.subspan(static_cast<size_t>(matched), static_cast<size_t>(prompt_blocks - matched));
+  job->stage = Stage::kReceiving;
+  ++receiving_;
+  handoff().Grant(job->attempt, matched, {wanted.begin(), wanted.end()});
+}
+
+void DecodeLoop::JoinBatch(Job* job) {
+  job->stage = Stage::kRunning;
+  const auto younger = [job](const Job* other) { return other->ticket > job->ticket; };
+  running_.insert(std::find_if(running_.begin(), running_.end(), younger), job);
+}
+
+void DecodeLoop::DropBlocks(engine::Sequence* sequence) {
+  sequence->blocks.Clear();
+  sequence->hashes.clear();
+  sequence->computed_tokens = 0;
+}
+
+// A block for the next token. False when the job itself was the youngest and had to give way.
+bool DecodeLoop::ReserveByPreempting(Job* job) {
+  while (!executor().Reserve(&job->sequence, 1).ok()) {
+    Job* const victim = running_.back();
+    Preempt(victim);
+    if (victim == job) return false;
+  }
+  return true;
+}
+
+void DecodeLoop::Preempt(Job* job) {
+  ++counters_.preemptions;
+  LogInfo(
+      fmt::format("{}: {} gives {} KV blocks to older requests, {} tokens will be computed again",
+                  options().name, ToString(job->attempt), job->sequence.blocks.size(),
+                  job->sequence.computed_tokens));
+  std::erase(running_, job);
+  DropBlocks(&job->sequence);
+  job->by_handoff = false;
+  EnterLine(job);
+}
+
+// ---- compute ----
+
+void DecodeLoop::ComputeStep() {
+  std::vector<RunningView> views;
+  for (const Job* job : running_) {
+    views.push_back({.pending = job->sequence.pending(),
+                     .decoding = job->sequence.decoding(),
+                     .served_step = job->served_step});
+  }
+  std::vector<std::pair<Job*, int32_t>> planned;
+  for (const engine::PlannedRange& range : PlanBatch(views, limits_)) {
+    planned.emplace_back(running_[static_cast<size_t>(range.sequence)], range.tokens);
+  }
+  for (const auto& [job, tokens] : planned) {
+    const bool preempted = job->stage != Stage::kRunning;
+    if (!preempted && job->sequence.decoding()) ReserveByPreempting(job);
+  }
+  std::erase_if(planned, [](const auto& one) { return one.first->stage != Stage::kRunning; });
+  if (planned.empty()) return;
+
+  std::vector<engine::StepRange> ranges;
+  for (const auto& [job, tokens] : planned) {
+    ranges.push_back({.sequence = &job->sequence, .tokens = tokens});
+    if (!job->sequence.decoding()) counters_.prefill_tokens += tokens;
+  }
+  const TimePoint begin = SystemClock().Now();
+  const auto results = executor().Step(ranges);
+  ++counters_.steps;
+  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  for (size_t i = 0; i < planned.size(); ++i) {
+    Job* const job = planned[i].first;
+    job->served_step = counters_.steps;
+    if (results[i]) TakeToken(job, *results[i]);
+  }
+}
+
+void DecodeLoop::TakeToken(Job* job, const OutputToken& token) {
+  ++counters_.output_tokens;
+  Send(job->attempt, worker_link::TokensEvent{.attempt = job->attempt, .tokens = {token}});
+  if (const auto reason = executor().Finished(job->sequence)) Finish(job, *reason);
+}
+
+void DecodeLoop::Finish(Job* job, FinishReason reason) {
+  const kv_transfer::TransferStats& transfer = job->transfer;
+  Answer(job->attempt, worker_link::FinishedEvent{
+                           .attempt = job->attempt,
+                           .reason = reason,
+                           .output_tokens = static_cast<int32_t>(job->sequence.output().size()),
+                           .cached_prompt_tokens = job->cached_tokens,
+                           .transport = transfer.transport,
+                           .kv_blocks_moved = transfer.blocks_moved,
+                           .kv_bytes_moved = transfer.bytes_moved,
+                           .handoff = transfer.elapsed,
+                           .handoff_exposed = transfer.exposed});
+  Erase(job->attempt);
+}
+
+// Drops the job with its blocks: those that are full stay in the prefix cache.
+void DecodeLoop::Erase(Attempt attempt) {
+  const auto found = jobs_.find(attempt);
+  if (found == jobs_.end()) return;
+  Job* const job = found->second.get();
+  std::erase(awaiting_offer_, job);
+  std::erase(running_, job);
+  line_.erase(job->ticket);
+  jobs_.erase(found);
+  book().Remove(attempt);
+}
+
+worker_link::WorkerStatus DecodeLoop::CountWork() const {
+  worker_link::WorkerStatus status;
+  status.running = static_cast<int32_t>(running_.size()) + receiving_;
+  status.waiting = static_cast<int32_t>(line_.size() + awaiting_offer_.size());
+  for (const auto& [ticket, job] : line_) {
+    if (!job->by_handoff) status.prompt_tokens_queued += job->sequence.pending();
+  }
+  for (const Job* job : running_) {
+    if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
+  }
+  return status;
+}
+
+}  // namespace baton::decode_worker

@@ -1,0 +1,74 @@
+#pragma once
+
+// A prefill worker's device thread: prompts wait, compute chunk by chunk while their KV is handed
+// over, and hold their blocks until the target has them.
+//
+//   Start ─► waiting ─► computing ─► handing over ─► gone      (Offer at computing's start,
+//               │           │             │                     Commit at its end)
+//               └───────────┴─────────────┴── Stop, failure ─► ending ─► gone
+//
+// A prompt that was offered is gone only with its SourceDone: until then somebody may read its
+// blocks.
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "engine/executor.h"
+#include "prefill_worker/counters.h"
+#include "prefill_worker/scheduler.h"
+#include "worker_common/loop.h"
+
+namespace baton::prefill_worker {
+
+class PrefillLoop final : public worker_common::WorkerLoop {
+ public:
+  explicit PrefillLoop(worker_common::WorkerHost* host);
+
+  // Any thread.
+  PrefillCounters counters() const;
+
+ private:
+  enum class Stage { kWaiting, kComputing, kHandingOver, kEnding };
+  struct Job {
+    Attempt attempt;
+    Stage stage = Stage::kWaiting;
+    std::string target_address;
+    std::string target_name;
+    engine::Sequence sequence;
+    int32_t cached_tokens = 0;
+    int32_t blocks_announced = 0;
+    TimePoint started;
+    TimePoint prefilled;
+  };
+
+  void Start(const Attempt& attempt, worker_link::Command command) override;
+  void Stop(const Attempt& attempt, const absl::Status& why) override;
+  void OnHandoff(kv_transfer::HandoffEvent event) override;
+  bool Advance() override;
+  bool Quiet() const override { return jobs_.empty(); }
+  worker_link::WorkerStatus CountWork() const override;
+
+  absl::StatusOr<engine::Sequence> CheckedSequence(worker_link::PrefillCommand command) const;
+  void StartWaiting();
+  bool TakeBlocks(Job* job);
+  absl::Status OfferBlocks(Job* job);
+  void ComputeStep();
+  void AnnounceBlocks(Job* job);
+  void FinishPrefill(Job* job, const OutputToken& token);
+  void OnSourceDone(const kv_transfer::SourceDone& done);
+  void Erase(Attempt attempt);  // by value: it may be the job's own
+  std::vector<int32_t> PendingOfComputing() const;
+
+  const Limits limits_;
+  absl::flat_hash_map<Attempt, std::unique_ptr<Job>> jobs_;
+  std::deque<Job*> waiting_;     // oldest first
+  std::vector<Job*> computing_;  // oldest first
+  PrefillCounters counters_;
+  mutable std::mutex mutex_;
+  PrefillCounters published_;  // guarded by mutex_
+};
+
+}  // namespace baton::prefill_worker

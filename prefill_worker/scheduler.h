@@ -1,0 +1,31 @@
+#pragma once
+
+// Which prompts a prefill worker computes next. Pure.
+//
+// Prompts start in the order of their arrival, each with all its KV blocks, and the oldest takes as
+// much of a step's token budget as it has tokens for: among equals, first come first served gives
+// the shortest mean time to first token.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/step_planner.h"
+
+namespace baton::prefill_worker {
+
+struct Limits {
+  int32_t chunk_tokens = 256;  // token budget of a step
+  int32_t max_batch = 64;      // most prompts of a step
+};
+
+// Whether one more prompt may start beside those that have `pending` tokens to compute. A prompt
+// starts one step before its turn: its offer is then answered while others compute, but it does not
+// hold blocks here and on its target for long.
+bool MayStart(std::span<const int32_t> pending, const Limits& limits);
+
+// The next step of the started prompts with `pending` tokens each, oldest first.
+std::vector<engine::PlannedRange> PlanChunks(std::span<const int32_t> pending,
+                                             const Limits& limits);
+
+}  // namespace baton::prefill_worker

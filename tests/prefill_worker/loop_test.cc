@@ -1,0 +1,303 @@
+// A prefill worker on a thread, with a real router link and a real handoff service as its target.
+
+#include "prefill_worker/loop.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "prefill_worker/worker.h"
+#include "tests/worker_common/worker_testing.h"
+#include "worker_common/first_token.h"
+
+namespace baton::prefill_worker {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using worker_common::AttemptOf;
+using worker_common::kGenerous;
+using worker_common::Outcome;
+using worker_common::RunningWorker;
+using worker_common::TestRouter;
+using worker_common::TinyModel;
+using worker_link::CancelCommand;
+using worker_link::PrefillCommand;
+
+constexpr int32_t kBlocks = 32;
+constexpr int32_t kBlockTokens = 16;
+
+// A decode worker's end of the handoff: the test says what it answers.
+class Target {
+ public:
+  explicit Target(TinyModel& model) {
+    kv_transfer::HandoffOptions options;
+    options.transport = kv_transfer::TransportKind::kInproc;
+    options.layout = model.engine().executor().pool().layout();
+    options.model_fingerprint = model.engine().model().config().fingerprint;
+    options.block_count = kBlocks;
+    auto service = kv_transfer::HandoffService::Create(options, "target",
+                                                       [this](kv_transfer::HandoffEvent event) {
+                                                         const std::lock_guard lock(mutex_);
+                                                         events_.push_back(std::move(event));
+                                                         changed_.notify_all();
+                                                       });
+    BATON_CHECK(service.ok(), service.status().ToString());
+    service_ = *std::move(service);
+  }
+
+  kv_transfer::HandoffService& service() { return *service_; }
+  template <typename Event>
+  Event Next() {
+    std::unique_lock lock(mutex_);
+    const bool came = changed_.wait_for(lock, kGenerous, [this] { return !events_.empty(); });
+    BATON_CHECK(came && std::holds_alternative<Event>(events_.front()), "the event comes next");
+    Event event = std::get<Event>(std::move(events_.front()));
+    events_.erase(events_.begin());
+    return event;
+  }
+  // Grants all blocks of the offer, 0, 1, 2, ...
+  void GrantAll(const kv_transfer::OfferInfo& offer, int32_t first = 0) {
+    std::vector<int32_t> blocks;
+    for (int32_t i = first; i * kBlockTokens < offer.tokens; ++i) blocks.push_back(i);
+    service_->Grant(offer.attempt, first, blocks);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<kv_transfer::HandoffEvent> events_;
+  std::unique_ptr<kv_transfer::HandoffService> service_;  // last: its thread uses what is above
+};
+
+class PrefillLoopTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { model_ = new TinyModel(); }
+  static void TearDownTestSuite() {
+    delete model_;
+    model_ = nullptr;
+  }
+  static TinyModel& model() { return *model_; }
+
+  PrefillCommand Command(const Attempt& attempt, std::vector<TokenId> prompt, Target& target) {
+    PrefillCommand command;
+    command.attempt = attempt;
+    command.prompt = std::move(prompt);
+    command.sampling = engine::GreedyTokens(8);
+    command.target_address = target.service().address();
+    command.target_name = "target";
+    command.timeout = seconds(60);
+    return command;
+  }
+  std::vector<TokenId> Prompt(size_t tokens, uint32_t seed) {
+    return engine::RandomTokens(tokens, model().vocab(), seed);
+  }
+
+  // The prompt's KV in the target's slab, compared with the engine's own.
+  void ExpectSameKv(const std::vector<TokenId>& prompt, Target& target) {
+    engine::Executor& executor = model().engine().executor();
+    auto sequence = executor.NewSequence(prompt, engine::GreedyTokens(1), "");
+    ASSERT_TRUE(sequence.ok());
+    ASSERT_TRUE(executor.Reserve(&*sequence, sequence->pending()).ok());
+    const engine::StepRange range{.sequence = &*sequence, .tokens = sequence->pending()};
+    executor.Step({&range, 1});
+    const auto block_bytes = static_cast<size_t>(executor.pool().layout().block_bytes());
+    for (size_t i = 0; i < prompt.size() / kBlockTokens; ++i) {
+      const auto mine = static_cast<size_t>(sequence->blocks.blocks()[i]);
+      const auto right = model().engine().slab().subspan(mine * block_bytes, block_bytes);
+      const auto moved = target.service().slab().subspan(i * block_bytes, block_bytes);
+      ASSERT_TRUE(std::equal(right.begin(), right.end(), moved.begin())) << "block " << i;
+    }
+  }
+
+  static TinyModel* model_;
+};
+TinyModel* PrefillLoopTest::model_ = nullptr;
+
+TEST_F(PrefillLoopTest, HandsOverTheKvAndTheFirstToken) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  TestRouter router(worker->address());
+  EXPECT_EQ(router.info().role, worker_link::Role::kPrefill);
+  const std::vector<TokenId> prompt = Prompt(150, 1);
+  const std::vector<OutputToken> right = model().Answer(prompt, engine::GreedyTokens(1));
+  for (uint64_t round = 0; round < 2; ++round) {
+    router.Send(Command(AttemptOf(round), prompt, target));
+    const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
+    EXPECT_EQ(offer.tokens, 150);
+    EXPECT_EQ(offer.block_hashes.size(), 9u);
+    EXPECT_EQ(offer.source_name, "prefill-0");
+    target.GrantAll(offer);
+    const auto done = target.Next<kv_transfer::TargetDone>();
+    ASSERT_TRUE(done.status.ok()) << done.status;
+    const auto first = worker_common::DecodeFirstToken(done.commit_payload, model().vocab());
+    ASSERT_TRUE(first.ok()) << first.status();
+    engine::ExpectSame({*first}, right);
+    ExpectSameKv(prompt, target);
+
+    const Outcome outcome = router.Wait(AttemptOf(round));
+    engine::ExpectSame(outcome.tokens, right);
+    ASSERT_TRUE(outcome.prefilled);
+    EXPECT_EQ(outcome.prefilled->cached_prompt_tokens, round == 0 ? 0 : 144);
+    router.ExpectIdle();
+  }
+  EXPECT_EQ(worker->counters().handoffs, 2);
+  EXPECT_EQ(worker->counters().prompt_tokens, 150 + 6);
+  EXPECT_EQ(worker->counters().cached_tokens, 144);
+}
+
+TEST_F(PrefillLoopTest, OffersBeforeItHasComputed) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  TestRouter router(worker->address());
+  router.Send(Command(AttemptOf(1), Prompt(200, 1), target));
+  target.Next<kv_transfer::OfferArrived>();
+  // Nothing was granted: the prompt is computed all the same, and its blocks are held.
+  router.WaitForTokens(AttemptOf(1), 1);
+  router.WaitForStatus("held", [](const auto& s) { return s.blocks_held == 13; });
+  router.Send(CancelCommand{AttemptOf(1)});
+  EXPECT_EQ(router.Wait(AttemptOf(1)).failed->code(), absl::StatusCode::kCancelled);
+  router.ExpectIdle();
+}
+
+TEST_F(PrefillLoopTest, ARefusalEndsTheAttemptWithItsReason) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  TestRouter router(worker->address());
+  router.Send(Command(AttemptOf(1), Prompt(100, 1), target));
+  target.service().Refuse(target.Next<kv_transfer::OfferArrived>().offer.attempt,
+                          absl::UnavailableError("the target drains"));
+  const Outcome outcome = router.Wait(AttemptOf(1));
+  ASSERT_TRUE(outcome.failed);
+  EXPECT_NE(outcome.failed->ToString().find("the target drains"), std::string::npos)
+      << *outcome.failed;
+  router.ExpectIdle();
+  EXPECT_EQ(worker->counters().handoffs_failed, 1);
+}
+
+TEST_F(PrefillLoopTest, WaitsForBlocksInOrderAndCanBeCancelledThere) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", 8));
+  TestRouter router(worker->address());
+  router.Send(Command(AttemptOf(1), Prompt(100, 1), target));  // 7 blocks
+  const auto first = target.Next<kv_transfer::OfferArrived>().offer;
+  router.Send(Command(AttemptOf(2), Prompt(100, 2), target));
+  router.Send(Command(AttemptOf(3), Prompt(10, 3), target));  // would fit, but is not next
+  router.WaitForStatus("two wait", [](const auto& s) { return s.waiting == 2; });
+  router.Send(CancelCommand{AttemptOf(2)});
+  EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kCancelled);
+  const auto third = target.Next<kv_transfer::OfferArrived>().offer;
+  EXPECT_EQ(third.attempt, AttemptOf(3));
+  target.GrantAll(first);
+  EXPECT_TRUE(target.Next<kv_transfer::TargetDone>().status.ok());
+  EXPECT_TRUE(router.Wait(AttemptOf(1)).prefilled);
+  target.GrantAll(third);
+  EXPECT_TRUE(target.Next<kv_transfer::TargetDone>().status.ok());
+  EXPECT_TRUE(router.Wait(AttemptOf(3)).prefilled);
+  router.ExpectIdle();
+}
+
+TEST_F(PrefillLoopTest, ADeadlineEndsTheAttemptAndFreesItsBlocks) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  TestRouter router(worker->address());
+  PrefillCommand command = Command(AttemptOf(1), Prompt(100, 1), target);
+  command.timeout = milliseconds(100);
+  router.Send(command);
+  EXPECT_EQ(router.Wait(AttemptOf(1)).failed->code(), absl::StatusCode::kDeadlineExceeded);
+  router.ExpectIdle();
+}
+
+TEST_F(PrefillLoopTest, ANewerEpochReplacesTheOlder) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  TestRouter router(worker->address());
+  const std::vector<TokenId> prompt = Prompt(40, 1);
+  router.Send(Command(AttemptOf(1, 4), prompt, target));
+  EXPECT_EQ(target.Next<kv_transfer::OfferArrived>().offer.attempt.epoch, 4u);
+  router.Send(Command(AttemptOf(1, 5), prompt, target));
+  EXPECT_EQ(router.Wait(AttemptOf(1, 4)).failed->code(), absl::StatusCode::kCancelled);
+  const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
+  EXPECT_EQ(offer.attempt.epoch, 5u);
+  router.Send(Command(AttemptOf(1, 3), prompt, target));
+  EXPECT_EQ(router.Wait(AttemptOf(1, 3)).failed->code(), absl::StatusCode::kFailedPrecondition);
+  target.GrantAll(offer);
+  EXPECT_TRUE(router.Wait(AttemptOf(1, 5)).prefilled);
+  router.ExpectIdle();
+}
+
+TEST_F(PrefillLoopTest, ALostRouterTakesItsAttemptsWithIt) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  {
+    TestRouter router(worker->address());
+    router.Send(Command(AttemptOf(1), Prompt(100, 1), target));
+    target.Next<kv_transfer::OfferArrived>();
+  }
+  TestRouter next(worker->address());
+  next.ExpectIdle();
+}
+
+TEST_F(PrefillLoopTest, RefusesWhatItCannotDo) {
+  Target target(model());
+  auto options = model().Options("prefill-0", 4);
+  RunningWorker<PrefillWorker> worker(options);
+  TestRouter router(worker->address());
+  const auto code_of = [&](worker_link::Command command) {
+    const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, command);
+    router.Send(std::move(command));
+    return router.Wait(attempt).failed.value_or(absl::OkStatus()).code();
+  };
+  EXPECT_EQ(code_of(Command(AttemptOf(1), {1, model().vocab()}, target)),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of(Command(AttemptOf(2), Prompt(256, 1), target)),
+            absl::StatusCode::kInvalidArgument)
+      << "the context is 256";
+  EXPECT_EQ(code_of(Command(AttemptOf(3), Prompt(65, 1), target)),
+            absl::StatusCode::kResourceExhausted)
+      << "5 blocks of 4";
+  PrefillCommand nowhere = Command(AttemptOf(4), Prompt(8, 1), target);
+  nowhere.target_address = "nowhere";
+  EXPECT_EQ(code_of(nowhere), absl::StatusCode::kInvalidArgument);
+  worker_link::DecodeCommand decode;
+  decode.attempt = AttemptOf(5);
+  decode.prompt = {1};
+  decode.timeout = seconds(5);
+  EXPECT_EQ(code_of(decode), absl::StatusCode::kInvalidArgument);
+  PrefillCommand late = Command(AttemptOf(6), Prompt(8, 1), target);
+  late.timeout = Duration(0);
+  EXPECT_EQ(code_of(late), absl::StatusCode::kDeadlineExceeded);
+  router.ExpectIdle();
+}
+
+TEST_F(PrefillLoopTest, HoldsNoMoreRequestsThanItsQueueTakes) {
+  Target target(model());
+  auto options = model().Options("prefill-0", kBlocks);
+  options.queue_capacity = 2;
+  RunningWorker<PrefillWorker> worker(options);
+  TestRouter router(worker->address());
+  for (uint64_t i = 1; i <= 2; ++i) {
+    router.Send(Command(AttemptOf(i), Prompt(20, 1), target));
+    target.Next<kv_transfer::OfferArrived>();
+  }
+  router.Send(Command(AttemptOf(3), Prompt(20, 1), target));
+  EXPECT_EQ(router.Wait(AttemptOf(3)).failed->code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(PrefillLoopTest, DrainsWhatItHasAccepted) {
+  Target target(model());
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
+  TestRouter router(worker->address());
+  router.Send(Command(AttemptOf(1), Prompt(100, 1), target));
+  const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
+  worker->Drain();
+  router.WaitForStatus("draining", [](const auto& s) { return s.draining; });
+  router.Send(Command(AttemptOf(2), Prompt(100, 1), target));
+  EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kUnavailable);
+  target.GrantAll(offer);
+  EXPECT_TRUE(router.Wait(AttemptOf(1)).prefilled);
+  worker.Join();
+}
+
+}  // namespace
+}  // namespace baton::prefill_worker

@@ -1,0 +1,47 @@
+#pragma once
+
+// What a worker of either kind is made of: the model on its device, the handoff service whose slab
+// the KV pool lies in, the server that routers dial, and the queue between them and the loop.
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/local_engine.h"
+#include "kv_transfer/handoff.h"
+#include "worker_common/input_queue.h"
+#include "worker_common/options.h"
+#include "worker_link/server.h"
+
+namespace baton::worker_common {
+
+// Once Create has returned, routers may connect; what they send waits in inputs().
+class WorkerHost {
+ public:
+  // InvalidArgument for options without sense and models that are not supported, NotFound without a
+  // model file, Unavailable when the address or transport cannot be had.
+  static absl::StatusOr<std::unique_ptr<WorkerHost>> Create(const WorkerOptions& options,
+                                                            worker_link::Role role);
+
+  const WorkerOptions& options() const { return options_; }
+  const worker_link::WorkerInfo& info() const { return info_; }
+  engine::Executor& executor() { return engine_->executor(); }
+  kv_transfer::HandoffService& handoff() { return *handoff_; }
+  worker_link::LinkServer& server() { return *server_; }
+  InputQueue& inputs() { return inputs_; }
+
+ private:
+  explicit WorkerHost(const WorkerOptions& options)
+      : options_(options), inputs_(options.queue_capacity) {}
+  absl::Status LoadModel();
+  absl::Status Serve(worker_link::Role role);
+
+  // In the order of need: each part uses those above it.
+  const WorkerOptions options_;
+  worker_link::WorkerInfo info_;
+  InputQueue inputs_;
+  std::unique_ptr<kv_transfer::HandoffService> handoff_;
+  std::unique_ptr<engine::LocalEngine> engine_;
+  std::unique_ptr<worker_link::LinkServer> server_;
+};
+
+}  // namespace baton::worker_common

@@ -1,0 +1,167 @@
+#include "worker_common/loop.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "common/logging.h"
+
+namespace baton::worker_common {
+namespace {
+
+using std::chrono::milliseconds;
+using worker_link::CancelCommand;
+using worker_link::Command;
+using worker_link::FailedEvent;
+using worker_link::LinkCommand;
+using worker_link::LinkLost;
+using worker_link::WorkerStatus;
+
+// How exactly deadlines are kept, and how often a loop that only waits looks at them.
+constexpr Duration kDeadlineCheck = milliseconds(20);
+constexpr Duration kIdleWait = milliseconds(500);
+// A status that says the same as the last one waits for kStatusInterval; news for kStatusNews.
+constexpr Duration kStatusInterval = milliseconds(1000);
+constexpr Duration kStatusNews = milliseconds(100);
+
+}  // namespace
+
+WorkerLoop::WorkerLoop(WorkerHost* host)
+    : host_(host),
+      clock_(SystemClock()),
+      book_(host->options().queue_capacity),
+      now_(clock_.Now()),
+      next_deadline_check_(now_) {}
+
+void WorkerLoop::Drain() {
+  draining_ = true;
+  host_->inputs().Wake();
+}
+
+absl::Status WorkerLoop::DrainingError() const {
+  return absl::UnavailableError(fmt::format("worker {} is draining", options().name));
+}
+
+void WorkerLoop::Run() {
+  bool busy = false;
+  bool first_turn = true;
+  while (true) {
+    const bool waits_for_time = book_.size() > 0 || !Quiet() || news_waits_;
+    TakeInputs(busy || first_turn ? Duration(0) : waits_for_time ? kDeadlineCheck : kIdleWait);
+    first_turn = false;
+    StopExpired();
+    busy = Advance();
+    Flush();
+    ReportStatus();
+    if (draining() && book_.size() == 0 && Quiet()) break;
+  }
+  LogInfo(fmt::format("{}: drained", options().name));
+}
+
+void WorkerLoop::TakeInputs(Duration wait) {
+  std::vector<Input> inputs = host_->inputs().Take(wait);
+  now_ = clock_.Now();
+  for (Input& input : inputs) {
+    if (auto* link = std::get_if<worker_link::LinkInput>(&input)) {
+      OnLink(std::move(*link));
+    } else {
+      OnHandoff(std::get<kv_transfer::HandoffEvent>(std::move(input)));
+    }
+  }
+}
+
+void WorkerLoop::OnLink(worker_link::LinkInput input) {
+  if (auto* command = std::get_if<LinkCommand>(&input)) {
+    OnCommand(command->link, std::move(command->command));
+  } else if (const auto* opened = std::get_if<worker_link::LinkOpened>(&input)) {
+    LogInfo(fmt::format("{}: router {} connected", options().name, opened->router_name));
+  } else {
+    const worker_link::LinkId link = std::get<LinkLost>(input).link;
+    const std::vector<Attempt> attempts = book_.OfLink(link);
+    LogInfo(fmt::format("{}: a router's link is lost with {} requests", options().name,
+                        attempts.size()));
+    StopAll(attempts, absl::CancelledError("the router's link is lost"));
+  }
+}
+
+void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
+  const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, command);
+  if (std::holds_alternative<CancelCommand>(command)) {
+    const AttemptBook::Entry* entry = book_.Find(attempt);
+    if (entry != nullptr && entry->link == link && !entry->answered) {
+      Stop(attempt, absl::CancelledError("cancelled by the router"));
+    }
+    return;
+  }
+  const auto* decode = std::get_if<worker_link::DecodeCommand>(&command);
+  const Duration timeout =
+      decode != nullptr ? decode->timeout : std::get<worker_link::PrefillCommand>(command).timeout;
+  const absl::Status entered =
+      draining() ? DrainingError() : book_.Enter(attempt, link, now_, timeout);
+  if (!entered.ok()) {
+    outgoing_[link].emplace_back(FailedEvent{attempt, entered});
+    return;
+  }
+  StopAll(book_.OlderThan(attempt),
+          absl::CancelledError(fmt::format("epoch {} of the request has come", attempt.epoch)));
+  Start(attempt, std::move(command));
+}
+
+void WorkerLoop::StopAll(const std::vector<Attempt>& attempts, const absl::Status& why) {
+  for (const Attempt& attempt : attempts) Stop(attempt, why);
+}
+
+void WorkerLoop::StopExpired() {
+  if (now_ < next_deadline_check_) return;
+  next_deadline_check_ = now_ + kDeadlineCheck;
+  for (const Attempt& attempt : book_.Expired(now_)) {
+    const AttemptBook::Entry& entry = *book_.Find(attempt);
+    Stop(attempt, absl::DeadlineExceededError(
+                      fmt::format("the request was not over after {:.3f} s on worker {}",
+                                  Seconds(entry.deadline - entry.received), options().name)));
+  }
+}
+
+void WorkerLoop::Send(const Attempt& attempt, worker_link::Event event) {
+  const AttemptBook::Entry* entry = book_.Find(attempt);
+  if (entry == nullptr || entry->answered) return;
+  outgoing_[entry->link].push_back(std::move(event));
+}
+
+void WorkerLoop::Answer(const Attempt& attempt, worker_link::Event event) {
+  Send(attempt, std::move(event));
+  if (AttemptBook::Entry* entry = book_.Find(attempt)) entry->answered = true;
+}
+
+void WorkerLoop::Fail(const Attempt& attempt, const absl::Status& why) {
+  Answer(attempt, FailedEvent{attempt, why});
+}
+
+void WorkerLoop::Flush() {
+  for (auto& [link, events] : outgoing_) host_->server().Send(link, std::move(events));
+  outgoing_.clear();
+}
+
+void WorkerLoop::ReportStatus() {
+  WorkerStatus status = CountWork();
+  const engine::BlockCounts blocks = executor().pool().counts();
+  status.draining = draining();
+  status.blocks_free = blocks.free;
+  status.blocks_held = blocks.held;
+  status.blocks_cached = blocks.cached;
+  status.blocks_total = blocks.total;
+  status.transfers = static_cast<int32_t>(handoff().active_transfers());
+  const Duration age = now_ - reported_at_;
+  const bool news = status != reported_;
+  const bool urgent = status.draining != reported_.draining;
+  if (!urgent && age < (news ? kStatusNews : kStatusInterval)) {
+    news_waits_ = news;
+    return;
+  }
+  news_waits_ = false;
+  host_->server().SetStatus(status);
+  reported_ = status;
+  reported_at_ = now_;
+}
+
+}  // namespace baton::worker_common

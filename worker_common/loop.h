@@ -1,0 +1,80 @@
+#pragma once
+
+// The device thread's loop, as far as both kinds of worker share it: inputs, deadlines, epochs, one
+// answer per attempt, status and drain. What a prefill or a decode worker does with an attempt is
+// its own (the virtual methods), and all of it happens on the one thread that calls Run.
+
+#include <atomic>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "worker_common/attempt_book.h"
+#include "worker_common/host.h"
+
+namespace baton::worker_common {
+
+class WorkerLoop {
+ public:
+  // `host` outlives the loop.
+  explicit WorkerLoop(WorkerHost* host);
+  virtual ~WorkerLoop() = default;
+  WorkerLoop(const WorkerLoop&) = delete;
+  WorkerLoop& operator=(const WorkerLoop&) = delete;
+
+  // Works until drained: no attempt is left, and no transfer. Call it once.
+  void Run();
+  // New requests are refused from now on (Unavailable), and Run returns when those accepted are
+  // over. Any thread; does not wait.
+  void Drain();
+
+ protected:
+  // An attempt has been entered into the book: take it on, or Fail it.
+  virtual void Start(const Attempt& attempt, worker_link::Command command) = 0;
+  // Stops the work of an attempt that is not answered yet, and ends it with Fail(attempt, why).
+  virtual void Stop(const Attempt& attempt, const absl::Status& why) = 0;
+  virtual void OnHandoff(kv_transfer::HandoffEvent event) = 0;
+  // Admits, computes one step, and so on. Returns false when there is nothing to compute now.
+  virtual bool Advance() = 0;
+  // Whether nothing is held beside the attempts of the book.
+  virtual bool Quiet() const = 0;
+  // `running`, `waiting` and `prompt_tokens_queued`; the loop fills in the rest.
+  virtual worker_link::WorkerStatus CountWork() const = 0;
+
+  WorkerHost& host() { return *host_; }
+  engine::Executor& executor() const { return host_->executor(); }
+  kv_transfer::HandoffService& handoff() { return host_->handoff(); }
+  const WorkerOptions& options() const { return host_->options(); }
+  AttemptBook& book() { return book_; }
+  TimePoint now() const { return now_; }  // of this turn of the loop
+  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  absl::Status DrainingError() const;
+
+  // To the router of the attempt, with this step's message. Dropped when nobody waits for it.
+  void Send(const Attempt& attempt, worker_link::Event event);
+  // Likewise, and the attempt is answered: nothing more is sent for it.
+  void Answer(const Attempt& attempt, worker_link::Event event);
+  void Fail(const Attempt& attempt, const absl::Status& why);
+
+ private:
+  void TakeInputs(Duration wait);
+  void OnLink(worker_link::LinkInput input);
+  void OnCommand(worker_link::LinkId link, worker_link::Command command);
+  void StopAll(const std::vector<Attempt>& attempts, const absl::Status& why);
+  void StopExpired();
+  void Flush();
+  void ReportStatus();
+
+  WorkerHost* const host_;
+  const Clock& clock_;
+  AttemptBook book_;
+  TimePoint now_;
+  TimePoint next_deadline_check_;
+  std::atomic<bool> draining_ = false;
+  absl::flat_hash_map<worker_link::LinkId, std::vector<worker_link::Event>> outgoing_;
+  worker_link::WorkerStatus reported_;
+  TimePoint reported_at_;
+  bool news_waits_ = false;  // the status has changed since
+};
+
+}  // namespace baton::worker_common

@@ -1,0 +1,43 @@
+#pragma once
+
+// What both kinds of worker are told at their start.
+
+#include <cstdint>
+#include <string>
+
+#include "common/clock.h"
+#include "common/dtype.h"
+#include "kernels/ops.h"
+#include "kv_transfer/handoff.h"
+
+namespace baton::worker_common {
+
+struct WorkerOptions {
+  std::string name = "worker";
+  std::string listen_address = "127.0.0.1:0";  // port 0 takes a free one
+  std::string model_path;                      // a GGUF file
+  std::string served_model;                    // what clients call it; "": the file's own name
+
+  int32_t threads = 0;  // 0: the CPUs that the process may use
+  kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
+  int32_t max_context = 0;  // 0: the model's
+
+  DType kv_dtype = DType::kF16;
+  int32_t block_tokens = 16;
+  int64_t kv_bytes = 0;  // of the pool; 0: 1 GiB, or one context where that is more
+  bool prefix_cache = true;
+
+  int32_t chunk_tokens = 256;    // most prefill tokens of a step
+  int32_t max_batch = 64;        // most sequences of a step
+  size_t queue_capacity = 1024;  // most requests on the worker, waiting and running
+
+  kv_transfer::TransportKind transport = kv_transfer::TransportKind::kAuto;
+  std::string ucx_tls;                                // "" chooses by `transport`
+  Duration lease = std::chrono::seconds(5);           // as in HandoffOptions
+  Duration offer_timeout = std::chrono::seconds(30);  // likewise
+  Duration ready_timeout = std::chrono::seconds(10);  // likewise
+  // A decode worker that has no offer after this long prefills the prompt itself.
+  Duration offer_wait = std::chrono::seconds(30);
+};
+
+}  // namespace baton::worker_common

@@ -1,0 +1,74 @@
+#pragma once
+
+// The router's heart: front ends give it requests; it tokenizes, places, tells the workers, and
+// turns their events into one ordered answer.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "router/request.h"
+
+namespace baton::router {
+
+struct ModelInfo {
+  std::string name;
+  int32_t context_tokens = 0;
+  int32_t vocab_size = 0;
+};
+
+struct WorkerView {  // GetFleet
+  std::string name, role, address, state;
+  int32_t running = 0, waiting = 0;
+  int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
+  int32_t transfers = 0;
+};
+
+struct DispatcherOptions {
+  std::string router_name = "router";
+  std::string model_path;            // for tokenizer and chat template (metadata only)
+  std::string model_name;            // "": the file's stem
+  std::vector<std::string> workers;  // addresses; roles are told by the workers themselves
+  std::string workers_file;          // or a file with one address a line, watched; "": none
+  RequestLimits limits;
+  int32_t max_concurrent = 4096;  // requests in the router; more are ResourceExhausted
+  Duration request_timeout = std::chrono::minutes(10);
+  Duration worker_wait = std::chrono::seconds(5);  // how long a request waits for a decode worker
+  int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
+};
+
+// Thread-safe. Nothing blocks on workers.
+class Dispatcher {
+ public:
+  static absl::StatusOr<std::unique_ptr<Dispatcher>> Create(const DispatcherOptions& options);
+  virtual ~Dispatcher() = default;
+
+  using Handle = uint64_t;
+
+  // Checks, renders, tokenizes and places, on the caller's thread. An error is the request's only
+  // answer (InvalidArgument with numbers, NotFound for the model, ResourceExhausted for overload,
+  // Unavailable for no worker); with a Handle the answer comes through `sink`, on other threads,
+  // perhaps before Submit returns. A request whose worker has not come yet waits up to worker_wait,
+  // then on_error(Unavailable). All three functions of the sink are set.
+  virtual absl::StatusOr<Handle> Submit(GenerateInput input, ResponseSink sink) = 0;
+  // The client went away: workers are told at once. Unknown or ended handles are ignored.
+  virtual void Cancel(Handle handle) = 0;
+
+  virtual absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerateInput& input) const = 0;
+  virtual absl::StatusOr<std::string> Detokenize(const std::string& model,
+                                                 const std::vector<TokenId>& tokens) const = 0;
+  virtual std::vector<ModelInfo> Models() const = 0;
+  virtual std::vector<WorkerView> Fleet() const = 0;
+  // At least one decode worker is connected and not draining, and neither is the router.
+  virtual bool Ready() const = 0;
+  virtual std::string MetricsText() const = 0;  // Prometheus text format
+
+  // No new requests (Unavailable), running ones go on; true once none is left, false at `timeout`.
+  virtual bool Drain(Duration timeout) = 0;
+  virtual int32_t running() const = 0;
+};
+
+}  // namespace baton::router

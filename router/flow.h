@@ -1,0 +1,140 @@
+#pragma once
+
+// One request from placement to its one ending, as a state machine: events in, actions out, no I/O.
+//
+//             OnPlaced                 Finished, a stop string, an error,
+//   waiting ───────────► running ─────────────────────────────────────────► ended
+//      ▲                    │            deadline, Cancel
+//      └────────────────────┘
+//       worker lost before the first token: next epoch, once
+//
+// Tokens are delivered in the order of their positions, each once, whichever worker sent them.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/sampling.h"
+#include "router/affinity.h"
+#include "router/request.h"
+#include "router/stop_matcher.h"
+#include "text/detokenizer.h"
+#include "text/tokenizer.h"
+#include "worker_link/commands.h"
+
+namespace baton::router {
+
+struct FlowRequest {
+  RequestId id;
+  int32_t prompt_tokens = 0;
+  SamplingParams sampling;
+  std::vector<std::string> stop;
+  TimePoint arrival;
+};
+
+struct FlowWorker {
+  WorkerId id = 0;
+  std::string name;
+};
+
+// What the owner does after an event, in this order.
+struct FlowActions {
+  struct CancelAttempt {
+    WorkerId worker;
+    Attempt attempt;
+  };
+  std::vector<CancelAttempt> cancels;
+  // For the client. A Finish or a Status is the last.
+  std::vector<std::variant<Delta, Finish, absl::Status>> outputs;
+  bool place = false;  // find workers for attempt(), avoiding `avoid`
+  std::optional<WorkerId> avoid;
+};
+
+// For metrics, as far as known. Times are since arrival unless said otherwise.
+struct FlowTimes {
+  std::optional<Duration> first_token;
+  std::optional<Duration> prefill_queue;  // at the prefill worker, as it says
+  std::optional<TimePoint> last_token;    // when it came
+  std::optional<worker_link::FinishedEvent> finished;
+};
+
+// Not thread-safe. After the end every event is ignored. `tokenizer` must outlive it.
+class Flow {
+ public:
+  // How often a request is placed again because its workers were lost. More would let one request
+  // that kills its workers kill the fleet.
+  static constexpr uint32_t kMaxReplacements = 1;
+
+  Flow(FlowRequest request, const text::Tokenizer* tokenizer);
+
+  // Workers were chosen for attempt(). `prefill` empty: the decode worker prefills.
+  void OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill);
+  // attempt() could not be told to all its workers: the next one is of the next epoch.
+  void SkipAttempt() { ++epoch_; }
+  // From a worker; ignored unless it is of the current attempt and from one of its workers.
+  FlowActions OnEvent(WorkerId from, worker_link::Event event, TimePoint now);
+  FlowActions OnWorkerLost(WorkerId worker, const absl::Status& why);
+  // The owner's own errors: no worker came, the deadline passed.
+  FlowActions OnError(absl::Status status);
+  // The client went away: no output.
+  FlowActions OnCancel();
+
+  Attempt attempt() const { return {request_.id, epoch_}; }
+  const FlowRequest& request() const { return request_; }
+  bool ended() const { return state_ == State::kEnded; }
+  bool waiting() const { return state_ == State::kWaiting; }
+  // Workers whose part of the current attempt is not over.
+  const std::optional<FlowWorker>& decode() const { return decode_; }
+  const std::optional<FlowWorker>& prefill() const { return prefill_; }
+  int32_t tokens_delivered() const { return static_cast<int32_t>(delivered_.size()); }
+  const FlowTimes& times() const { return times_; }
+
+ private:
+  enum class State { kWaiting, kRunning, kEnded };
+
+  void OnTokens(worker_link::TokensEvent event, TimePoint now, FlowActions& actions);
+  void OnPrefilled(const worker_link::PrefilledEvent& event, FlowActions& actions);
+  void OnFinished(worker_link::FinishedEvent event, TimePoint now, FlowActions& actions);
+  void OnFailed(WorkerId from, const absl::Status& status, FlowActions& actions);
+  void OnPrefillGone(const absl::Status& why, FlowActions& actions);
+  void OnDecodeGone(const absl::Status& why, FlowActions& actions);
+
+  // False (and the request has ended with an error) when a twin differs or a position is absurd.
+  bool Hold(OutputToken token, FlowActions& actions);
+  void DeliverHeld(TimePoint now, FlowActions& actions);
+  std::string TextOf(const OutputToken& token, bool& stopped);
+  TokenDetail Detail(OutputToken token) const;
+  void FinishIfComplete(TimePoint now, FlowActions& actions);
+  void EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions);
+  void EndIncomplete(FlowActions& actions);
+  void EndWithError(absl::Status status, FlowActions& actions);
+  bool MayPlaceAgain() const;
+  void PlaceAgain(std::optional<WorkerId> avoid, FlowActions& actions);
+  void CancelWorkers(FlowActions& actions);
+  RequestStats Stats(TimePoint now) const;
+
+  const FlowRequest request_;
+  const text::Tokenizer* const tokenizer_;
+  text::Detokenizer detokenizer_;
+  StopMatcher stop_matcher_;
+  State state_ = State::kWaiting;
+  uint32_t epoch_ = 0;
+  uint32_t replacements_ = 0;
+  std::optional<FlowWorker> decode_;
+  std::optional<FlowWorker> prefill_;
+  std::vector<TokenId> delivered_;
+  std::map<int32_t, OutputToken> held_;  // came before their turn; positions < max_tokens
+  std::optional<worker_link::FinishedEvent> finished_;  // may wait for a token that is on its way
+  FlowTimes times_;
+  int32_t cached_prompt_tokens_ = 0;
+  std::string decode_name_;
+  std::string prefill_name_;
+};
+
+}  // namespace baton::router

@@ -1,0 +1,26 @@
+#pragma once
+
+// Between baton.v1 messages and the router's plain data.
+
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "baton/v1/baton.pb.h"
+#include "router/dispatcher.h"
+#include "router/request.h"
+
+namespace baton::router {
+
+// InvalidArgument when no input is given. Values are the dispatcher's to check.
+absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request);
+absl::StatusOr<GenerateInput> ToInput(const v1::TokenizeRequest& request);
+
+v1::TokenDelta FromDelta(const Delta& delta, bool with_logprobs);
+v1::Finish FromFinish(const Finish& finish);
+v1::Model FromModel(const ModelInfo& model);
+v1::Worker FromWorker(const WorkerView& worker);
+
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+}  // namespace baton::router

@@ -1,0 +1,178 @@
+#include "router/grpc_server.h"
+
+#include <fmt/format.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "baton/v1/baton.grpc.pb.h"
+#include "router/grpc_convert.h"
+#include "router/grpc_generate.h"
+
+namespace baton::router {
+namespace {
+
+constexpr char kServiceName[] = "baton.v1.Baton";
+constexpr auto kHealthPeriod = std::chrono::milliseconds(100);
+constexpr auto kShutdownGrace = std::chrono::seconds(1);
+
+class BatonService final : public v1::Baton::CallbackService {
+ public:
+  explicit BatonService(Dispatcher* dispatcher) : dispatcher_(dispatcher) {}
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override {
+    return StartGenerate(dispatcher_, context, *request);
+  }
+
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override {
+    return Answer(context, [&]() -> absl::Status {
+      auto input = ToInput(*request);
+      if (!input.ok()) return input.status();
+      const auto tokens = dispatcher_->Tokenize(*input);
+      if (!tokens.ok()) return tokens.status();
+      response->mutable_ids()->Assign(tokens->begin(), tokens->end());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
+                                       const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override {
+    return Answer(context, [&]() -> absl::Status {
+      auto text = dispatcher_->Detokenize(request->model(),
+                                          {request->ids().begin(), request->ids().end()});
+      if (!text.ok()) return text.status();
+      response->set_text(*std::move(text));
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const v1::ListModelsRequest*,
+                                       v1::ListModelsResponse* response) override {
+    return Answer(context, [&] {
+      for (const ModelInfo& model : dispatcher_->Models()) {
+        *response->add_models() = FromModel(model);
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetFleet(grpc::CallbackServerContext* context,
+                                     const v1::GetFleetRequest*,
+                                     v1::GetFleetResponse* response) override {
+    return Answer(context, [&] {
+      for (const WorkerView& worker : dispatcher_->Fleet()) {
+        *response->add_workers() = FromWorker(worker);
+      }
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  template <typename Work>
+  static grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Work work) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(work()));
+    return reactor;
+  }
+
+  Dispatcher* const dispatcher_;
+};
+
+// The standard health service's answer for baton.v1.Baton follows Dispatcher::Ready; "" is the
+// process itself.
+class HealthFollower {
+ public:
+  HealthFollower(grpc::Server* server, const Dispatcher* dispatcher)
+      : thread_([this, health = server->GetHealthCheckService(), dispatcher] {
+          std::unique_lock lock(mutex_);
+          while (!stopping_) {
+            health->SetServingStatus(kServiceName, dispatcher->Ready());
+            stop_.wait_for(lock, kHealthPeriod, [this] { return stopping_; });
+          }
+        }) {}
+
+  ~HealthFollower() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    stop_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable stop_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::thread thread_;
+};
+
+class CallbackServer final : public GrpcServer {
+ public:
+  CallbackServer(const GrpcOptions& options, Dispatcher* dispatcher)
+      : service_(dispatcher), address_(options.address) {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&service_);
+    builder.SetMaxReceiveMessageSize(static_cast<int>(
+        std::min<size_t>(options.limits.max_body_bytes, std::numeric_limits<int>::max())));
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error
+    // A client that vanished without a word is noticed, and its requests end.
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port_ == 0) return;
+    address_.replace(address_.rfind(':') + 1, std::string::npos, std::to_string(port_));
+    health_ = std::make_unique<HealthFollower>(server_.get(), dispatcher);
+  }
+
+  ~CallbackServer() override {
+    health_.reset();
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  }
+
+  bool listening() const { return health_ != nullptr; }
+  std::string address() const override { return address_; }
+
+ private:
+  BatonService service_;
+  std::string address_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<HealthFollower> health_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(const GrpcOptions& options,
+                                                               Dispatcher* dispatcher) {
+  if (options.address.rfind(':') == std::string::npos) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a gRPC address; it must be HOST:PORT", options.address));
+  }
+  auto server = std::make_unique<CallbackServer>(options, dispatcher);
+  if (!server->listening()) {
+    return absl::UnavailableError(fmt::format(
+        "cannot listen on the gRPC address {}: it is taken or not of this machine",
+        options.address));
+  }
+  return server;
+}
+
+}  // namespace baton::router

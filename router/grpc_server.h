@@ -1,0 +1,26 @@
+#pragma once
+
+// baton.v1.Baton, standard health and reflection over a Dispatcher.
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "router/dispatcher.h"
+
+namespace baton::router {
+
+struct GrpcOptions {
+  std::string address = "127.0.0.1:8001";
+  RequestLimits limits;
+};
+
+class GrpcServer {
+ public:
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Create(const GrpcOptions& options,
+                                                            Dispatcher* dispatcher);
+  virtual ~GrpcServer() = default;
+  virtual std::string address() const = 0;
+};
+
+}  // namespace baton::router

@@ -1,0 +1,28 @@
+#pragma once
+
+// Errors as OpenAI's API answers them.
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace baton::router {
+
+struct HttpError {
+  int status = 500;          // HTTP status code
+  std::string_view type;     // "invalid_request_error", "rate_limit_error", "server_error"
+  std::string_view code;     // "": null
+  int retry_after_s = 0;     // 0: no Retry-After header
+};
+
+// 400 InvalidArgument, OutOfRange · 404 NotFound (the model) · 429 ResourceExhausted ·
+// 503 Unavailable, Cancelled · 504 DeadlineExceeded · 500 the rest.
+HttpError ToHttpError(const absl::Status& status);
+
+// {"error":{"message":...,"type":...,"param":...,"code":...}}; "" for `param` and `code` is null.
+std::string ErrorBody(std::string_view message, std::string_view type, std::string_view param,
+                      std::string_view code);
+std::string ErrorBody(const absl::Status& status, std::string_view param);
+
+}  // namespace baton::router

@@ -1,0 +1,102 @@
+#include "router/http_response.h"
+
+#include <charconv>
+#include <ctime>
+
+#include "router/http_error.h"
+#include "router/json_text.h"
+
+namespace baton::router {
+namespace {
+
+std::string_view Reason(int status) {
+  switch (status) {
+    case 200: return "OK";
+    case 400: return "Bad Request";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 411: return "Length Required";
+    case 413: return "Content Too Large";
+    case 415: return "Unsupported Media Type";
+    case 417: return "Expectation Failed";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    default: return "Unknown";
+  }
+}
+
+void AppendHead(int status, const AnswerFraming& framing, std::string_view content_type,
+                std::string* out) {
+  out->append("HTTP/1.1 ");
+  AppendJsonInt(status, out);
+  out->append(" ").append(Reason(status));
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char date[64];
+  const size_t bytes =
+      std::strftime(date, sizeof(date), "\r\nDate: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
+  out->append(date, bytes);
+  out->append("Server: baton\r\nContent-Type: ").append(content_type);
+  if (!framing.request_id.empty()) out->append("\r\nx-request-id: ").append(framing.request_id);
+  out->append(framing.keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
+}
+
+}  // namespace
+
+HttpResponse ErrorResponse(const absl::Status& status, std::string_view param) {
+  const HttpError error = ToHttpError(status);
+  HttpResponse response;
+  response.status = error.status;
+  response.body = ErrorBody(status, param);
+  if (error.retry_after_s > 0) {
+    response.headers = "Retry-After: " + std::to_string(error.retry_after_s) + "\r\n";
+  }
+  return response;
+}
+
+HttpResponse ErrorResponse(int status, std::string_view message, std::string_view code) {
+  HttpResponse response;
+  response.status = status;
+  response.body =
+      ErrorBody(message, status < 500 ? "invalid_request_error" : "server_error", "", code);
+  if (status == 503) response.headers = "Retry-After: 1\r\n";
+  return response;
+}
+
+void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out) {
+  AppendHead(response.status, framing, response.content_type, out);
+  out->append(response.headers).append("Content-Length: ");
+  AppendJsonInt(static_cast<int64_t>(response.body.size()), out);
+  out->append("\r\n\r\n");
+  if (!framing.head_only) out->append(response.body);
+}
+
+void AppendStreamHead(const AnswerFraming& framing, std::string* out) {
+  AppendHead(200, framing, "text/event-stream; charset=utf-8", out);
+  // Proxies shall pass events on as they come.
+  out->append("Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
+  if (framing.chunked) out->append("Transfer-Encoding: chunked\r\n");
+  out->append("\r\n");
+}
+
+void AppendStreamBytes(std::string_view bytes, const AnswerFraming& framing, std::string* out) {
+  if (!framing.chunked) {
+    out->append(bytes);
+    return;
+  }
+  char size[20];
+  const auto end = std::to_chars(size, size + sizeof(size), bytes.size(), 16).ptr;
+  out->append(size, static_cast<size_t>(end - size)).append("\r\n");
+  out->append(bytes).append("\r\n");
+}
+
+void AppendStreamEnd(const AnswerFraming& framing, std::string* out) {
+  if (framing.chunked) out->append("0\r\n\r\n");
+}
+
+}  // namespace baton::router

@@ -1,0 +1,39 @@
+#pragma once
+
+// HTTP/1.1 answers as bytes.
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace baton::router {
+
+struct HttpResponse {
+  int status = 200;
+  std::string_view content_type = "application/json";
+  std::string body;
+  std::string headers;  // whole lines ("Allow: POST\r\n")
+};
+
+// In OpenAI's shape, with Retry-After where it applies.
+HttpResponse ErrorResponse(const absl::Status& status, std::string_view param);
+// For what is wrong with the HTTP request itself; `status` is 4xx or 5xx.
+HttpResponse ErrorResponse(int status, std::string_view message, std::string_view code);
+
+// How the connection goes on after an answer, and what the request allows.
+struct AnswerFraming {
+  std::string_view request_id;
+  bool keep_alive = true;
+  bool head_only = false;  // HEAD: the headers alone
+  bool chunked = true;     // streams only; false for HTTP/1.0, whose streams end with the connection
+};
+
+void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out);
+
+// A stream's headers; then AppendStreamBytes with each piece (not empty), then AppendStreamEnd.
+void AppendStreamHead(const AnswerFraming& framing, std::string* out);
+void AppendStreamBytes(std::string_view bytes, const AnswerFraming& framing, std::string* out);
+void AppendStreamEnd(const AnswerFraming& framing, std::string* out);
+
+}  // namespace baton::router

@@ -1,0 +1,124 @@
+#include "router/http_routes.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <vector>
+
+#include "common/nearest_name.h"
+#include "router/json_text.h"
+
+namespace baton::router {
+namespace {
+
+constexpr std::string_view kModelPrefix = "/v1/models/";
+
+struct Known {
+  std::string_view path;
+  Resource resource;
+};
+constexpr Known kPaths[] = {
+    {"/v1/chat/completions", Resource::kChat}, {"/v1/completions", Resource::kCompletions},
+    {"/v1/models", Resource::kModels},         {"/health", Resource::kHealth},
+    {"/ready", Resource::kReady},              {"/metrics", Resource::kMetrics},
+};
+
+std::string_view PathOf(std::string_view target) { return target.substr(0, target.find('?')); }
+
+// Escapes that are not sound stay as they are.
+std::string PercentDecode(std::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned byte = 0;
+    const char* digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      decoded.push_back(static_cast<char>(byte));
+      i += 2;
+    } else {
+      decoded.push_back(text[i]);
+    }
+  }
+  return decoded;
+}
+
+void AppendModel(const ModelInfo& model, int64_t started_s, std::string* out) {
+  out->append(R"({"id":)");
+  AppendJsonString(model.name, out);
+  out->append(R"(,"object":"model","created":)");
+  AppendJsonInt(started_s, out);
+  out->append(R"(,"owned_by":"baton","max_model_len":)");
+  AppendJsonInt(model.context_tokens, out);
+  out->push_back('}');
+}
+
+HttpResponse AnswerModels(const Dispatcher& dispatcher, int64_t started_s) {
+  HttpResponse response;
+  response.body = R"({"object":"list","data":[)";
+  for (const ModelInfo& model : dispatcher.Models()) {
+    if (response.body.back() != '[') response.body += ',';
+    AppendModel(model, started_s, &response.body);
+  }
+  response.body += "]}";
+  return response;
+}
+
+HttpResponse AnswerModel(const Dispatcher& dispatcher, const std::string& id, int64_t started_s) {
+  for (const ModelInfo& model : dispatcher.Models()) {
+    if (model.name != id) continue;
+    HttpResponse response;
+    AppendModel(model, started_s, &response.body);
+    return response;
+  }
+  return ErrorResponse(404, fmt::format("there is no model '{}'", id), "model_not_found");
+}
+
+}  // namespace
+
+Route FindRoute(std::string_view target) {
+  const std::string_view path = PathOf(target);
+  for (const Known& known : kPaths) {
+    if (known.path == path) return {known.resource, ""};
+  }
+  if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) {
+    return {Resource::kModel, PercentDecode(path.substr(kModelPrefix.size()))};
+  }
+  return {};
+}
+
+HttpResponse AnswerGet(const Route& route, const Dispatcher& dispatcher,
+                       std::string_view http_metrics, int64_t started_s) {
+  HttpResponse response;
+  switch (route.resource) {
+    case Resource::kModels:
+      return AnswerModels(dispatcher, started_s);
+    case Resource::kModel:
+      return AnswerModel(dispatcher, route.model_id, started_s);
+    case Resource::kReady:
+      if (!dispatcher.Ready()) {
+        return ErrorResponse(503, "no decode worker is connected and ready", "not_ready");
+      }
+      response.body = R"({"status":"ready"})";
+      return response;
+    case Resource::kMetrics:
+      response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+      response.body = dispatcher.MetricsText().append(http_metrics);
+      return response;
+    default:
+      response.body = R"({"status":"ok"})";
+      return response;
+  }
+}
+
+HttpResponse UnknownPath(std::string_view target) {
+  const std::string_view path = PathOf(target);
+  std::vector<std::string> known;
+  for (const Known& each : kPaths) known.emplace_back(each.path);
+  const std::string nearest = NearestName(path, known);
+  return ErrorResponse(404,
+                       fmt::format("there is no '{}'{}", path.substr(0, 128),
+                                   nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)),
+                       "unknown_path");
+}
+
+}  // namespace baton::router

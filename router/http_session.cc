@@ -1,0 +1,238 @@
+#include "router/http_session.h"
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+namespace baton::router {
+namespace {
+
+namespace net = boost::asio;
+using boost::system::error_code;
+
+constexpr size_t kInlineBodyBytes = 32 << 10;  // longer ones are tokenized off the loop's thread
+constexpr Duration kLingerTime = std::chrono::seconds(5);
+
+}  // namespace
+
+HttpSession::HttpSession(net::ip::tcp::socket socket, HttpLoop* loop, HttpContext* context)
+    : socket_(std::move(socket)), loop_(loop), context_(context), timer_(loop->io) {}
+
+void HttpSession::Start() {
+  loop_->sessions.insert(this);
+  error_code ignored;
+  socket_.set_option(net::ip::tcp::no_delay(true), ignored);
+  if (loop_->closing) {
+    Close();
+  } else {
+    NextRequest();
+  }
+}
+
+void HttpSession::Close() {
+  if (state_ == State::kClosed) return;
+  const auto self = shared_from_this();  // the call's wake may be the last to hold it
+  state_ = State::kClosed;
+  if (call_ != nullptr) call_->Cancel();
+  call_.reset();
+  FreeBody();
+  error_code ignored;
+  socket_.close(ignored);
+  timer_.cancel();
+  loop_->sessions.erase(this);
+  context_->CloseConnection();
+}
+
+AnswerFraming HttpSession::framing() const {
+  return {.request_id = request_id_,
+          .keep_alive = keep_alive_,
+          .head_only = head_only_,
+          .chunked = !http_1_0_};
+}
+
+void HttpSession::Handle() {
+  if (route_.is_completion()) {
+    StartCall();
+  } else {
+    const std::string http_metrics =
+        route_.resource == Resource::kMetrics ? context_->MetricsText() : "";
+    Respond(AnswerGet(route_, *context_->dispatcher(), http_metrics, context_->started_s()));
+  }
+}
+
+void HttpSession::StartCall() {
+  state_ = State::kAnswering;
+  ClearDeadline();
+  stream_begun_ = false;
+  const Endpoint endpoint =
+      route_.resource == Resource::kChat ? Endpoint::kChat : Endpoint::kCompletions;
+  call_ = std::make_shared<CompletionCall>(
+      context_->dispatcher(), context_->options().limits, endpoint, request_id_,
+      [self = shared_from_this(), number = ++call_number_] {
+        net::post(self->loop_->io, [self, number] { self->OnWake(number); });
+      });
+  std::string body = std::move(parser_->get().body());
+  if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
+  if (body.size() <= kInlineBodyBytes) {
+    call_->Start(body);
+    FreeBody();
+    return;
+  }
+  const size_t reserved = std::exchange(body_reserved_, 0);
+  context_->Offload([context = context_, reserved, call = call_, text = std::move(body)]() mutable {
+    call->Start(text);
+    text = {};
+    context->FreeBody(reserved);
+  });
+}
+
+void HttpSession::OnWake(uint64_t call_number) {
+  if (call_ == nullptr || call_number != call_number_) return;
+  const size_t waiting = outgoing_.size() + writing_.size() - write_offset_;
+  scratch_.clear();
+  switch (call_->Advance(&scratch_)) {
+    case CompletionCall::Progress::kWaiting:
+      return;
+    case CompletionCall::Progress::kStreaming:
+      if (waiting > context_->options().max_outgoing_bytes) {
+        context_->CountSlowClient();
+        Close();
+        return;
+      }
+      AppendStream(scratch_);
+      break;
+    case CompletionCall::Progress::kStreamFailed:
+      keep_alive_ = false;
+      [[fallthrough]];
+    case CompletionCall::Progress::kStreamed:
+      AppendStream(scratch_);
+      EndStream();
+      break;
+    case CompletionCall::Progress::kAnswered: {
+      HttpResponse response;
+      response.body = std::move(scratch_);
+      Respond(response);
+      return;
+    }
+    case CompletionCall::Progress::kFailed:
+      Respond(ErrorResponse(call_->error(), call_->error_param()));
+      return;
+  }
+  Flush();
+}
+
+void HttpSession::Respond(const HttpResponse& response) {
+  state_ = State::kAnswering;
+  call_.reset();
+  context_->CountResponse(response.status);
+  AppendResponse(response, framing(), &outgoing_);
+  afterwards_ = keep_alive_ ? Afterwards::kNextRequest : Afterwards::kLinger;
+  Flush();
+}
+
+void HttpSession::AppendStream(std::string_view bytes) {
+  if (!stream_begun_) {
+    if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the stream
+    context_->CountResponse(200);
+    AppendStreamHead(framing(), &outgoing_);
+    stream_begun_ = true;
+  }
+  AppendStreamBytes(bytes, framing(), &outgoing_);
+}
+
+void HttpSession::EndStream() {
+  AppendStreamEnd(framing(), &outgoing_);
+  call_.reset();
+  afterwards_ = keep_alive_ ? Afterwards::kNextRequest : Afterwards::kLinger;
+}
+
+void HttpSession::Flush() {
+  if (!writing_.empty()) return;
+  writing_.swap(outgoing_);
+  write_offset_ = 0;
+  OnWritten({}, 0);
+}
+
+// Writes on until all is written. A call without bytes begins.
+void HttpSession::OnWritten(error_code error, size_t bytes) {
+  if (state_ == State::kClosed) return;
+  if (error) {
+    if (call_ != nullptr) context_->CountDisconnect();
+    Close();
+    return;
+  }
+  write_offset_ += bytes;
+  if (write_offset_ == writing_.size()) {
+    writing_.clear();
+    write_offset_ = 0;
+    writing_.swap(outgoing_);
+    if (writing_.empty()) {
+      OnAllWritten();
+      return;
+    }
+  }
+  if (state_ == State::kAnswering) SetDeadline(context_->options().write_timeout);
+  socket_.async_write_some(net::buffer(writing_.data() + write_offset_, writing_.size() - write_offset_),
+                           [self = shared_from_this()](error_code failed, size_t written) {
+                             self->OnWritten(failed, written);
+                           });
+}
+
+void HttpSession::OnAllWritten() {
+  if (state_ == State::kAnswering) ClearDeadline();
+  switch (std::exchange(afterwards_, Afterwards::kStay)) {
+    case Afterwards::kStay:
+      return;
+    case Afterwards::kNextRequest:
+      NextRequest();
+      return;
+    case Afterwards::kLinger:
+      Linger();
+      return;
+  }
+}
+
+// Closing at once while the client still sends would reset the connection, and the client could lose
+// the answer.
+void HttpSession::Linger() {
+  state_ = State::kLingering;
+  error_code ignored;
+  socket_.shutdown(net::ip::tcp::socket::shutdown_send, ignored);
+  SetDeadline(kLingerTime);
+  if (parsing_) {  // the read that timed out has the buffer
+    Close();
+    return;
+  }
+  if (!reading_) ReadMore();
+}
+
+void HttpSession::SetDeadline(Duration from_now) {
+  deadline_ = std::chrono::steady_clock::now() + from_now;
+  if (!timer_armed_ || timer_.expiry() > deadline_) ArmTimer();
+}
+
+void HttpSession::ArmTimer() {
+  timer_armed_ = true;
+  timer_.expires_at(deadline_);  // cancels an earlier wait
+  timer_.async_wait([self = shared_from_this()](error_code error) { self->OnTimer(error); });
+}
+
+void HttpSession::OnTimer(error_code error) {
+  if (error || state_ == State::kClosed) return;
+  timer_armed_ = false;
+  if (deadline_ == TimePoint::max()) return;
+  if (std::chrono::steady_clock::now() < deadline_) {
+    ArmTimer();
+    return;
+  }
+  if (state_ == State::kReading) {
+    // Tells the client why, if it listens; the read that is outstanding ends with the connection.
+    keep_alive_ = false;
+    FreeBody();
+    Respond(ErrorResponse(408, "the request did not arrive in time", "request_timeout"));
+    return;
+  }
+  if (state_ == State::kAnswering && call_ != nullptr) context_->CountSlowClient();
+  Close();
+}
+
+}  // namespace baton::router

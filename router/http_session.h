@@ -1,0 +1,129 @@
+#pragma once
+
+// One HTTP connection. Internal to the HTTP server: includes Boost.Asio and Beast.
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_set>
+
+#include "router/completion_call.h"
+#include "router/http_context.h"
+#include "router/http_response.h"
+#include "router/http_routes.h"
+
+namespace baton::router {
+
+class HttpSession;
+
+// A thread's event loop and the connections that live on it. A connection never changes its loop,
+// so what belongs to it needs no locks.
+struct HttpLoop {
+  boost::asio::io_context io{1};
+  // The loop's thread only:
+  std::unordered_set<HttpSession*> sessions;  // open ones
+  bool closing = false;                       // new ones are closed at once
+};
+
+inline constexpr size_t kReadAheadBytes = 64 << 10;  // of later requests, while one is answered
+
+// Requests are answered one after the other, in order; what a client sends ahead waits in the
+// buffer. While a completion runs, a read stays outstanding: it collects what is sent ahead, and
+// its end of file (the client closed, or shut down its sending side) cancels the completion.
+//
+// Threading: all methods and handlers on the loop's thread; only a call's wake comes from others.
+// Lifetime: kept by its outstanding operations and its call until Close.
+class HttpSession : public std::enable_shared_from_this<HttpSession> {
+ public:
+  HttpSession(boost::asio::ip::tcp::socket socket, HttpLoop* loop, HttpContext* context);
+
+  void Start();
+  // Cancels the running completion and closes the socket. Idempotent.
+  void Close();
+
+ private:
+  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Error = boost::system::error_code;
+
+  enum class State {
+    kIdle,       // waiting for the first bytes of a request
+    kReading,    // a request is coming
+    kAnswering,  // a request is being answered
+    kLingering,  // the answer was the last: waiting for the client to close
+    kClosed,
+  };
+  enum class Afterwards { kStay, kNextRequest, kLinger };  // when everything is written
+
+  // Reading (http_session_read.cc).
+  void NextRequest();
+  void ReadMore();
+  void OnBytes(Error error, size_t bytes);
+  void ReadHeader();
+  void OnHeader(Error error);
+  bool RefuseHeader();  // true: answered already
+  bool CheckPost();     // the same for a POST's headers
+  void ReadBody();
+  void OnBody(Error error);
+  void OnReadError(Error error);
+  void FreeBody();
+
+  // Answering (http_session.cc).
+  void Handle();
+  void StartCall();
+  void OnWake(uint64_t call_number);
+  void Respond(const HttpResponse& response);
+  void AppendStream(std::string_view bytes);
+  void EndStream();
+  void Flush();
+  void OnWritten(Error error, size_t bytes);
+  void OnAllWritten();
+  void Linger();
+
+  // One timer for all deadlines: moving a deadline back costs nothing until it fires.
+  void SetDeadline(Duration from_now);
+  void ClearDeadline() { deadline_ = TimePoint::max(); }
+  void ArmTimer();
+  void OnTimer(Error error);
+
+  AnswerFraming framing() const;
+
+  boost::asio::ip::tcp::socket socket_;
+  HttpLoop* const loop_;
+  HttpContext* const context_;
+  State state_ = State::kIdle;
+  Afterwards afterwards_ = Afterwards::kStay;
+
+  boost::beast::flat_buffer buffer_;  // bytes received and not yet parsed
+  std::optional<Parser> parser_;
+  bool reading_ = false;        // OnBytes is outstanding
+  bool parsing_ = false;        // OnHeader or OnBody is outstanding
+  size_t body_reserved_ = 0;
+  size_t lingered_bytes_ = 0;
+
+  std::string request_id_;
+  Route route_;
+  bool keep_alive_ = true;
+  bool head_only_ = false;
+  bool http_1_0_ = false;
+
+  std::shared_ptr<CompletionCall> call_;
+  uint64_t call_number_ = 0;    // tells a late wake of an earlier call
+  bool stream_begun_ = false;
+  std::string scratch_;
+
+  std::string outgoing_;        // to be written next
+  std::string writing_;         // being written from write_offset_ on, when not empty
+  size_t write_offset_ = 0;
+
+  boost::asio::steady_timer timer_;
+  bool timer_armed_ = false;
+  TimePoint deadline_ = TimePoint::max();
+};
+
+}  // namespace baton::router

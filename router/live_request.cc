@@ -1,0 +1,221 @@
+#include "router/live_request.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace baton::router {
+
+using worker_link::CancelCommand;
+using worker_link::DecodeCommand;
+using worker_link::PrefillCommand;
+
+LiveRequest::LiveRequest(const LiveContext* context, FlowRequest request,
+                         std::vector<TokenId> prompt, std::string cache_salt,
+                         const text::Tokenizer* tokenizer, ResponseSink sink, TimePoint deadline)
+    : context_(*context),
+      handle_(request.id.low),
+      deadline_(deadline),
+      prompt_(std::move(prompt)),
+      affinity_keys_(AffinityKeys(cache_salt, prompt_)),
+      cache_salt_(std::move(cache_salt)),
+      flow_(std::move(request), tokenizer),
+      sink_(std::move(sink)),
+      wait_until_(flow_.request().arrival + context->worker_wait) {}
+
+absl::Status LiveRequest::Start() {
+  ResponseSink over;  // destroyed without the lock
+  const std::lock_guard lock(mutex_);
+  started_ = true;
+  PlaceLocked(std::nullopt);
+  waiting_ = flow_.waiting();
+  if (!flow_.ended()) return absl::OkStatus();
+  reported_ = true;
+  over = std::exchange(sink_, {});
+  return std::get<absl::Status>(std::exchange(outbox_, {}).back());
+}
+
+void LiveRequest::OnEvent(WorkerId from, worker_link::Event event) {
+  std::unique_lock lock(mutex_);
+  ApplyLocked(flow_.OnEvent(from, std::move(event), context_.clock->Now()));
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::OnWorkerLost(WorkerId worker, const absl::Status& why) {
+  std::unique_lock lock(mutex_);
+  ApplyLocked(flow_.OnWorkerLost(worker, why));
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::OnTick(TimePoint now) {
+  if (now < deadline_ && !waiting()) return;
+  std::unique_lock lock(mutex_);
+  if (!started_ || flow_.ended()) return;
+  if (now >= deadline_) {
+    ApplyLocked(flow_.OnError(absl::DeadlineExceededError(
+        fmt::format("the request took longer than {} s; {} tokens were delivered",
+                    Seconds(deadline_ - flow_.request().arrival), flow_.tokens_delivered()))));
+  } else if (flow_.waiting()) {
+    PlaceLocked(std::nullopt);
+    if (flow_.waiting() && now >= wait_until_) {
+      ApplyLocked(flow_.OnError(absl::UnavailableError(fmt::format(
+          "{}, also after waiting {} s", why_waiting_, Seconds(context_.worker_wait)))));
+    }
+  }
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::Fail(absl::Status status) {
+  std::unique_lock lock(mutex_);
+  ApplyLocked(flow_.OnError(std::move(status)));
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::Cancel() {
+  std::unique_lock lock(mutex_);
+  if (!flow_.ended()) context_.metrics->OnCancelled();
+  ApplyLocked(flow_.OnCancel());
+  outbox_.clear();
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::PlaceLocked(std::optional<WorkerId> avoid) {
+  // A worker that takes nothing is avoided at once; two such in a row: wait for the next tick.
+  for (int i = 0; i < 2 && flow_.waiting(); ++i) {
+    PlacementRequest request;
+    request.prompt_tokens = static_cast<int32_t>(prompt_.size());
+    request.local_prefill_tokens = context_.local_prefill_tokens;
+    request.avoid = avoid;
+    auto assigned = context_.registry->Assign(request, affinity_keys_);
+    if (const auto* refusal = std::get_if<Refusal>(&assigned)) return RefusedLocked(*refusal);
+    const auto& assignment = std::get<Registry::Assignment>(assigned);
+    decode_share_ = assignment.decode;
+    if (assignment.prefill) prefill_share_ = assignment.prefill->share;
+    avoid = SendLocked(assignment);
+    if (!avoid) {
+      std::optional<FlowWorker> prefill;
+      if (assignment.prefill) {
+        prefill = {assignment.prefill->share.worker, assignment.prefill->name};
+      }
+      flow_.OnPlaced({assignment.decode.worker, assignment.decode_name}, std::move(prefill));
+      waiting_ = false;
+      return;
+    }
+    ReleaseLocked();
+  }
+  why_waiting_ = "the chosen workers take no commands";
+}
+
+std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assignment) {
+  Registry& registry = *context_.registry;
+  DecodeCommand decode;
+  decode.attempt = flow_.attempt();
+  decode.prompt = prompt_;
+  decode.sampling = flow_.request().sampling;
+  decode.cache_salt = cache_salt_;
+  decode.handoff = assignment.prefill.has_value();
+  decode.timeout = deadline_ - context_.clock->Now();
+
+  PrefillCommand prefill;
+  if (assignment.prefill) {
+    prefill.attempt = decode.attempt;
+    prefill.prompt = decode.prompt;
+    prefill.sampling = decode.sampling;
+    prefill.cache_salt = decode.cache_salt;
+    prefill.target_address = assignment.prefill->target_address;
+    prefill.target_name = assignment.decode_name;
+    prefill.timeout = decode.timeout;
+  }
+  if (!registry.Send(assignment.decode.worker, std::move(decode))) return assignment.decode.worker;
+  if (!assignment.prefill) return std::nullopt;
+  const WorkerId prefill_worker = assignment.prefill->share.worker;
+  if (registry.Send(prefill_worker, std::move(prefill))) return std::nullopt;
+  registry.Send(assignment.decode.worker, CancelCommand{flow_.attempt()});
+  flow_.SkipAttempt();
+  return prefill_worker;
+}
+
+void LiveRequest::RefusedLocked(const Refusal& refusal) {
+  why_waiting_ = refusal.text;
+  if (refusal.reason == RefusalReason::kPromptTooLarge) {
+    ApplyLocked(flow_.OnError(absl::InvalidArgumentError(refusal.text)));
+  } else if (context_.worker_wait <= Duration::zero()) {
+    ApplyLocked(flow_.OnError(absl::UnavailableError(refusal.text)));
+  }
+}
+
+void LiveRequest::ApplyLocked(FlowActions actions) {
+  for (const FlowActions::CancelAttempt& cancel : actions.cancels) {
+    context_.registry->Send(cancel.worker, CancelCommand{cancel.attempt});
+  }
+  for (Output& output : actions.outputs) {
+    MeasureLocked(output);
+    outbox_.push_back(std::move(output));
+  }
+  ReleaseLocked();
+  waiting_ = flow_.waiting();
+  if (!actions.place) return;
+  context_.metrics->OnPlacedAgain();
+  wait_until_ = context_.clock->Now() + context_.worker_wait;
+  PlaceLocked(actions.avoid);
+}
+
+// Gives back the shares of workers whose part is over.
+void LiveRequest::ReleaseLocked() {
+  if (decode_share_ && !flow_.decode()) {
+    context_.registry->Release(*std::exchange(decode_share_, std::nullopt));
+  }
+  if (prefill_share_ && !flow_.prefill()) {
+    context_.registry->Release(*std::exchange(prefill_share_, std::nullopt));
+  }
+}
+
+void LiveRequest::MeasureLocked(const Output& output) {
+  if (const auto* finish = std::get_if<Finish>(&output)) {
+    context_.metrics->OnFinish(*finish, flow_.times());
+  } else if (const auto* status = std::get_if<absl::Status>(&output)) {
+    context_.metrics->OnError(*status);
+  } else {
+    size_t tokens = std::get<Delta>(output).tokens.size();
+    if (tokens == 0) return;
+    const TimePoint now = context_.clock->Now();
+    if (!last_token_) {
+      context_.metrics->OnFirstToken(*flow_.times().first_token);
+      last_token_ = now;
+      --tokens;
+    }
+    if (tokens > 0) context_.metrics->OnMoreTokens(now - *last_token_, tokens);
+    last_token_ = now;
+  }
+}
+
+void LiveRequest::Deliver(std::unique_lock<std::mutex> lock) {
+  if (delivering_) return;
+  delivering_ = true;
+  while (!outbox_.empty()) {
+    Output output = std::move(outbox_.front());
+    outbox_.pop_front();
+    lock.unlock();
+    Call(std::move(output));
+    lock.lock();
+  }
+  delivering_ = false;
+  if (!flow_.ended() || reported_) return;
+  reported_ = true;
+  const ResponseSink over = std::exchange(sink_, {});  // destroyed without the lock
+  lock.unlock();
+  context_.on_ended(handle_);
+}
+
+void LiveRequest::Call(Output output) const {
+  if (auto* delta = std::get_if<Delta>(&output)) {
+    sink_.on_delta(std::move(*delta));
+  } else if (auto* finish = std::get_if<Finish>(&output)) {
+    sink_.on_finish(std::move(*finish));
+  } else {
+    sink_.on_error(std::move(std::get<absl::Status>(output)));
+  }
+}
+
+}  // namespace baton::router

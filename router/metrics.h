@@ -1,0 +1,44 @@
+#pragma once
+
+// The router's Prometheus metrics. What vLLM has too carries vLLM's names, so that dashboards go on
+// working; the rest begins with baton_.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/clock.h"
+#include "router/dispatcher.h"
+#include "router/flow.h"
+#include "router/request.h"
+
+namespace baton::router {
+
+// Thread-safe.
+class RouterMetrics {
+ public:
+  explicit RouterMetrics(const std::string& model_name);
+  ~RouterMetrics();
+  RouterMetrics(const RouterMetrics&) = delete;
+  RouterMetrics& operator=(const RouterMetrics&) = delete;
+
+  void OnFirstToken(Duration since_arrival);
+  // `tokens` tokens came together, `since_last` after the one before them.
+  void OnMoreTokens(Duration since_last, size_t tokens);
+  void OnFinish(const Finish& finish, const FlowTimes& times);
+  void OnError(const absl::Status& status);
+  void OnCancelled();
+  void OnPlacedAgain();
+
+  // Text exposition format 0.0.4, with gauges of the moment from the arguments.
+  std::string Text(int32_t requests_running, int32_t requests_waiting,
+                   const std::vector<WorkerView>& fleet) const;
+
+ private:
+  struct Instruments;
+  const std::string model_name_;
+  std::unique_ptr<Instruments> instruments_;
+};
+
+}  // namespace baton::router

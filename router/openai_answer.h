@@ -1,0 +1,90 @@
+#pragma once
+
+// Deltas and finishes of a request's choices to OpenAI's answer bodies: server-sent events for
+// streams, one JSON object otherwise. No I/O; used by one thread at a time.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "router/openai_answer_parts.h"
+#include "router/openai_request.h"
+#include "router/request.h"
+
+namespace baton::router {
+
+// What an answer looks like; fixed before its first piece.
+struct AnswerShape {
+  Endpoint endpoint = Endpoint::kChat;
+  std::string id;
+  std::string model;
+  int64_t created_s = 0;  // Unix time
+  int32_t choices = 1;
+  int32_t choices_per_prompt = 1;
+  bool logprobs = false;
+  bool include_usage = false;  // streams only: whole answers always have it
+  bool return_stats = false;
+  bool return_token_ids = false;
+  std::vector<std::vector<TokenId>> prompt_token_ids;  // per prompt, when return_token_ids
+};
+
+// A stream: each Add appends "data: {...}\n\n" events to `out`, or nothing when the piece has
+// nothing to show yet. The last choice's finish brings usage and statistics where they are asked
+// for, and "data: [DONE]\n\n".
+class StreamAnswer {
+ public:
+  explicit StreamAnswer(AnswerShape shape);
+
+  void Add(int32_t choice, const Delta& delta, std::string* out);
+  void Add(int32_t choice, const Finish& finish, std::string* out);
+  bool complete() const { return finished_ == shape_.choices; }
+
+ private:
+  struct Choice {
+    bool begun = false;
+    int64_t text_offset = 0;
+    Finish finish;
+  };
+
+  void Begin(int32_t choice, std::string* out);
+  void OpenEvent(int32_t choice, std::string* out) const;
+  void AppendExtras(int32_t choice, const Delta& delta, std::string* out);
+  void AppendPromptTokens(int32_t choice, std::string* out) const;
+  void AppendClosing(std::string* out) const;
+
+  const AnswerShape shape_;
+  std::string head_;  // of every event, up to "choices"
+  std::string tail_;  // of every event with a choice, from its closing brackets on
+  std::vector<Choice> choices_;
+  int32_t finished_ = 0;
+};
+
+// The whole answer in one piece.
+class WholeAnswer {
+ public:
+  explicit WholeAnswer(AnswerShape shape);
+
+  void Add(int32_t choice, const Delta& delta);
+  void Add(int32_t choice, const Finish& finish);
+  bool complete() const { return finished_ == shape_.choices; }
+  std::string Body() const;  // once complete
+
+ private:
+  struct Choice {
+    std::string text;
+    std::string chat_logprobs;  // array elements
+    LegacyLogprobs legacy_logprobs;
+    int64_t text_offset = 0;
+    std::vector<TokenId> tokens;
+    Finish finish;
+  };
+
+  void AppendChoice(size_t index, std::string* out) const;
+  void AppendLogprobs(const Choice& choice, std::string* out) const;
+
+  const AnswerShape shape_;
+  std::vector<Choice> choices_;
+  int32_t finished_ = 0;
+};
+
+}  // namespace baton::router

@@ -1,0 +1,67 @@
+#pragma once
+
+// Which workers serve a prompt: a pure function of a snapshot of the fleet.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "router/affinity.h"
+#include "worker_link/commands.h"
+
+namespace baton::router {
+
+// One worker as placement sees it. Load counts what the worker last reported and what this router
+// has sent since.
+struct WorkerSnapshot {
+  WorkerId id = 0;
+  worker_link::Role role = worker_link::Role::kDecode;
+  std::string fingerprint;  // model and KV layout
+  bool connected = false;   // and its first status has come
+  bool draining = false;
+  int32_t requests = 0;              // running and waiting
+  int64_t prompt_tokens_queued = 0;  // not prefilled yet
+  int64_t blocks_available = 0;      // free, or cached and evictable
+  int64_t blocks_total = 0;
+  int32_t block_tokens = 1;
+};
+
+struct PlacementRequest {
+  int32_t prompt_tokens = 0;
+  int32_t local_prefill_tokens = 0;  // prompts up to this many are prefilled by the decode worker
+  Affinity affinity;
+  std::optional<WorkerId> avoid;  // just failed this request: only where there is no other
+};
+
+struct Placed {
+  WorkerId decode = 0;
+  std::optional<WorkerId> prefill;  // empty: the decode worker prefills the prompt itself
+};
+
+enum class RefusalReason {
+  kNoDecodeWorker,  // none is connected
+  kAllDraining,     // those that are connected are draining
+  kPromptTooLarge,  // no connected decode worker's whole KV pool holds the prompt
+};
+struct Refusal {
+  RefusalReason reason = RefusalReason::kNoDecodeWorker;
+  std::string text;  // for the client, with the numbers
+};
+
+using Placement = std::variant<Placed, Refusal>;
+
+// Decode worker, in this order: not the one to avoid, room for the prompt now, fewest requests
+// (each one in the batch makes everyone's tokens slower), served this prefix before, most blocks
+// available, lowest id.
+// Prefill worker, among those with the decode worker's fingerprint: fewest tokens to compute before
+// this prompt's first token (queued, plus the prompt less what is probably cached), lowest id.
+// Local prefill when the prompt is short or there is no such prefill worker.
+// Deterministic: equal arguments give equal answers. `workers` ascend by id.
+Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest& request);
+
+// KV blocks for the prompt and the first token.
+int64_t BlocksNeeded(int32_t block_tokens, int32_t prompt_tokens);
+
+}  // namespace baton::router

@@ -1,0 +1,230 @@
+#include "router/registry.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "router/workers_file.h"
+
+namespace baton::router {
+
+using worker_link::ClientInput;
+using worker_link::Event;
+using worker_link::LinkClient;
+using worker_link::Role;
+using worker_link::WorkerConnected;
+using worker_link::WorkerInfo;
+using worker_link::WorkerLost;
+using worker_link::WorkerStatus;
+
+absl::StatusOr<std::unique_ptr<Registry>> Registry::Create(const RegistryOptions& options,
+                                                           RegistryEvents events) {
+  std::vector<std::string> addresses = options.workers;
+  if (!options.workers_file.empty()) {
+    BATON_ASSIGN_OR_RETURN(const std::vector<std::string> more,
+                           ReadWorkersFile(options.workers_file));
+    addresses.insert(addresses.end(), more.begin(), more.end());
+  }
+  if (addresses.size() > kMaxWorkers) {
+    return absl::InvalidArgumentError(fmt::format("{} worker addresses, but at most {} are served",
+                                                  addresses.size(), kMaxWorkers));
+  }
+  std::unique_ptr<Registry> registry(new Registry(options, std::move(events)));
+  registry->SetAddresses(addresses);
+  if (!options.workers_file.empty()) {
+    registry->poller_ = std::thread(&Registry::PollFile, registry.get());
+  }
+  return registry;
+}
+
+Registry::Registry(const RegistryOptions& options, RegistryEvents events)
+    : options_(options), events_(std::move(events)) {}
+
+Registry::~Registry() {
+  {
+    const std::lock_guard lock(stop_mutex_);
+    stopping_ = true;
+  }
+  stop_changed_.notify_all();
+  if (poller_.joinable()) poller_.join();
+  std::map<WorkerId, std::unique_ptr<LinkClient>> clients;
+  {
+    const std::unique_lock lock(clients_mutex_);
+    clients.swap(clients_);
+  }
+  clients.clear();  // waits for calls under way, which may still use the (now empty) maps
+}
+
+void Registry::PollFile() {
+  std::unique_lock lock(stop_mutex_);
+  while (!stop_changed_.wait_for(lock, options_.file_poll, [this] { return stopping_; })) {
+    lock.unlock();
+    ReadFileAgain();
+    DropIdleLeavers();
+    lock.lock();
+  }
+}
+
+// A file that cannot be read just now (it is being replaced) changes nothing.
+void Registry::ReadFileAgain() {
+  absl::StatusOr<std::vector<std::string>> addresses = ReadWorkersFile(options_.workers_file);
+  std::string trouble;
+  if (!addresses.ok()) {
+    trouble = std::string(addresses.status().message());
+  } else {
+    addresses->insert(addresses->begin(), options_.workers.begin(), options_.workers.end());
+    if (addresses->size() > kMaxWorkers) {
+      trouble = fmt::format("{} has too many addresses: {} workers, at most {} are served",
+                            options_.workers_file, addresses->size(), kMaxWorkers);
+    }
+  }
+  if (trouble.empty()) {
+    SetAddresses(*addresses);
+  } else if (trouble != file_trouble_) {
+    LogWarning(fmt::format("{}; the workers stay as they were", trouble));
+  }
+  file_trouble_ = std::move(trouble);
+}
+
+void Registry::SetAddresses(const std::vector<std::string>& addresses) {
+  std::set<std::string> missing(addresses.begin(), addresses.end());
+  std::vector<std::pair<WorkerId, std::string>> added;
+  bool returned = false;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto& [id, worker] : workers_) {
+      const bool leaving = missing.erase(worker.address) == 0;
+      if (leaving && !worker.leaving) {
+        LogInfo(fmt::format("worker {} leaves the fleet", worker.address));
+      }
+      returned |= worker.leaving && !leaving;
+      worker.leaving = leaving;
+    }
+    for (const std::string& address : addresses) {  // ids in the order of the list
+      if (missing.erase(address) == 0) continue;
+      workers_[next_id_].address = address;
+      added.emplace_back(next_id_++, address);
+    }
+  }
+  for (const auto& [id, address] : added) Connect(id, address);
+  if (returned) events_.on_usable();
+}
+
+void Registry::Connect(WorkerId id, const std::string& address) {
+  const std::unique_lock lock(clients_mutex_);
+  clients_[id] = LinkClient::Create(address, options_.router_name, [this, id](ClientInput input) {
+    OnInput(id, std::move(input));
+  });
+}
+
+void Registry::DropIdleLeavers() {
+  std::vector<WorkerId> idle;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = workers_.begin(); it != workers_.end();) {
+      const bool drop = it->second.leaving && it->second.open_requests == 0;
+      if (drop) idle.push_back(it->first);
+      it = drop ? workers_.erase(it) : std::next(it);
+    }
+  }
+  for (const WorkerId id : idle) {
+    std::unique_ptr<LinkClient> client;  // destroyed without the lock: it waits for its calls
+    const std::unique_lock lock(clients_mutex_);
+    client = std::move(clients_.at(id));
+    clients_.erase(id);
+  }
+}
+
+bool Registry::Send(WorkerId worker, worker_link::Command command) {
+  const std::shared_lock lock(clients_mutex_);
+  const auto found = clients_.find(worker);
+  return found != clients_.end() && found->second->Send(std::move(command));
+}
+
+void Registry::OnInput(WorkerId id, ClientInput input) {
+  if (auto* events = std::get_if<std::vector<Event>>(&input)) {
+    events_.on_events(id, std::move(*events));
+  } else if (auto* status = std::get_if<WorkerStatus>(&input)) {
+    OnStatus(id, *status);
+  } else if (auto* connected = std::get_if<WorkerConnected>(&input)) {
+    OnConnected(id, std::move(connected->info));
+  } else if (auto* lost = std::get_if<WorkerLost>(&input)) {
+    OnLost(id, lost->why);
+  }
+}
+
+absl::Status Registry::CheckWorker(const WorkerInfo& info) const {
+  if (info.vocab_size < options_.vocab_size) {
+    return absl::FailedPreconditionError(
+        fmt::format("its vocabulary has {} tokens, but this router's model has {}", info.vocab_size,
+                    options_.vocab_size));
+  }
+  if (info.block_tokens < 1 || info.context_tokens < 2) {
+    return absl::FailedPreconditionError(fmt::format("it has {} tokens a block and a context of {}",
+                                                     info.block_tokens, info.context_tokens));
+  }
+  return absl::OkStatus();
+}
+
+void Registry::OnConnected(WorkerId id, WorkerInfo info) {
+  const absl::Status check = CheckWorker(info);
+  const std::lock_guard lock(mutex_);
+  const auto found = workers_.find(id);
+  if (found == workers_.end()) return;
+  Worker& worker = found->second;
+  if (check.ok()) {
+    LogInfo(fmt::format("{} worker '{}' at {} connected: model {}, context {}", RoleName(info.role),
+                        info.name, worker.address, info.model, info.context_tokens));
+  } else {
+    LogError(fmt::format("{} worker '{}' at {} gets no work: {}", RoleName(info.role), info.name,
+                         worker.address, std::string(check.message())));
+  }
+  worker.info = std::move(info);
+  worker.connected = true;
+  worker.refused = !check.ok();
+  worker.has_status = false;
+  ++worker.connection;
+}
+
+void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
+  bool became_usable = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = workers_.find(id);
+    if (found == workers_.end()) return;
+    Worker& worker = found->second;
+    const bool was_usable = worker.usable();
+    if (status.draining && !worker.status.draining) {
+      LogInfo(fmt::format("worker '{}' is draining", worker.info.name));
+    }
+    worker.status = status;
+    worker.has_status = true;
+    became_usable = worker.usable() && !was_usable;
+  }
+  if (became_usable) events_.on_usable();
+}
+
+void Registry::OnLost(WorkerId id, const absl::Status& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = workers_.find(id);
+    if (found == workers_.end()) return;
+    Worker& worker = found->second;
+    if (!worker.connected) return;  // a dial that failed
+    LogWarning(fmt::format("{} worker '{}' at {} was lost with {} requests: {}",
+                           RoleName(worker.info.role), worker.info.name, worker.address,
+                           worker.open_requests, std::string(why.message())));
+    worker.connected = false;
+    ++worker.connection;  // shares of the lost connection are void
+    worker.open_requests = 0;
+    worker.open_prompt_tokens = 0;
+    worker.open_blocks = 0;
+  }
+  events_.on_lost(id, why);
+}
+
+}  // namespace baton::router

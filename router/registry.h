@@ -1,0 +1,143 @@
+#pragma once
+
+// The workers that this router knows: a link to each, what each last said, and what this router has
+// open there.
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "router/dispatcher.h"
+#include "router/placement.h"
+#include "worker_link/client.h"
+
+namespace baton::router {
+
+struct RegistryOptions {
+  std::string router_name;
+  std::vector<std::string> workers;
+  std::string workers_file;  // one address a line, '#' begins a comment; "": none
+  Duration file_poll = std::chrono::milliseconds(500);
+  int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
+};
+
+// Called on the links' threads, for one worker one call at a time, in order; no registry lock is
+// held. They must not block.
+struct RegistryEvents {
+  std::function<void()> on_usable;  // a worker became usable: what waits may be placed
+  std::function<void(WorkerId, const absl::Status& why)> on_lost;
+  std::function<void(WorkerId, std::vector<worker_link::Event>)> on_events;
+};
+
+// What a request holds open at one worker. A share of an older connection is void.
+struct Share {
+  WorkerId worker = 0;
+  uint64_t connection = 0;
+  int64_t prompt_tokens = 0;
+  int64_t blocks = 0;
+};
+
+// Thread-safe. Nothing blocks on workers. Workers may start before or after the router and come and
+// go; an address that leaves the file gets no new work, and is dropped when nothing is open there.
+class Registry {
+ public:
+  static constexpr size_t kMaxWorkers = 10000;
+  static constexpr size_t kRememberedPrefixes = 65536;
+
+  // NotFound when the workers file cannot be read, InvalidArgument for over kMaxWorkers.
+  static absl::StatusOr<std::unique_ptr<Registry>> Create(const RegistryOptions& options,
+                                                          RegistryEvents events);
+  ~Registry();
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  struct Assignment {
+    Share decode;
+    std::string decode_name;
+    struct Prefill {
+      Share share;
+      std::string name;
+      std::string target_address;  // the decode worker's handoff address
+    };
+    std::optional<Prefill> prefill;
+  };
+  // Placement on the fleet of now, with its load accounted at once, so that the next request sees
+  // it. `affinity_keys` are the prompt's; they fill in request.affinity, and are remembered. Every
+  // share is given back with Release exactly once.
+  std::variant<Assignment, Refusal> Assign(PlacementRequest request,
+                                           std::span<const uint64_t> affinity_keys);
+  void Release(const Share& share);
+
+  // False when the worker is not connected or does not read: nothing was sent.
+  bool Send(WorkerId worker, worker_link::Command command);
+
+  std::vector<WorkerView> Fleet() const;
+  bool Ready() const;                // a decode worker is usable
+  int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any
+
+ private:
+  struct Worker {
+    std::string address;
+    worker_link::WorkerInfo info;
+    worker_link::WorkerStatus status;
+    uint64_t connection = 0;  // counts connections
+    bool connected = false;
+    bool has_status = false;
+    bool refused = false;  // connected, but not for this router's model
+    bool leaving = false;  // no longer in the workers file
+    int32_t open_requests = 0;
+    int64_t open_prompt_tokens = 0;
+    int64_t open_blocks = 0;
+
+    bool usable() const {
+      return connected && has_status && !refused && !leaving && !status.draining;
+    }
+    WorkerSnapshot Snapshot(WorkerId id) const;
+    const char* StateName() const;
+  };
+
+  Registry(const RegistryOptions& options, RegistryEvents events);
+  // Dials new addresses; those that are gone begin to leave.
+  void SetAddresses(const std::vector<std::string>& addresses);
+  void Connect(WorkerId id, const std::string& address);
+  void DropIdleLeavers();
+  void PollFile();
+  void ReadFileAgain();
+  void OnInput(WorkerId id, worker_link::ClientInput input);
+  absl::Status CheckWorker(const worker_link::WorkerInfo& info) const;
+  void OnConnected(WorkerId id, worker_link::WorkerInfo info);
+  void OnStatus(WorkerId id, const worker_link::WorkerStatus& status);
+  void OnLost(WorkerId id, const absl::Status& why);
+  Share OpenLocked(WorkerId id, int32_t prompt_tokens);
+
+  const RegistryOptions options_;
+  const RegistryEvents events_;
+  std::string file_trouble_;  // of the poll thread: said once
+
+  mutable std::mutex mutex_;  // guards the next three
+  std::map<WorkerId, Worker> workers_;
+  WorkerId next_id_ = 0;
+  PrefixMemory prefixes_{kRememberedPrefixes};
+
+  // Held shared while sending, so that a client is never destroyed under a sender.
+  mutable std::shared_mutex clients_mutex_;
+  std::map<WorkerId, std::unique_ptr<worker_link::LinkClient>> clients_;
+
+  std::mutex stop_mutex_;
+  std::condition_variable stop_changed_;
+  bool stopping_ = false;
+  std::thread poller_;
+};
+
+}  // namespace baton::router

@@ -1,0 +1,90 @@
+#pragma once
+
+// A client's request and its answer, free of any front end's wire form.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/ids.h"
+#include "common/sampling.h"
+#include "text/chat_template.h"
+
+namespace baton::router {
+
+// Bounds on what a client may ask; a request over one is InvalidArgument with both numbers.
+struct RequestLimits {
+  size_t max_body_bytes = size_t{10} << 20;  // front ends: 413 above
+  size_t max_stop_strings = 16;
+  size_t max_stop_bytes = 256;
+  int32_t max_choices = 16;
+  size_t max_messages = 4096;
+  size_t max_prompts = 64;  // of one completions call
+};
+
+struct GenerateInput {
+  std::string model;  // "": the only one
+  // Plain text; chat messages; token ids.
+  std::variant<std::string, std::vector<text::ChatMessage>, std::vector<TokenId>> prompt;
+  SamplingParams sampling;
+  bool has_max_tokens = false;  // false: what the context leaves
+  bool has_seed = false;        // false: the router draws one
+  std::vector<std::string> stop;
+  std::string cache_salt;
+};
+
+struct TokenLogprobText {
+  TokenId token = 0;
+  std::string text;  // bytes
+  float logprob = 0;
+};
+
+struct TokenDetail {
+  TokenId token = 0;
+  std::string text;  // bytes, may be part of a character
+  float logprob = 0;
+  std::vector<TokenLogprobText> top;
+};
+
+// A piece of the answer: consecutive tokens, and the text that they made final. Text that may yet
+// turn out to begin a stop string, and incomplete characters, come with a later piece.
+struct Delta {
+  int32_t index = 0;                // of the first of `tokens`
+  std::vector<TokenDetail> tokens;  // logprobs only when asked for
+  std::string text;
+};
+
+struct RequestStats {
+  std::string request_id;
+  std::string prefill_worker;
+  std::string decode_worker;
+  std::string transport;
+  int32_t kv_blocks_moved = 0;
+  int64_t kv_bytes_moved = 0;
+  int32_t cached_prompt_tokens = 0;
+  double ttft_s = 0;
+  double mean_itl_s = 0;
+  double total_s = 0;
+};
+
+struct Finish {
+  FinishReason reason = FinishReason::kStop;
+  int32_t prompt_tokens = 0;
+  int32_t output_tokens = 0;
+  RequestStats stats;
+};
+
+// The answer's path back. Called in order, one call at a time, on the router's threads; must not
+// block. Exactly one of on_finish and on_error ends the request, unless it was cancelled by its
+// owner: then neither comes (but one that is under way may still).
+struct ResponseSink {
+  std::function<void(Delta)> on_delta;
+  std::function<void(Finish)> on_finish;
+  std::function<void(absl::Status)> on_error;
+};
+
+}  // namespace baton::router

@@ -1,0 +1,131 @@
+#include "router/served_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace baton::router {
+namespace {
+
+absl::StatusOr<int32_t> ContextTokens(const GgufFile& file) {
+  BATON_ASSIGN_OR_RETURN(const std::string_view architecture, file.String("general.architecture"));
+  const std::string key = fmt::format("{}.context_length", architecture);
+  BATON_ASSIGN_OR_RETURN(const int64_t tokens, file.Int(key));
+  if (tokens < 2 || tokens > INT32_MAX) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} of {} is {}, but must be in [2, {}]", key, file.path(), tokens, INT32_MAX));
+  }
+  return static_cast<int32_t>(tokens);
+}
+
+// Not general.name, which is free text: what clients send is one word, and the one that they see.
+std::string ModelName(const GgufFile& file) {
+  return std::filesystem::path(file.path()).stem().string();
+}
+
+size_t LongestTokenBytes(const text::Tokenizer& tokenizer) {
+  size_t longest = 1;
+  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
+    longest = std::max(longest, tokenizer.TokenText(token).size());
+  }
+  return longest;
+}
+
+absl::StatusOr<std::unique_ptr<const text::ChatTemplate>> LoadChatTemplate(
+    const GgufFile& file, const text::Tokenizer& tokenizer) {
+  BATON_ASSIGN_OR_RETURN(const std::string_view source, file.String("tokenizer.chat_template"));
+  BATON_ASSIGN_OR_RETURN(const int64_t eos, file.IntOr("tokenizer.ggml.eos_token_id", -1));
+  const bool known_eos = eos >= 0 && eos < tokenizer.vocab_size();
+  return text::ChatTemplate::Create(
+      source, tokenizer.bos() >= 0 ? tokenizer.TokenText(tokenizer.bos()) : "",
+      known_eos ? tokenizer.TokenText(static_cast<TokenId>(eos)) : "");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const ServedModel>> ServedModel::Load(const std::string& path,
+                                                                     const std::string& name) {
+  std::unique_ptr<ServedModel> model(new ServedModel);
+  BATON_ASSIGN_OR_RETURN(model->file_, GgufFile::Open(path));
+  BATON_ASSIGN_OR_RETURN(model->tokenizer_, text::Tokenizer::Create(*model->file_));
+  BATON_ASSIGN_OR_RETURN(model->context_tokens_, ContextTokens(*model->file_));
+  model->longest_token_bytes_ = LongestTokenBytes(*model->tokenizer_);
+  model->name_ = name.empty() ? ModelName(*model->file_) : name;
+  auto chat_template = LoadChatTemplate(*model->file_, *model->tokenizer_);
+  if (chat_template.ok()) {
+    model->chat_template_ = *std::move(chat_template);
+  } else {
+    const auto why = chat_template.status().message();
+    model->why_no_chat_ = absl::InvalidArgumentError(
+        fmt::format("model '{}' takes no chat: {}", model->name_, std::string(why)));
+    LogWarning(fmt::format("{}", std::string(model->why_no_chat_.message())));
+  }
+  return model;
+}
+
+absl::Status ServedModel::CheckName(const std::string& model) const {
+  if (model.empty() || model == name_) return absl::OkStatus();
+  return absl::NotFoundError(
+      fmt::format("there is no model '{}'; this router serves '{}'", model, name_));
+}
+
+absl::StatusOr<std::vector<TokenId>> ServedModel::PromptTokens(const GenerateInput& input,
+                                                               const RequestLimits& limits,
+                                                               int32_t context_tokens) const {
+  if (const auto* text = std::get_if<std::string>(&input.prompt)) {
+    return Encode({{*text, text::SpecialTokens::kPlainText}}, context_tokens);
+  }
+  if (const auto* messages = std::get_if<std::vector<text::ChatMessage>>(&input.prompt)) {
+    BATON_ASSIGN_OR_RETURN(const auto pieces, RenderChat(*messages, limits));
+    return Encode(pieces, context_tokens);
+  }
+  const auto& tokens = std::get<std::vector<TokenId>>(input.prompt);
+  BATON_RETURN_IF_ERROR(CheckIds(tokens));
+  return tokens;
+}
+
+absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderChat(
+    const std::vector<text::ChatMessage>& messages, const RequestLimits& limits) const {
+  if (chat_template_ == nullptr) return why_no_chat_;
+  if (messages.empty()) return absl::InvalidArgumentError("the chat has no messages");
+  if (messages.size() > limits.max_messages) {
+    return absl::InvalidArgumentError(fmt::format("the chat has {} messages, but the limit is {}",
+                                                  messages.size(), limits.max_messages));
+  }
+  auto pieces = chat_template_->Render(messages, /*add_generation_prompt=*/true);
+  if (pieces.ok()) return pieces;
+  // A chat that hits the template's bounds is the client's to change, not to send again.
+  return absl::InvalidArgumentError(
+      fmt::format("the chat cannot be rendered: {}", std::string(pieces.status().message())));
+}
+
+absl::StatusOr<std::vector<TokenId>> ServedModel::Encode(const std::vector<text::TextPiece>& pieces,
+                                                         int32_t context_tokens) const {
+  size_t bytes = 0;
+  for (const text::TextPiece& piece : pieces) bytes += piece.text.size();
+  const size_t least_tokens = (bytes + longest_token_bytes_ - 1) / longest_token_bytes_;
+  if (least_tokens >= static_cast<size_t>(context_tokens)) {
+    return absl::InvalidArgumentError(
+        fmt::format("prompt has {} bytes, at least {} tokens, but the context is {} tokens", bytes,
+                    least_tokens, context_tokens));
+  }
+  return tokenizer_->EncodePrompt(pieces, /*add_bos=*/true);
+}
+
+absl::Status ServedModel::CheckIds(const std::vector<TokenId>& tokens) const {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= tokenizer_->vocab_size()) {
+      return absl::InvalidArgumentError(
+          fmt::format("token {} of the prompt is {}, but the vocabulary has ids 0 to {}", i,
+                      tokens[i], tokenizer_->vocab_size() - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace baton::router

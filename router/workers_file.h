@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace baton::router {
+
+// The addresses in a workers file: one a line, '#' begins a comment, blank lines are skipped, each
+// address counts once.
+std::vector<std::string> ParseWorkersFile(std::string_view content);
+
+// NotFound when it cannot be read, InvalidArgument above 1 MiB. Blocks on the disk.
+absl::StatusOr<std::vector<std::string>> ReadWorkersFile(const std::string& path);
+
+}  // namespace baton::router

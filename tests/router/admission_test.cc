@@ -1,0 +1,80 @@
+#include "router/admission.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace baton::router {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int32_t kContext = 8192;
+constexpr int32_t kVocab = 1000;
+
+absl::Status AdmitPrompt(GenerateInput& input, size_t prompt_tokens) {
+  return Admit(input, prompt_tokens, kContext, kVocab, RequestLimits{});
+}
+
+void ExpectRefused(GenerateInput input, size_t prompt_tokens, const char* text) {
+  const absl::Status status = AdmitPrompt(input, prompt_tokens);
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status.ToString();
+  EXPECT_THAT(std::string(status.message()), HasSubstr(text));
+}
+
+TEST(AdmissionTest, PromptLengthIsCheckedAgainstTheContextWithBothNumbers) {
+  ExpectRefused({}, 0, "empty");
+  ExpectRefused({}, 9120, "prompt has 9120 tokens, but the context is 8192 tokens");
+  ExpectRefused({}, 8192, "prompt has 8192 tokens, but the context is 8192 tokens");
+  GenerateInput longest;
+  EXPECT_TRUE(AdmitPrompt(longest, 8191).ok());
+  EXPECT_EQ(longest.sampling.max_tokens, 1);
+}
+
+TEST(AdmissionTest, MaxTokensIsWhatTheContextLeavesUnlessGiven) {
+  GenerateInput input;
+  EXPECT_TRUE(AdmitPrompt(input, 100).ok());
+  EXPECT_EQ(input.sampling.max_tokens, 8092);
+  input.has_max_tokens = true;
+  input.sampling.max_tokens = 5;
+  EXPECT_TRUE(AdmitPrompt(input, 100).ok());
+  EXPECT_EQ(input.sampling.max_tokens, 5);
+  input.sampling.max_tokens = 8092;
+  EXPECT_TRUE(AdmitPrompt(input, 100).ok());
+}
+
+TEST(AdmissionTest, MaxTokensThatDoesNotFitIsRefused) {
+  GenerateInput input;
+  input.has_max_tokens = true;
+  input.sampling.max_tokens = 8093;
+  ExpectRefused(input, 100, "prompt has 100 tokens and max_tokens is 8093, together 8193");
+  input.sampling.max_tokens = INT32_MAX;
+  ExpectRefused(input, 100, "together 2147483747");
+  input.sampling.max_tokens = 0;
+  ExpectRefused(input, 100, "max_tokens is 0");
+}
+
+TEST(AdmissionTest, SamplingIsChecked) {
+  GenerateInput input;
+  input.sampling.temperature = -1;
+  ExpectRefused(input, 10, "temperature");
+  input.sampling = {};
+  input.sampling.stop_token_ids = {kVocab};
+  ExpectRefused(input, 10, "stop_token_ids");
+}
+
+TEST(AdmissionTest, StopStringsAreBounded) {
+  GenerateInput input;
+  input.stop.assign(17, "x");
+  ExpectRefused(input, 10, "17 stop strings, but the limit is 16");
+  input.stop = {std::string(257, 'x')};
+  ExpectRefused(input, 10, "257 bytes, but the limit is 256");
+  input.stop = {""};
+  ExpectRefused(input, 10, "empty");
+  input.stop = {"\x80"};
+  ExpectRefused(input, 10, "middle of a UTF-8 character");
+  input.stop.assign(16, std::string(256, 'x'));
+  EXPECT_TRUE(AdmitPrompt(input, 10).ok());
+}
+
+}  // namespace
+}  // namespace baton::router

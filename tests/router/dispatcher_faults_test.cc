@@ -1,0 +1,218 @@
+// The dispatcher with workers that come late, die and come back.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/router/answer.h"
+#include "tests/router/cluster.h"
+#include "tests/router/scripted_worker.h"
+
+namespace baton::router {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using worker_link::CancelCommand;
+using worker_link::Command;
+using worker_link::DecodeCommand;
+using worker_link::Event;
+using worker_link::FinishedEvent;
+using worker_link::PrefillCommand;
+using worker_link::PrefilledEvent;
+using worker_link::Role;
+using worker_link::TokensEvent;
+
+void FinishAlone(ScriptedWorker& worker, const Attempt& attempt) {
+  worker.SendTokens(attempt, 0, {10, 11});
+  worker.SendFinished(attempt, 2);
+}
+
+TEST(DispatcherFaultsTest, ARequestWaitsForItsWorker) {
+  const std::filesystem::path path =
+      std::filesystem::path(testing::TempDir()) / "dispatcher_faults_workers";
+  std::ofstream(path) << "# none yet\n";
+  DispatcherOptions options;
+  options.workers_file = path;
+  options.worker_wait = std::chrono::seconds(20);
+  const auto dispatcher = MakeDispatcher(options);
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  EXPECT_FALSE(dispatcher->Ready());
+  EXPECT_THAT(dispatcher->MetricsText(),
+              HasSubstr("vllm:num_requests_waiting{model_name=\"demo\"} 1"));
+  ScriptedWorker decode(Role::kDecode, "d0");
+  std::ofstream(path) << decode.address() << "\n";
+  FinishAlone(decode, decode.Await<DecodeCommand>().attempt);
+  EXPECT_TRUE(answer.AwaitEnd().finish);
+  std::filesystem::remove(path);
+}
+
+TEST(DispatcherFaultsTest, WithoutAWorkerTheWaitEnds) {
+  ScriptedWorker prefill(Role::kPrefill, "p0");
+  DispatcherOptions options = Over({&prefill});
+  options.worker_wait = milliseconds(100);
+  const auto dispatcher = MakeReadyDispatcher(options);
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  EXPECT_THAT(answer.AwaitEnd().Error(),
+              HasSubstr("UNAVAILABLE: no decode worker is connected (1 workers known), also after "
+                        "waiting 0.1 s"));
+  options.worker_wait = Duration::zero();
+  const auto impatient = MakeReadyDispatcher(options);
+  EXPECT_TRUE(absl::IsUnavailable(impatient->Submit(Text("hello"), Answer().Sink()).status()));
+  EXPECT_EQ(impatient->running(), 0);
+}
+
+TEST(DispatcherFaultsTest, ADecodeWorkerLostBeforeTheFirstTokenCostsOnlyTime) {
+  ScriptedWorker first(Role::kDecode, "d0");
+  ScriptedWorker second(Role::kDecode, "d1");
+  ScriptedWorker prefill(Role::kPrefill, "p0");
+  const auto dispatcher = MakeReadyDispatcher(Over({&first, &second, &prefill}));
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  const Attempt lost = first.Await<DecodeCommand>().attempt;
+  prefill.Await<PrefillCommand>();
+  first.Stop();
+  EXPECT_EQ(prefill.Await<CancelCommand>().attempt, lost);
+  const auto again = second.Await<DecodeCommand>();
+  EXPECT_EQ(again.attempt.request, lost.request);
+  EXPECT_EQ(again.attempt.epoch, 1u);
+  EXPECT_EQ(prefill.Await<PrefillCommand>().attempt, again.attempt);
+  prefill.SendTokens(lost, 0, {99});  // of the old epoch: dropped
+  FinishAlone(second, again.attempt);
+  const Collected all = answer.AwaitEnd();
+  ASSERT_TRUE(all.finish) << all.Error();
+  EXPECT_EQ(all.tokens, (std::vector<TokenId>{10, 11}));
+  EXPECT_THAT(dispatcher->MetricsText(), HasSubstr("baton_requests_placed_again_total 1"));
+}
+
+TEST(DispatcherFaultsTest, ALostPrefillWorkerIsReplacedByTheDecodeWorkerItself) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  ScriptedWorker prefill(Role::kPrefill, "p0");
+  const auto dispatcher = MakeReadyDispatcher(Over({&decode, &prefill}));
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  const Attempt lost = decode.Await<DecodeCommand>().attempt;
+  prefill.Stop();
+  EXPECT_EQ(decode.Await<CancelCommand>().attempt, lost);
+  const auto again = decode.Await<DecodeCommand>();
+  EXPECT_EQ(again.attempt.epoch, 1u);
+  EXPECT_FALSE(again.handoff);
+  FinishAlone(decode, again.attempt);
+  EXPECT_TRUE(answer.AwaitEnd().finish);
+}
+
+TEST(DispatcherFaultsTest, ADecodeWorkerLostAfterATokenIsAnErrorThatSaysSo) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  const auto dispatcher = MakeReadyDispatcher(Over({&decode}));
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  decode.SendTokens(decode.Await<DecodeCommand>().attempt, 0, {10, 11, 12});
+  answer.AwaitTokens(3);
+  decode.Stop();
+  const Collected all = answer.AwaitEnd();
+  EXPECT_THAT(all.Error(), HasSubstr("UNAVAILABLE: decode worker 'd0' was lost after 3 tokens"));
+  EXPECT_EQ(all.endings, 1);
+}
+
+// Answers like a worker, from within the link's calls: token 0 as a prefill worker, six tokens as a
+// decode worker. Some attempts are never answered, so that they are there to be lost.
+std::vector<Event> AnswerAtOnce(const Command& command) {
+  if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
+    return {TokensEvent{prefill->attempt, {{100, 0, 0, {}}}}, PrefilledEvent{prefill->attempt}};
+  }
+  const auto* decode = std::get_if<DecodeCommand>(&command);
+  if (decode == nullptr || decode->attempt.request.low % 7 == 0) return {};
+  TokensEvent tokens{decode->attempt, {}};
+  for (int32_t i = 0; i < 6; ++i) tokens.tokens.push_back({100 + i, i, 0, {}});
+  FinishedEvent finished;
+  finished.attempt = decode->attempt;
+  finished.reason = FinishReason::kLength;
+  finished.output_tokens = 6;
+  return {std::move(tokens), finished};
+}
+
+struct Sent {
+  Answer answer;
+  bool cancelled = false;
+};
+
+// One client: submits, sometimes cancels, and does not wait for answers.
+void SendMany(Dispatcher& dispatcher, uint64_t seed, int requests, std::vector<Sent>& sent) {
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < requests; ++i) {
+    Sent& one = sent.emplace_back();
+    const auto handle = dispatcher.Submit(Text("hello there"), one.answer.Sink());
+    ASSERT_TRUE(handle.ok()) << handle.status().ToString();
+    one.cancelled = random() % 5 == 0;
+    if (one.cancelled) dispatcher.Cancel(*handle);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+  }
+}
+
+// True when it finished.
+bool CheckEnded(const Sent& sent) {
+  const Collected all = sent.answer.Now();
+  EXPECT_FALSE(all.out_of_order);
+  EXPECT_LE(all.endings, 1);
+  EXPECT_GE(all.endings, sent.cancelled ? 0 : 1);
+  for (size_t i = 0; i < all.tokens.size(); ++i) {
+    EXPECT_EQ(all.tokens[i], 100 + static_cast<TokenId>(i));
+  }
+  EXPECT_TRUE(!all.finish || all.tokens.size() == 6);
+  return all.finish.has_value();
+}
+
+// Many clients, workers that die and come back, and clients that leave: every request that was
+// accepted and not cancelled ends exactly once, in order.
+TEST(DispatcherFaultsTest, EveryRequestEndsOnceWhileWorkersComeAndGo) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  constexpr int kClients = 3;
+  constexpr int kRequests = 150;
+  std::vector<std::unique_ptr<ScriptedWorker>> workers;
+  DispatcherOptions options;
+  for (const Role role : {Role::kDecode, Role::kDecode, Role::kPrefill, Role::kPrefill}) {
+    workers.push_back(std::make_unique<ScriptedWorker>(role, "w" + std::to_string(workers.size()),
+                                                       "127.0.0.1:0", AnswerAtOnce));
+    options.workers.push_back(workers.back()->address());
+  }
+  options.request_timeout = std::chrono::seconds(3);
+  options.worker_wait = std::chrono::seconds(20);
+  const auto dispatcher = MakeReadyDispatcher(options);
+
+  std::vector<std::vector<Sent>> sent(kClients);
+  std::vector<std::thread> clients;
+  for (int client = 0; client < kClients; ++client) {
+    clients.emplace_back([&, client] {
+      SendMany(*dispatcher, seed + static_cast<uint64_t>(client), kRequests,
+               sent[static_cast<size_t>(client)]);
+    });
+  }
+  std::mt19937_64 random(seed ^ 1);
+  for (int round = 0; round < 6; ++round) {
+    const size_t victim = random() % workers.size();
+    const std::string address = options.workers[victim];
+    const std::string name = workers[victim]->name();
+    workers[victim]->Stop();
+    workers[victim] = std::make_unique<ScriptedWorker>(victim < 2 ? Role::kDecode : Role::kPrefill,
+                                                       name, address, AnswerAtOnce);
+    std::this_thread::sleep_for(milliseconds(30));
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_TRUE(dispatcher->Drain(std::chrono::seconds(20)));
+  int finished = 0;
+  for (const std::vector<Sent>& of_client : sent) {
+    for (const Sent& one : of_client) finished += CheckEnded(one) ? 1 : 0;
+  }
+  EXPECT_GT(finished, kClients * kRequests / 2);
+}
+
+}  // namespace
+}  // namespace baton::router

@@ -1,0 +1,552 @@
+#include "router/http_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <boost/json.hpp>
+#include <thread>
+
+#include "tests/router/http_test_client.h"
+#include "tests/router/scripted_dispatcher.h"
+
+namespace baton::router {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr char kChat[] = "/v1/chat/completions";
+constexpr char kBody[] = R"({"messages":[{"role":"user","content":"hi"}]})";
+constexpr char kStreamBody[] = R"({"stream":true,"messages":[{"role":"user","content":"hi"}]})";
+
+std::unique_ptr<HttpServer> Serve(Dispatcher* dispatcher, HttpOptions options = {}) {
+  options.address = "127.0.0.1:0";
+  auto server = HttpServer::Create(options, dispatcher);
+  EXPECT_TRUE(server.ok()) << server.status();
+  return *std::move(server);
+}
+
+// The error of an answer in OpenAI's shape.
+boost::json::object ErrorOf(const TestResponse& response) {
+  boost::json::error_code error;
+  const boost::json::value body = boost::json::parse(response.body, error);
+  EXPECT_FALSE(error) << response.body;
+  if (error || !body.is_object() || !body.as_object().contains("error")) return {};
+  return body.at("error").as_object();
+}
+
+class HttpServerTest : public testing::Test {
+ protected:
+  void ExpectError(const TestResponse& response, int status, std::string_view code,
+                   std::string_view text) {
+    SCOPED_TRACE(text);
+    EXPECT_EQ(response.status, status);
+    const boost::json::object error = ErrorOf(response);
+    ASSERT_TRUE(error.contains("message"));
+    EXPECT_THAT(std::string(error.at("message").as_string()), HasSubstr(std::string(text)));
+    EXPECT_TRUE(error.contains("type") && error.contains("param"));
+    if (code.empty()) {
+      EXPECT_TRUE(error.at("code").is_null());
+    } else {
+      EXPECT_EQ(std::string(error.at("code").as_string()), code);
+    }
+    EXPECT_TRUE(response.headers.contains("x-request-id"));
+  }
+
+  ScriptedDispatcher dispatcher_;
+  std::unique_ptr<HttpServer> server_ = Serve(&dispatcher_);
+  HttpTestClient client_{server_->address()};
+};
+
+TEST_F(HttpServerTest, WholeChat) {
+  const TestResponse response = client_.Post(kChat, kBody);
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("content-type"), "application/json");
+  EXPECT_TRUE(response.headers.contains("date"));
+  const boost::json::value body = boost::json::parse(response.body);
+  EXPECT_EQ(body.at("choices").at(0).at("message").at("content").as_string(), "Hello, world");
+  EXPECT_EQ(body.at("model").as_string(), kTestModel);
+  EXPECT_EQ(body.at("usage").at("completion_tokens").as_int64(), 3);
+  const std::string id = "chatcmpl-" + response.headers.at("x-request-id");
+  EXPECT_EQ(std::string(body.at("id").as_string()), id);
+}
+
+TEST_F(HttpServerTest, StreamedChat) {
+  const TestResponse response = client_.Post(kChat, kStreamBody);
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("content-type"), "text/event-stream; charset=utf-8");
+  EXPECT_THAT(response.body, HasSubstr(R"("delta":{"content":"Hello"})"));
+  EXPECT_TRUE(response.body.ends_with("data: [DONE]\n\n"));
+  EXPECT_EQ(client_.Get("/health").status, 200) << "the connection goes on after a stream";
+}
+
+TEST_F(HttpServerTest, TokenIdsAndStats) {
+  const TestResponse response = client_.Post(
+      kChat,
+      R"({"messages":[{"role":"user","content":"hi"}],"return_token_ids":true,"return_stats":true})");
+  const boost::json::value body = boost::json::parse(response.body);
+  EXPECT_EQ(boost::json::serialize(body.at("prompt_token_ids")), "[999,104,105]");
+  EXPECT_EQ(boost::json::serialize(body.at("choices").at(0).at("token_ids")), "[100,101,102]");
+  EXPECT_EQ(body.at("baton").at("decode_worker").as_string(), "decode-0");
+}
+
+TEST_F(HttpServerTest, EveryChoiceIsARequestOfItsOwn) {
+  const TestResponse response =
+      client_.Post("/v1/completions", R"({"prompt":["a","b"],"n":2,"seed":40})");
+  EXPECT_EQ(response.status, 200) << response.body;
+  EXPECT_EQ(boost::json::parse(response.body).at("choices").as_array().size(), 4u);
+  const std::vector<GenerateInput> inputs = dispatcher_.WaitForInputs(4);
+  ASSERT_EQ(inputs.size(), 4u);
+  EXPECT_EQ(inputs[0].sampling.seed, 40u);
+  EXPECT_EQ(inputs[1].sampling.seed, 41u);
+  EXPECT_EQ(inputs[2].sampling.seed, 40u);
+  EXPECT_EQ(std::get<std::string>(inputs[2].prompt), "b");
+}
+
+TEST_F(HttpServerTest, UnicodeGoesThrough) {
+  const std::string text = "é\\u00e9\\ud83d\\ude42\\u0000";
+  EXPECT_EQ(client_.Post("/v1/completions", R"({"prompt":")" + text + "\"}").status, 200);
+  EXPECT_EQ(std::get<std::string>(dispatcher_.WaitForInputs(1).at(0).prompt),
+            std::string("éé🙂\0", 9));
+}
+
+TEST_F(HttpServerTest, SmallResources) {
+  EXPECT_EQ(client_.Get("/health").body, R"({"status":"ok"})");
+  EXPECT_EQ(client_.Get("/ready").status, 200);
+  dispatcher_.set_ready(false);
+  const TestResponse unready = client_.Get("/ready");
+  ExpectError(unready, 503, "not_ready", "no decode worker");
+  EXPECT_EQ(unready.headers.at("retry-after"), "1");
+  EXPECT_EQ(client_.Get("/health").status, 200) << "the process is alive all the same";
+
+  const boost::json::value models = boost::json::parse(client_.Get("/v1/models").body);
+  EXPECT_EQ(models.at("data").at(0).at("id").as_string(), kTestModel);
+  EXPECT_EQ(models.at("data").at(0).at("max_model_len").as_int64(), 2048);
+  EXPECT_EQ(client_.Get("/v1/models/test%2Dmodel?x=1").status, 200);
+  ExpectError(client_.Get("/v1/models/other"), 404, "model_not_found", "no model 'other'");
+
+  const TestResponse metrics = client_.Get("/metrics");
+  EXPECT_EQ(metrics.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_TRUE(metrics.body.starts_with("baton_test_metric 1\n# HELP baton_http_connections"));
+  EXPECT_THAT(metrics.body, HasSubstr("baton_http_connections 1\n"));
+  EXPECT_THAT(metrics.body, HasSubstr("baton_http_responses_total{code=\"404\"} 1\n"));
+
+  client_.Send("HEAD /health HTTP/1.1\r\nHost: t\r\n\r\n");
+  EXPECT_EQ(client_.Read(true).headers.at("content-length"), "15");
+  EXPECT_EQ(client_.Get("/health").status, 200) << "HEAD sent no body";
+}
+
+TEST_F(HttpServerTest, RefusalsKeepTheConnection) {
+  ExpectError(client_.Post(kChat, "{"), 400, "", "not valid JSON");
+  ExpectError(client_.Post(kChat, ""), 400, "", "the body is empty");
+  const TestResponse unknown_field = client_.Post(kChat, R"({"max_token":1})");
+  ExpectError(unknown_field, 400, "", "did you mean 'max_tokens'?");
+  EXPECT_EQ(ErrorOf(unknown_field).at("param").as_string(), "max_token");
+  ExpectError(client_.Post(kChat, R"({"temperature":-1,"messages":[{"role":"user","content":"x"}]})"),
+              400, "", "temperature is -1, but must be in [0, 100]");
+  const TestResponse unknown_model =
+      client_.Post(kChat, R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})");
+  ExpectError(unknown_model, 404, "model_not_found", "no model 'gpt-9'");
+  EXPECT_EQ(ErrorOf(unknown_model).at("param").as_string(), "model");
+  ExpectError(client_.Get("/v1/chat/completion"), 404, "unknown_path",
+              "there is no '/v1/chat/completion'; did you mean '/v1/chat/completions'?");
+  const TestResponse wrong_method = client_.Get(kChat);
+  ExpectError(wrong_method, 405, "method_not_allowed", "use POST");
+  EXPECT_EQ(wrong_method.headers.at("allow"), "POST");
+  client_.Send("DELETE /health HTTP/1.1\r\nHost: t\r\n\r\n");
+  EXPECT_EQ(client_.Read().headers.at("allow"), "GET, HEAD");
+  client_.Send("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\r\n");
+  ExpectError(client_.Read(), 411, "length_required", "Content-Length");
+  EXPECT_EQ(client_.Get("/health").status, 200);
+}
+
+TEST_F(HttpServerTest, DispatcherErrorsBecomeStatusCodes) {
+  const auto answer = [this](absl::Status status) {
+    dispatcher_.RefuseAfter(0, std::move(status));
+    return client_.Post(kChat, kStreamBody);
+  };
+  const TestResponse busy = answer(absl::ResourceExhaustedError("4,096 requests are running"));
+  ExpectError(busy, 429, "rate_limit_exceeded", "4,096 requests");
+  EXPECT_EQ(busy.headers.at("retry-after"), "1");
+  const TestResponse unavailable = answer(absl::UnavailableError("no worker"));
+  ExpectError(unavailable, 503, "unavailable", "no worker");
+  EXPECT_EQ(unavailable.headers.at("retry-after"), "1");
+  ExpectError(answer(absl::DeadlineExceededError("late")), 504, "deadline_exceeded", "late");
+  ExpectError(answer(absl::InternalError("broken")), 500, "internal_error", "broken");
+  ExpectError(answer(absl::DataLossError("lost")), 500, "internal_error", "lost");
+  ExpectError(answer(absl::OutOfRangeError("too long")), 400, "", "too long");
+}
+
+TEST_F(HttpServerTest, RefusingOneChoiceCancelsTheOthers) {
+  dispatcher_.RefuseAfter(2, absl::ResourceExhaustedError("full"));
+  const TestResponse response =
+      client_.Post(kChat, R"({"n":4,"stream":true,"messages":[{"role":"user","content":"x"}]})");
+  ExpectError(response, 429, "rate_limit_exceeded", "full");
+  EXPECT_TRUE(dispatcher_.WaitForCancel(1));
+  EXPECT_TRUE(dispatcher_.WaitForCancel(2));
+}
+
+TEST_F(HttpServerTest, PipelinedRequestsAreAnsweredInOrder) {
+  std::string requests;
+  for (int i = 0; i < 50; ++i) {
+    const std::string body = R"({"prompt":"p)" + std::to_string(i) + "\"}";
+    requests += "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n";
+    requests += "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    requests += "GET /v1/models/" + std::to_string(i) + " HTTP/1.1\r\nHost: t\r\n\r\n";
+  }
+  // In two parts, so that one request comes in pieces.
+  client_.Send(requests.substr(0, requests.size() / 2 + 7));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  client_.Send(requests.substr(requests.size() / 2 + 7));
+  for (int i = 0; i < 50; ++i) {
+    const TestResponse completion = client_.Read();
+    ASSERT_EQ(completion.status, 200) << i;
+    ASSERT_THAT(completion.body, HasSubstr("Hello, world"));
+    const TestResponse model = client_.Read();
+    ASSERT_EQ(model.status, 404);
+    ASSERT_THAT(model.body, HasSubstr("no model '" + std::to_string(i) + "'"));
+  }
+  const std::vector<GenerateInput> inputs = dispatcher_.WaitForInputs(50);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_EQ(std::get<std::string>(inputs[i].prompt), "p" + std::to_string(i));
+  }
+}
+
+// A request that was sent ahead while a stream was running waits, complete, in the buffer that the
+// disconnect watch reads into.
+TEST(HttpServer, RequestSentDuringAStreamIsAnsweredAfterIt) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool go_on = false;
+  ScriptedDispatcher dispatcher([&](const Submission& submission) {
+    submission.sink.on_delta(TextDelta(0, "first"));
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, std::chrono::seconds(20), [&] { return go_on; });
+    submission.sink.on_finish(TestFinish(1));
+  });
+  const auto server = Serve(&dispatcher);
+  HttpTestClient client(server->address());
+  client.SendPost(kChat, kStreamBody);
+  client.ReadUntil("first");
+  client.SendGet("/health");
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  {
+    const std::lock_guard lock(mutex);
+    go_on = true;
+  }
+  changed.notify_all();
+  EXPECT_EQ(client.Read().status, 200);
+  EXPECT_EQ(client.Read().body, R"({"status":"ok"})");
+  EXPECT_EQ(dispatcher.cancelled_count(), 0u);
+}
+
+TEST_F(HttpServerTest, Http10AndClose) {
+  client_.Send("POST /v1/chat/completions HTTP/1.0\r\nContent-Type: application/json\r\n"
+               "Content-Length: " + std::to_string(sizeof(kStreamBody) - 1) + "\r\n\r\n" + kStreamBody);
+  const TestResponse stream = client_.Read();  // no chunks: until the end of the connection
+  EXPECT_FALSE(stream.headers.contains("transfer-encoding"));
+  EXPECT_TRUE(stream.body.ends_with("data: [DONE]\n\n"));
+  HttpTestClient other(server_->address());
+  other.Send("GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(other.Read().headers.at("connection"), "close");
+  EXPECT_TRUE(other.AtEnd());
+}
+
+TEST_F(HttpServerTest, ChunkedBodyAndExpectContinue) {
+  client_.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nExpect: 100-Continue\r\n"
+               "Content-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n");
+  EXPECT_EQ(client_.Read().status, 100);
+  for (const char c : std::string_view(kBody)) client_.Send(std::string("1\r\n") + c + "\r\n");
+  client_.Send("0\r\n\r\n");
+  EXPECT_EQ(client_.Read().status, 200);
+  client_.SendPost(kChat, kBody, "Expect: 200-ok\r\n");
+  EXPECT_EQ(client_.Read().status, 417);
+}
+
+TEST_F(HttpServerTest, LargeBodies) {
+  // Over the limit: answered from the Content-Length alone, while the client is still sending.
+  const std::string huge(20 << 20, 'x');
+  client_.SendPost(kChat, huge);
+  const TestResponse response = client_.Read();
+  ExpectError(response, 413, "body_too_large", "more than 10485760 bytes");
+  EXPECT_EQ(response.headers.at("connection"), "close");
+  EXPECT_TRUE(client_.AtEnd());
+
+  HttpTestClient header_only(server_->address());
+  header_only.Send("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+                   "Expect: 100-continue\r\nContent-Length: 20971520\r\n\r\n");
+  EXPECT_EQ(header_only.Read().status, 413);
+
+  HttpTestClient chunked(server_->address());
+  chunked.Send("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+               "Transfer-Encoding: chunked\r\n\r\n");
+  for (int i = 0; i < 20; ++i) chunked.Send("100000\r\n" + huge.substr(0, 1 << 20) + "\r\n");
+  EXPECT_EQ(chunked.Read().status, 413);
+
+  // Under it: parsed and tokenized off the connections' threads.
+  HttpTestClient large(server_->address());
+  const std::string text(9 << 20, 'y');
+  EXPECT_EQ(large.Post("/v1/completions", R"({"prompt":")" + text + "\"}").status, 200);
+  EXPECT_EQ(std::get<std::string>(dispatcher_.WaitForInputs(1).at(0).prompt), text);
+  EXPECT_EQ(large.Get("/health").status, 200);
+}
+
+TEST_F(HttpServerTest, BodiesThatAreNotJsonByName) {
+  const std::string request =
+      "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
+  client_.Send(request);
+  ExpectError(client_.Read(), 415, "unsupported_media_type", "Content-Type: application/json");
+  HttpTestClient other(server_->address());
+  other.SendPost(kChat, kBody, "Content-Encoding: gzip\r\n");
+  EXPECT_EQ(other.Read().status, 415);
+}
+
+TEST_F(HttpServerTest, UnsoundHttpIsRefusedAndClosed) {
+  const auto refused = [this](const std::string& request, int status) {
+    SCOPED_TRACE(request.substr(0, 100));
+    HttpTestClient client(server_->address());
+    client.Send(request);
+    EXPECT_EQ(client.Read().status, status);
+    EXPECT_TRUE(client.AtEnd());
+  };
+  refused("nonsense\r\n\r\n", 400);
+  refused("GET /health HTTP/3.7\r\n\r\n", 400);
+  refused("GET /health HTTP/1.1\r\nBroken Header: x\r\n\r\n", 400);
+  refused("GET /health HTTP/1.1\r\nX: " + std::string(20000, 'a') + "\r\n\r\n", 431);
+  // What request smuggling is made of.
+  const std::string post = "POST /v1/completions HTTP/1.1\r\nHost: t\r\n";
+  refused(post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
+  refused(post + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", 400);
+  refused(post + "Content-Length: -1\r\n\r\n", 400);
+  refused(post + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400);
+}
+
+// What runs until it is cancelled, token by token.
+void TalkUntilCancelled(const Submission& submission, std::atomic<bool>& stop) {
+  for (int32_t i = 0; !stop; ++i) {
+    submission.sink.on_delta(TextDelta(i, "token "));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+TEST(HttpServer, ClosingMidStreamCancels) {
+  std::atomic<bool> stop = false;
+  ScriptedDispatcher dispatcher(
+      [&](const Submission& submission) { TalkUntilCancelled(submission, stop); });
+  const auto server = Serve(&dispatcher);
+  {
+    HttpTestClient client(server->address());
+    client.SendPost(kChat, kStreamBody);
+    client.ReadUntil("\"content\":\"token \"");
+  }
+  EXPECT_TRUE(dispatcher.WaitForCancel(1));
+  stop = true;
+}
+
+// Also before the first token, when there is nothing to write that could fail.
+TEST(HttpServer, ClosingWhileWaitingCancels) {
+  ScriptedDispatcher dispatcher([](const Submission&) {});
+  const auto server = Serve(&dispatcher);
+  {
+    HttpTestClient client(server->address());
+    client.SendPost(kChat, R"({"n":2,"messages":[{"role":"user","content":"hi"}]})");
+    EXPECT_EQ(dispatcher.WaitForInputs(2).size(), 2u);
+  }
+  EXPECT_TRUE(dispatcher.WaitForCancel(1));
+  EXPECT_TRUE(dispatcher.WaitForCancel(2));
+}
+
+TEST(HttpServer, StoppingTheServerCancels) {
+  ScriptedDispatcher dispatcher([](const Submission&) {});
+  auto server = Serve(&dispatcher);
+  HttpTestClient client(server->address());
+  HttpTestClient idle(server->address());
+  client.SendPost(kChat, kStreamBody);
+  EXPECT_EQ(dispatcher.WaitForInputs(1).size(), 1u);
+  server.reset();
+  EXPECT_TRUE(dispatcher.WaitForCancel(1));
+  EXPECT_TRUE(client.AtEnd());
+  EXPECT_TRUE(idle.AtEnd());
+}
+
+TEST(HttpServer, ClientThatDoesNotReadIsCutOff) {
+  std::atomic<bool> stop = false;
+  ScriptedDispatcher dispatcher([&](const Submission& submission) {
+    const std::string piece(64 << 10, 'x');
+    for (int32_t i = 0; !stop; ++i) {
+      submission.sink.on_delta(TextDelta(i, piece));
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  HttpOptions options;
+  options.max_outgoing_bytes = 1 << 20;
+  const auto server = Serve(&dispatcher, options);
+  HttpTestClient client(server->address());
+  client.SetReceiveBuffer(4096);
+  client.SendPost(kChat, kStreamBody);
+  EXPECT_TRUE(dispatcher.WaitForCancel(1));
+  stop = true;
+  HttpTestClient other(server->address());
+  EXPECT_THAT(other.Get("/metrics").body, HasSubstr("baton_http_slow_clients_total 1\n"));
+}
+
+// Nothing more is generated, so the backlog's bound is never reached: the clock ends it.
+TEST(HttpServer, ClientThatNeverReadsTheEndIsCutOff) {
+  ScriptedDispatcher dispatcher([&](const Submission& submission) {
+    submission.sink.on_delta(TextDelta(0, std::string(16 << 20, 'x')));
+  });
+  HttpOptions options;
+  options.write_timeout = std::chrono::milliseconds(100);
+  const auto server = Serve(&dispatcher, options);
+  HttpTestClient client(server->address());
+  client.SetReceiveBuffer(4096);
+  client.SendPost(kChat, kStreamBody);
+  EXPECT_TRUE(dispatcher.WaitForCancel(1));
+}
+
+TEST(HttpServer, RequestsThatDoNotArriveTimeOut) {
+  ScriptedDispatcher dispatcher;
+  HttpOptions options;
+  options.read_timeout = std::chrono::milliseconds(150);
+  options.idle_timeout = std::chrono::milliseconds(300);
+  const auto server = Serve(&dispatcher, options);
+  HttpTestClient slow_header(server->address());
+  slow_header.Send("POST /v1/chat/completions HTTP/1.1\r\nHos");
+  EXPECT_EQ(slow_header.Read().status, 408);
+  EXPECT_TRUE(slow_header.AtEnd());
+  HttpTestClient slow_body(server->address());
+  slow_body.Send("POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+                 "Content-Length: 100\r\n\r\n{");
+  EXPECT_EQ(slow_body.Read().status, 408);
+  HttpTestClient silent(server->address());
+  EXPECT_TRUE(silent.AtEnd()) << "an idle connection is closed without a word";
+}
+
+TEST(HttpServer, ErrorBeforeTheFirstTokenHasItsStatus) {
+  ScriptedDispatcher dispatcher([](const Submission& submission) {
+    submission.sink.on_error(absl::UnavailableError("no decode worker within 5 s"));
+  });
+  const auto server = Serve(&dispatcher);
+  HttpTestClient client(server->address());
+  const TestResponse response = client.Post(kChat, kStreamBody);
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(response.headers.at("retry-after"), "1");
+  EXPECT_EQ(client.Get("/health").status, 200);
+}
+
+TEST(HttpServer, ErrorInAStreamIsItsLastEvent) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool go_on = false;
+  ScriptedDispatcher dispatcher([&](const Submission& submission) {
+    submission.sink.on_delta(TextDelta(0, "some"));
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, std::chrono::seconds(20), [&] { return go_on; });
+    submission.sink.on_error(absl::DeadlineExceededError("took longer than 600 s"));
+  });
+  const auto server = Serve(&dispatcher);
+  HttpTestClient client(server->address());
+  client.SendPost(kChat, kStreamBody);
+  client.ReadUntil("some");
+  {
+    const std::lock_guard lock(mutex);
+    go_on = true;
+  }
+  changed.notify_all();
+  const TestResponse response = client.Read();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.body.ends_with(
+      "data: {\"error\":{\"message\":\"took longer than 600 s\",\"type\":\"server_error\","
+      "\"param\":null,\"code\":\"deadline_exceeded\"}}\n\n"))
+      << response.body;
+  EXPECT_TRUE(client.AtEnd());
+}
+
+TEST(HttpServer, ConnectionsAreBounded) {
+  ScriptedDispatcher dispatcher;
+  HttpOptions options;
+  options.max_connections = 2;
+  const auto server = Serve(&dispatcher, options);
+  HttpTestClient first(server->address());
+  HttpTestClient second(server->address());
+  EXPECT_EQ(first.Get("/health").status, 200);
+  EXPECT_EQ(second.Get("/health").status, 200);
+  HttpTestClient third(server->address());
+  const TestResponse refused = third.Read();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, HasSubstr("there are 2 connections already"));
+  first.Close();
+  bool served = false;
+  for (int i = 0; i < 1000 && !served; ++i) {  // until the server has noticed
+    HttpTestClient again(server->address());
+    served = again.Get("/health").status == 200;
+  }
+  EXPECT_TRUE(served);
+}
+
+TEST(HttpServer, BodiesTogetherAreBounded) {
+  ScriptedDispatcher dispatcher;
+  HttpOptions options;
+  options.max_bodies_bytes = 1000;
+  const auto server = Serve(&dispatcher, options);
+  HttpTestClient holder(server->address());
+  holder.Send("POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+              "Expect: 100-continue\r\nContent-Length: 990\r\n\r\n");
+  EXPECT_EQ(holder.Read().status, 100);
+  HttpTestClient client(server->address());
+  EXPECT_EQ(client.Post(kChat, kBody).status, 503);
+  holder.Close();
+  bool served = false;
+  for (int i = 0; i < 1000 && !served; ++i) {
+    HttpTestClient again(server->address());
+    served = again.Post(kChat, kBody).status == 200;
+  }
+  EXPECT_TRUE(served);
+}
+
+TEST(HttpServer, TakenAndUnsoundAddresses) {
+  ScriptedDispatcher dispatcher;
+  const auto server = Serve(&dispatcher);
+  HttpOptions options;
+  options.address = server->address();
+  const auto second = HttpServer::Create(options, &dispatcher);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(options.address));
+  for (const char* address : {"localhost", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999"}) {
+    options.address = address;
+    EXPECT_EQ(HttpServer::Create(options, &dispatcher).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << address;
+  }
+}
+
+// Many streams at a time over several threads, each complete and in order.
+TEST(HttpServer, ManyStreamsAtATime) {
+  constexpr int kTokens = 50;
+  ScriptedDispatcher dispatcher([](const Submission& submission) {
+    for (int32_t i = 0; i < kTokens; ++i) {
+      submission.sink.on_delta(TextDelta(i, "t" + std::to_string(i) + ","));
+    }
+    submission.sink.on_finish(TestFinish(kTokens));
+  });
+  const auto server = Serve(&dispatcher);
+  std::vector<std::thread> clients;
+  std::atomic<int> complete = 0;
+  for (int c = 0; c < 16; ++c) {
+    clients.emplace_back([&] {
+      HttpTestClient client(server->address());
+      for (int round = 0; round < 10; ++round) {
+        const TestResponse response = client.Post("/v1/completions", R"({"prompt":"x","stream":true})");
+        size_t at = 0;
+        for (int i = 0; i < kTokens && at != std::string::npos; ++i) {
+          at = response.body.find("\"text\":\"t" + std::to_string(i) + ",\"", at);
+        }
+        if (at != std::string::npos && response.body.ends_with("data: [DONE]\n\n")) ++complete;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(complete, 160);
+}
+
+}  // namespace
+}  // namespace baton::router

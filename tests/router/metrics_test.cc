@@ -1,0 +1,93 @@
+#include "router/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace baton::router {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using testing::Not;
+
+TEST(MetricsTest, CarriesVllmsNamesWithTheModel) {
+  RouterMetrics metrics("demo");
+  metrics.OnFirstToken(milliseconds(70));
+  metrics.OnMoreTokens(milliseconds(20), 2);
+  Finish finish;
+  finish.reason = FinishReason::kLength;
+  finish.prompt_tokens = 11;
+  finish.output_tokens = 3;
+  finish.stats.cached_prompt_tokens = 4;
+  finish.stats.total_s = 0.09;
+  FlowTimes times;
+  times.prefill_queue = milliseconds(3);
+  times.finished.emplace();
+  times.finished->transport = "shm";
+  times.finished->kv_bytes_moved = 4096;
+  times.finished->handoff = milliseconds(2);
+  metrics.OnFinish(finish, times);
+  const std::string text = metrics.Text(5, 2, {});
+  for (const char* line : {
+           "vllm:time_to_first_token_seconds_count{model_name=\"demo\"} 1",
+           "vllm:time_to_first_token_seconds_bucket{model_name=\"demo\",le=\"0.08\"} 1",
+           "vllm:inter_token_latency_seconds_count{model_name=\"demo\"} 2",
+           "vllm:inter_token_latency_seconds_bucket{model_name=\"demo\",le=\"0.0075\"} 0",
+           "vllm:inter_token_latency_seconds_bucket{model_name=\"demo\",le=\"0.01\"} 2",
+           "vllm:e2e_request_latency_seconds_count{model_name=\"demo\"} 1",
+           "vllm:request_queue_time_seconds_count{model_name=\"demo\"} 1",
+           "vllm:prompt_tokens_total{model_name=\"demo\"} 11",
+           "vllm:generation_tokens_total{model_name=\"demo\"} 3",
+           "vllm:prefix_cache_queries_total{model_name=\"demo\"} 11",
+           "vllm:prefix_cache_hits_total{model_name=\"demo\"} 4",
+           "vllm:request_success_total{finished_reason=\"length\",model_name=\"demo\"} 1",
+           "vllm:request_success_total{finished_reason=\"stop\",model_name=\"demo\"} 0",
+           "vllm:num_requests_running{model_name=\"demo\"} 5",
+           "vllm:num_requests_waiting{model_name=\"demo\"} 2",
+           "baton_handoff_bytes_total{transport=\"shm\"} 4096",
+           "baton_handoff_seconds_count{transport=\"shm\"} 1",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST(MetricsTest, CountsErrorsByCodeAndWhatWasPlacedAgain) {
+  RouterMetrics metrics("demo");
+  metrics.OnError(absl::UnavailableError("x"));
+  metrics.OnError(absl::UnavailableError("y"));
+  metrics.OnCancelled();
+  metrics.OnPlacedAgain();
+  const std::string text = metrics.Text(0, 0, {});
+  EXPECT_THAT(text, HasSubstr("baton_request_errors_total{code=\"UNAVAILABLE\"} 2"));
+  EXPECT_THAT(text, HasSubstr("finished_reason=\"abort\",model_name=\"demo\"} 1"));
+  EXPECT_THAT(text, HasSubstr("baton_requests_placed_again_total 1"));
+}
+
+TEST(MetricsTest, ShowsTheFleetOfTheMoment) {
+  RouterMetrics metrics("demo");
+  WorkerView ready;
+  ready.name = "decode-0";
+  ready.role = "decode";
+  ready.state = "ready";
+  ready.running = 3;
+  ready.blocks_free = 60;
+  ready.blocks_held = 25;
+  ready.blocks_cached = 15;
+  ready.blocks_total = 100;
+  WorkerView unknown;
+  unknown.state = "connecting";
+  const std::string text = metrics.Text(0, 0, {ready, unknown});
+  for (const char* line : {
+           "baton_workers{role=\"decode\",state=\"ready\"} 1",
+           "baton_workers{role=\"unknown\",state=\"connecting\"} 1",
+           "baton_kv_blocks{worker=\"decode-0\",role=\"decode\",state=\"held\"} 25",
+           "baton_worker_requests{worker=\"decode-0\",role=\"decode\",state=\"running\"} 3",
+           "vllm:kv_cache_usage_perc{model_name=\"demo\",engine=\"decode-0\"} 0.25",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  EXPECT_THAT(metrics.Text(0, 0, {}), Not(HasSubstr("decode-0")));
+}
+
+}  // namespace
+}  // namespace baton::router

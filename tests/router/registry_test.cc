@@ -1,0 +1,270 @@
+#include "router/registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <climits>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "tests/router/cluster.h"
+#include "tests/router/demo_tokenizer.h"
+#include "tests/router/scripted_worker.h"
+
+namespace baton::router {
+namespace {
+
+using testing::HasSubstr;
+using worker_link::CancelCommand;
+using worker_link::Role;
+
+struct Heard {
+  std::atomic<int> usable{0};
+  std::atomic<int> lost{0};
+  std::atomic<int> events{0};
+};
+
+std::unique_ptr<Registry> MakeRegistry(RegistryOptions options, Heard& heard) {
+  options.router_name = "router";
+  options.vocab_size = DemoTokenizer().vocab_size();
+  options.file_poll = std::chrono::milliseconds(20);
+  RegistryEvents events;
+  events.on_usable = [&heard] { ++heard.usable; };
+  events.on_lost = [&heard](WorkerId, const absl::Status&) { ++heard.lost; };
+  events.on_events = [&heard](WorkerId, std::vector<worker_link::Event> all) {
+    heard.events += static_cast<int>(all.size());
+  };
+  auto registry = Registry::Create(options, std::move(events));
+  BATON_CHECK(registry.ok(), registry.status().ToString());
+  return *std::move(registry);
+}
+
+RegistryOptions At(std::vector<std::string> workers) {
+  RegistryOptions options;
+  options.workers = std::move(workers);
+  return options;
+}
+
+std::string State(const Registry& registry, size_t index) {
+  const std::vector<WorkerView> fleet = registry.Fleet();
+  return index < fleet.size() ? fleet[index].state : "not there";
+}
+
+Registry::Assignment Assign(Registry& registry, const std::vector<uint64_t>& affinity_keys = {}) {
+  PlacementRequest request;
+  request.prompt_tokens = 100;
+  auto assigned = registry.Assign(request, affinity_keys);
+  if (const auto* refusal = std::get_if<Refusal>(&assigned)) {
+    ADD_FAILURE() << refusal->text;
+    return {};
+  }
+  return std::get<Registry::Assignment>(std::move(assigned));
+}
+
+TEST(RegistryTest, KnowsAWorkerFromItsOwnWords) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  EXPECT_EQ(heard.usable, 1);
+  const WorkerView view = registry->Fleet().at(0);
+  EXPECT_EQ(view.name, "d0");
+  EXPECT_EQ(view.role, "decode");
+  EXPECT_EQ(view.address, decode.address());
+  EXPECT_EQ(view.state, "ready");
+  EXPECT_EQ(view.blocks_total, 64);
+  EXPECT_EQ(registry->MinContextTokens(), 1024);
+}
+
+TEST(RegistryTest, AWorkerMayComeLateGoAndComeBack) {
+  auto decode = std::make_unique<ScriptedWorker>(Role::kDecode, "d0");
+  const std::string address = decode->address();
+  decode.reset();
+  Heard heard;
+  const auto registry = MakeRegistry(At({address}), heard);
+  EXPECT_EQ(State(*registry, 0), "connecting");
+  decode = std::make_unique<ScriptedWorker>(Role::kDecode, "d0", address);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  decode.reset();
+  ASSERT_TRUE(Eventually([&] { return heard.lost == 1; }));
+  EXPECT_EQ(State(*registry, 0), "lost");
+  EXPECT_FALSE(registry->Ready());
+  decode = std::make_unique<ScriptedWorker>(Role::kDecode, "d0", address);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  EXPECT_EQ(heard.usable, 2);
+}
+
+TEST(RegistryTest, ADrainingWorkerGetsNoWork) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  status.draining = true;
+  decode.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "draining"; }));
+  EXPECT_FALSE(registry->Ready());
+  PlacementRequest request;
+  request.prompt_tokens = 5;
+  const auto assigned = registry->Assign(request, {});
+  ASSERT_TRUE(std::holds_alternative<Refusal>(assigned));
+  EXPECT_EQ(std::get<Refusal>(assigned).reason, RefusalReason::kAllDraining);
+}
+
+TEST(RegistryTest, PlacementSeesWhatWasSentBeforeAnyStatusSaysSo) {
+  ScriptedWorker first(Role::kDecode, "d0");
+  ScriptedWorker second(Role::kDecode, "d1");
+  Heard heard;
+  const auto registry = MakeRegistry(At({first.address(), second.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  std::vector<Registry::Assignment> open;
+  for (int i = 0; i < 6; ++i) open.push_back(Assign(*registry));
+  int at_first = 0;
+  for (const auto& assignment : open) at_first += assignment.decode_name == "d0" ? 1 : 0;
+  EXPECT_EQ(at_first, 3);
+  for (const auto& assignment : open) {
+    if (assignment.decode_name == "d1") registry->Release(assignment.decode);
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Assign(*registry).decode_name, "d1");
+}
+
+TEST(RegistryTest, SharesOfALostConnectionAreVoid) {
+  auto decode = std::make_unique<ScriptedWorker>(Role::kDecode, "d0");
+  ScriptedWorker other(Role::kDecode, "d1");
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode->address(), other.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  const Share old = Assign(*registry).decode;
+  const std::string address = decode->address();
+  decode.reset();
+  ASSERT_TRUE(Eventually([&] { return heard.lost == 1; }));
+  decode = std::make_unique<ScriptedWorker>(Role::kDecode, "d0", address);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 3; }));
+  EXPECT_EQ(Assign(*registry).decode_name, "d0");
+  registry->Release(old);  // must not make d0, which has one request, look idle
+  EXPECT_EQ(Assign(*registry).decode_name, "d1");
+}
+
+TEST(RegistryTest, AssignsAPrefillWorkerWithTheDecodeWorkersHandoffAddress) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  ScriptedWorker prefill(Role::kPrefill, "p0");
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address(), prefill.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  const Registry::Assignment assignment = Assign(*registry);
+  ASSERT_TRUE(assignment.prefill);
+  EXPECT_EQ(assignment.prefill->name, "p0");
+  EXPECT_EQ(assignment.prefill->target_address, "handoff:d0");
+}
+
+TEST(RegistryTest, APrefixGoesWhereItWasServedBefore) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  ScriptedWorker first(Role::kPrefill, "p0");
+  ScriptedWorker second(Role::kPrefill, "p1");
+  Heard heard;
+  const auto registry =
+      MakeRegistry(At({decode.address(), first.address(), second.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 3; }));
+  const std::vector<uint64_t> keys{1};
+  const Registry::Assignment other = Assign(*registry);
+  const Registry::Assignment prefix = Assign(*registry, keys);
+  EXPECT_EQ(other.prefill->name, "p0");
+  EXPECT_EQ(prefix.prefill->name, "p1");
+  registry->Release(other.prefill->share);
+  registry->Release(prefix.prefill->share);
+  EXPECT_EQ(Assign(*registry, keys).prefill->name, "p1");
+}
+
+TEST(RegistryTest, SendsAndHears) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  const Attempt attempt{{1, 2}, 3};
+  EXPECT_TRUE(registry->Send(0, CancelCommand{attempt}));
+  EXPECT_FALSE(registry->Send(1, CancelCommand{attempt}));
+  EXPECT_EQ(decode.Await<CancelCommand>().attempt, attempt);
+  decode.SendFinished(attempt, 1);
+  EXPECT_TRUE(Eventually([&] { return heard.events == 1; }));
+}
+
+TEST(RegistryTest, RefusesAWorkerOfAnotherVocabulary) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  Heard heard;
+  RegistryEvents events;
+  events.on_usable = [&heard] { ++heard.usable; };
+  events.on_lost = [](WorkerId, const absl::Status&) {};
+  events.on_events = [](WorkerId, std::vector<worker_link::Event>) {};
+  RegistryOptions options = At({decode.address()});
+  options.vocab_size = DemoTokenizer().vocab_size() + 1;
+  const auto registry = Registry::Create(options, std::move(events));
+  ASSERT_TRUE(registry.ok());
+  EXPECT_TRUE(Eventually([&] { return State(**registry, 0) == "refused"; }));
+  EXPECT_FALSE((*registry)->Ready());
+  EXPECT_EQ((*registry)->MinContextTokens(), INT32_MAX);
+}
+
+class WorkersFileRegistryTest : public testing::Test {
+ protected:
+  void Write(const std::string& content) {
+    const std::filesystem::path next = path_.string() + ".next";
+    std::ofstream(next) << content;
+    std::filesystem::rename(next, path_);
+  }
+  ~WorkersFileRegistryTest() override { std::filesystem::remove(path_); }
+
+  RegistryOptions Options() const {
+    RegistryOptions options;
+    options.workers_file = path_;
+    return options;
+  }
+
+  const std::filesystem::path path_ =
+      std::filesystem::path(testing::TempDir()) / "registry_test_workers";
+};
+
+TEST_F(WorkersFileRegistryTest, FollowsTheFile) {
+  ScriptedWorker first(Role::kDecode, "d0");
+  ScriptedWorker second(Role::kDecode, "d1");
+  Write(first.address() + "\n");
+  Heard heard;
+  const auto registry = MakeRegistry(Options(), heard);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  Write(first.address() + "\n" + second.address() + "\n");
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  EXPECT_EQ(registry->Fleet().size(), 2u);
+  Write(second.address() + "\n");
+  ASSERT_TRUE(Eventually([&] { return registry->Fleet().size() == 1; }));
+  EXPECT_EQ(registry->Fleet().at(0).name, "d1");
+  std::filesystem::remove(path_);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // several polls without a file
+  EXPECT_EQ(registry->Fleet().size(), 1u);
+}
+
+TEST_F(WorkersFileRegistryTest, AWorkerThatLeavesKeepsItsRequests) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  Write(decode.address());
+  Heard heard;
+  const auto registry = MakeRegistry(Options(), heard);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  const Registry::Assignment open = Assign(*registry);
+  Write("# nobody\n");
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "draining"; }));
+  EXPECT_FALSE(registry->Ready());
+  EXPECT_TRUE(registry->Send(open.decode.worker, CancelCommand{}));
+  registry->Release(open.decode);
+  EXPECT_TRUE(Eventually([&] { return registry->Fleet().empty(); }));
+  EXPECT_EQ(heard.lost, 0);
+}
+
+TEST_F(WorkersFileRegistryTest, AMissingFileIsAnErrorAtTheStart) {
+  RegistryOptions options = Options();
+  const absl::Status status = Registry::Create(options, {}).status();
+  EXPECT_TRUE(absl::IsNotFound(status));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("registry_test_workers"));
+}
+
+}  // namespace
+}  // namespace baton::router

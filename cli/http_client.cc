@@ -1,0 +1,119 @@
+#include "cli/http_client.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <boost/url.hpp>
+
+#include "common/status_macros.h"
+
+namespace baton::cli {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+constexpr size_t kMaxErrorBytes = 64 << 10;
+
+struct Exchange {
+  HttpUrl url;
+  http::request<http::string_body> request;
+  Duration silence;
+  const std::function<void(std::string_view)>& on_bytes;
+};
+
+asio::awaitable<absl::Status> Run(Exchange* exchange) {
+  const auto executor = co_await asio::this_coro::executor;
+  asio::ip::tcp::resolver resolver(executor);
+  beast::tcp_stream stream(executor);
+  const auto endpoints =
+      co_await resolver.async_resolve(exchange->url.host, exchange->url.port, asio::use_awaitable);
+  stream.expires_after(exchange->silence);
+  co_await stream.async_connect(endpoints, asio::use_awaitable);
+  co_await http::async_write(stream, exchange->request, asio::use_awaitable);
+
+  beast::flat_buffer buffer;
+  http::response_parser<http::buffer_body> parser;
+  parser.body_limit(boost::none);
+  stream.expires_after(exchange->silence);
+  co_await http::async_read_header(stream, buffer, parser, asio::use_awaitable);
+  const bool ok = parser.get().result() == http::status::ok;
+  std::string refusal;
+  char bytes[8192];
+  while (!parser.is_done()) {
+    parser.get().body().data = bytes;
+    parser.get().body().size = sizeof bytes;
+    stream.expires_after(exchange->silence);
+    beast::error_code error;
+    co_await http::async_read_some(stream, buffer, parser,
+                                   asio::redirect_error(asio::use_awaitable, error));
+    if (error && error != http::error::need_buffer) throw beast::system_error(error);
+    const std::string_view piece(bytes, sizeof bytes - parser.get().body().size);
+    if (ok) {
+      exchange->on_bytes(piece);
+    } else if (refusal.size() < kMaxErrorBytes) {
+      refusal += piece;
+    }
+  }
+  if (ok) co_return absl::OkStatus();
+  co_return absl::FailedPreconditionError(
+      fmt::format("the router answered {}: {}", parser.get().result_int(), refusal));
+}
+
+}  // namespace
+
+absl::StatusOr<HttpUrl> ParseUrl(std::string_view url) {
+  const auto parsed = boost::urls::parse_uri({url.data(), url.size()});
+  if (parsed.has_error() || parsed->scheme() != "http" || parsed->host().empty()) {
+    return absl::InvalidArgumentError(
+        fmt::format("the URL must look like http://127.0.0.1:8000, not '{}'", url));
+  }
+  return HttpUrl{parsed->host_address(), parsed->has_port() ? std::string(parsed->port()) : "80"};
+}
+
+absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
+                      const std::function<void(std::string_view)>& on_bytes) {
+  Exchange exchange{.url = url, .request = {http::verb::post, {path.data(), path.size()}, 11},
+                    .silence = silence, .on_bytes = on_bytes};
+  exchange.request.set(http::field::host, url.host + ":" + url.port);
+  exchange.request.set(http::field::content_type, "application/json");
+  exchange.request.set(http::field::connection, "close");
+  exchange.request.body() = std::move(body);
+  exchange.request.prepare_payload();
+  absl::Status status = absl::InternalError("the exchange did not end");
+  asio::io_context context;
+  asio::co_spawn(context, Run(&exchange), [&](std::exception_ptr failure, absl::Status result) {
+    status = std::move(result);
+    if (failure == nullptr) return;
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      status = absl::UnavailableError(
+          fmt::format("no answer from http://{}:{}: {}", url.host, url.port, error.what()));
+    }
+  });
+  context.run();
+  return status;
+}
+
+void EventStream::Push(std::string_view bytes) {
+  for (const char c : bytes) {
+    if (c != '\n') {
+      line_ += c;
+      continue;
+    }
+    if (line_.ends_with('\r')) line_.pop_back();
+    if (line_.starts_with("data: ")) on_data_(std::string_view(line_).substr(6));
+    line_.clear();
+  }
+}
+
+}  // namespace baton::cli

@@ -1,0 +1,39 @@
+#pragma once
+
+// One HTTP request to a router, for `baton chat`.
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+
+namespace baton::cli {
+
+struct HttpUrl {
+  std::string host;
+  std::string port;
+};
+
+// "http://127.0.0.1:8000" -> host and port (80 when none). InvalidArgument for anything else, https
+// included.
+absl::StatusOr<HttpUrl> ParseUrl(std::string_view url);
+
+// POSTs JSON and gives the body of the answer piece by piece as it comes. Blocks; `silence` bounds
+// connecting and each wait for more. An answer other than 200 is an error with its status and body.
+absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
+                      const std::function<void(std::string_view)>& on_bytes);
+
+// Bytes of a server-sent event stream to the data of its events.
+class EventStream {
+ public:
+  explicit EventStream(std::function<void(std::string_view)> on_data) : on_data_(std::move(on_data)) {}
+  void Push(std::string_view bytes);
+
+ private:
+  std::function<void(std::string_view)> on_data_;
+  std::string line_;
+};
+
+}  // namespace baton::cli

@@ -1,0 +1,57 @@
+// `baton router`: the front ends and the dispatcher, for workers that run elsewhere.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "cli/command_line.h"
+#include "cli/log_flags.h"
+#include "cli/router_flags.h"
+#include "cli/signals.h"
+#include "common/status_macros.h"
+
+namespace baton::cli {
+namespace {
+
+struct Flags {
+  RouterFlags router;
+  router::DispatcherOptions dispatcher;
+  LogFlags log;
+};
+
+absl::Status Run(const Flags& flags) {
+  BlockSignals();
+  BATON_RETURN_IF_ERROR(StartLogging(flags.dispatcher.router_name, flags.log));
+  if (flags.dispatcher.workers.empty() && flags.dispatcher.workers_file.empty()) {
+    return absl::InvalidArgumentError("the router needs --workers or --workers-file");
+  }
+  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> node,
+                         RouterNode::Start(flags.router, flags.dispatcher));
+  fmt::print("ready {}\n", node->Addresses());
+  std::fflush(stdout);
+  WaitForSignal();
+  node->Drain();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Action AddRouter(CLI::App* app) {
+  auto flags = std::make_shared<Flags>();
+  app->add_option("-m,--model", flags->dispatcher.model_path,
+                  "GGUF file, for its tokenizer and chat template")
+      ->required();
+  app->add_option("--name", flags->dispatcher.router_name, "this router's name in logs")
+      ->capture_default_str();
+  app->add_option("--workers", flags->dispatcher.workers, "addresses of workers: a:1,b:2")
+      ->delimiter(',');
+  app->add_option("--workers-file", flags->dispatcher.workers_file,
+                  "file with an address a line, read again when it changes");
+  AddRouterFlags(app, &flags->router);
+  AddLogFlags(app, &flags->log);
+  return [flags] { return Run(*flags); };
+}
+
+}  // namespace baton::cli

@@ -1,0 +1,38 @@
+#include "cli/signals.h"
+
+#include <signal.h>
+
+namespace baton::cli {
+namespace {
+
+sigset_t EndSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+}  // namespace
+
+void BlockSignals() {
+  const sigset_t set = EndSignals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+bool WaitForSignal(Duration timeout) {
+  const sigset_t set = EndSignals();
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
+  const timespec wait{.tv_sec = seconds.count(), .tv_nsec = (timeout - seconds).count()};
+  return sigtimedwait(&set, nullptr, &wait) > 0;
+}
+
+void WaitForSignal() {
+  const sigset_t set = EndSignals();
+  int signal = 0;
+  while (sigwait(&set, &signal) != 0) {
+  }
+}
+
+}  // namespace baton::cli

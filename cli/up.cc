@@ -1,0 +1,217 @@
+// `baton up`: a whole cluster on this machine.
+//
+// Router and workers are processes of their own, children of this one; with --transport inproc all
+// of them live in this process, which is what KV moves in-process need.
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "cli/command_line.h"
+#include "cli/log_flags.h"
+#include "cli/router_flags.h"
+#include "cli/signals.h"
+#include "cli/subprocess.h"
+#include "cli/worker_flags.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "kernels/ops.h"
+
+namespace baton::cli {
+namespace {
+
+constexpr Duration kStartTimeout = std::chrono::minutes(15);  // a large model from a slow disk
+constexpr Duration kPollInterval = std::chrono::milliseconds(200);
+
+struct Flags {
+  RouterFlags router;
+  WorkerFlags worker;
+  LogFlags log;
+  int32_t prefill = 1;
+  int32_t decode = 1;
+};
+
+struct PlannedWorker {
+  std::string role, name;
+};
+
+std::vector<PlannedWorker> PlanWorkers(const Flags& flags) {
+  std::vector<PlannedWorker> workers;
+  for (int32_t i = 0; i < flags.prefill; ++i) workers.push_back({"prefill", fmt::format("prefill-{}", i)});
+  for (int32_t i = 0; i < flags.decode; ++i) workers.push_back({"decode", fmt::format("decode-{}", i)});
+  return workers;
+}
+
+// Without --threads the workers share the CPUs evenly.
+WorkerFlags WithThreads(const Flags& flags) {
+  WorkerFlags worker = flags.worker;
+  if (worker.engine.threads == 0) {
+    worker.engine.threads = std::max(1, kernels::UsableCpus() / (flags.prefill + flags.decode));
+  }
+  worker.served_model_name = flags.router.model_name;
+  return worker;
+}
+
+router::DispatcherOptions DispatcherFor(const Flags& flags, std::vector<std::string> addresses) {
+  router::DispatcherOptions options;
+  options.model_path = flags.worker.engine.model;
+  options.workers = std::move(addresses);
+  return options;
+}
+
+void PrintReady(const std::string& addresses, size_t workers) {
+  fmt::print("ready {} workers={}\n", addresses, workers);
+  std::fflush(stdout);
+}
+
+absl::Status RunInThisProcess(const Flags& flags) {
+  const WorkerFlags worker_flags = WithThreads(flags);
+  std::vector<std::unique_ptr<WorkerNode>> workers;
+  std::vector<std::string> addresses;
+  for (const PlannedWorker& planned : PlanWorkers(flags)) {
+    BATON_ASSIGN_OR_RETURN(workers.emplace_back(),
+                           WorkerNode::Start(planned.role, planned.name, "127.0.0.1:0", worker_flags));
+    addresses.push_back(workers.back()->address());
+  }
+  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> router,
+                         RouterNode::Start(flags.router, DispatcherFor(flags, addresses)));
+  PrintReady(router->Addresses(), workers.size());
+  WaitForSignal();
+  router->Drain();
+  for (const auto& worker : workers) worker->Drain();
+  return absl::OkStatus();
+}
+
+// A child process with its name, and the rest of its "ready ..." line once it is there.
+struct Child {
+  std::string name;
+  Subprocess process;
+};
+
+class ProcessCluster {
+ public:
+  explicit ProcessCluster(const Flags& flags) : flags_(flags) {}
+  ~ProcessCluster() { Stop(); }
+
+  absl::Status Start() {
+    std::vector<std::string> arguments = ToArguments(WithThreads(flags_));
+    for (const PlannedWorker& planned : PlanWorkers(flags_)) {
+      BATON_RETURN_IF_ERROR(Spawn(planned.name, {"worker", "--role=" + planned.role,
+                                                 "--name=" + planned.name}, arguments));
+    }
+    std::vector<std::string> addresses;
+    for (Child& worker : children_) {
+      BATON_ASSIGN_OR_RETURN(const std::string ready, WaitReady(&worker));
+      const size_t begin = ready.find("listen=") + 7;
+      addresses.push_back(ready.substr(begin, ready.find(' ', begin) - begin));
+    }
+    const size_t workers = children_.size();
+    BATON_RETURN_IF_ERROR(Spawn("router", {"router", "--model=" + flags_.worker.engine.model,
+                                           fmt::format("--workers={}", fmt::join(addresses, ","))},
+                                ToArguments(flags_.router)));
+    BATON_ASSIGN_OR_RETURN(const std::string ready, WaitReady(&children_.back()));
+    PrintReady(ready, workers);
+    return absl::OkStatus();
+  }
+
+  // Until a signal comes, or the router ends by itself. A lost worker is told, and the rest goes on.
+  absl::Status Serve() {
+    while (!WaitForSignal(kPollInterval)) {
+      for (auto child = children_.begin(); child != children_.end();) {
+        if (!child->process.Poll()) {
+          ++child;
+          continue;
+        }
+        const std::string text = fmt::format("{} ended by itself with exit code {}", child->name,
+                                             child->process.exit_code());
+        if (child->name == "router") return absl::UnavailableError(text);
+        LogError(text);
+        child = children_.erase(child);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // The router first, so that running requests still have their workers; then the workers.
+  void Stop() {
+    const Duration patience = std::chrono::seconds(flags_.router.drain_timeout_s + 10);
+    for (const bool router : {true, false}) {
+      for (Child& child : children_) {
+        if ((child.name == "router") == router) child.process.Signal(SIGTERM);
+      }
+      for (Child& child : children_) {
+        if ((child.name == "router") == router && !child.process.WaitFor(patience)) {
+          LogError(fmt::format("{} does not end and is killed", child.name));
+        }
+      }
+    }
+    children_.clear();
+  }
+
+ private:
+  absl::Status Spawn(const std::string& name, std::vector<std::string> command,
+                     const std::vector<std::string>& arguments) {
+    std::error_code error;
+    const std::string self = std::filesystem::read_symlink("/proc/self/exe", error).string();
+    if (error) return absl::InternalError("cannot tell the path of this program");
+    command.insert(command.begin(), self);
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    command.push_back("--log-level=" + flags_.log.level);
+    BATON_ASSIGN_OR_RETURN(Subprocess process, Subprocess::Start(command, /*capture_stdout=*/true));
+    LogInfo(fmt::format("started {} as process {}", name, process.pid()));
+    children_.push_back({name, std::move(process)});
+    return absl::OkStatus();
+  }
+
+  // The text after "ready ". A signal while waiting ends the wait.
+  absl::StatusOr<std::string> WaitReady(Child* child) {
+    const TimePoint deadline = SystemClock().Now() + kStartTimeout;
+    while (SystemClock().Now() < deadline) {
+      if (WaitForSignal(Duration::zero())) return absl::CancelledError("stopped while starting");
+      const absl::StatusOr<std::string> line = child->process.ReadLine(kPollInterval);
+      if (line.ok() && line->starts_with("ready ")) return line->substr(6);
+      if (line.ok() || line.status().code() == absl::StatusCode::kDeadlineExceeded) continue;
+      child->process.WaitFor(std::chrono::seconds(5));
+      return absl::UnavailableError(fmt::format("{} did not start (exit code {}); its error is above",
+                                                child->name, child->process.exit_code()));
+    }
+    return absl::DeadlineExceededError(
+        fmt::format("{} was not ready after {:.0f} s", child->name, Seconds(kStartTimeout)));
+  }
+
+  const Flags& flags_;
+  std::vector<Child> children_;
+};
+
+absl::Status Run(const Flags& flags) {
+  BlockSignals();
+  BATON_RETURN_IF_ERROR(StartLogging("up", flags.log));
+  if (flags.worker.transport == "inproc") return RunInThisProcess(flags);
+  ProcessCluster cluster(flags);
+  BATON_RETURN_IF_ERROR(cluster.Start());
+  return cluster.Serve();
+}
+
+}  // namespace
+
+Action AddUp(CLI::App* app) {
+  auto flags = std::make_shared<Flags>();
+  app->add_option("--prefill", flags->prefill, "prefill workers")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  app->add_option("--decode", flags->decode, "decode workers")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  AddRouterFlags(app, &flags->router);
+  AddWorkerFlags(app, &flags->worker);
+  AddLogFlags(app, &flags->log);
+  return [flags] { return Run(*flags); };
+}
+
+}  // namespace baton::cli

@@ -1,0 +1,59 @@
+// `baton worker --role prefill|decode`: one worker, which routers dial.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "cli/command_line.h"
+#include "cli/log_flags.h"
+#include "cli/router_flags.h"
+#include "cli/signals.h"
+#include "cli/worker_flags.h"
+#include "common/status_macros.h"
+
+namespace baton::cli {
+namespace {
+
+struct Flags {
+  WorkerFlags worker;
+  LogFlags log;
+  std::string role, name;
+  std::string listen = "127.0.0.1:0";
+  bool insecure = false;
+};
+
+absl::Status Run(const Flags& flags) {
+  BlockSignals();
+  const std::string name = flags.name.empty() ? flags.role : flags.name;
+  BATON_RETURN_IF_ERROR(StartLogging(name, flags.log));
+  BATON_RETURN_IF_ERROR(CheckLoopback(flags.listen, flags.insecure));
+  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerNode> node,
+                         WorkerNode::Start(flags.role, name, flags.listen, flags.worker));
+  fmt::print("ready listen={} role={} name={}\n", node->address(), flags.role, name);
+  std::fflush(stdout);
+  WaitForSignal();
+  node->Drain();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Action AddWorker(CLI::App* app) {
+  auto flags = std::make_shared<Flags>();
+  app->add_option("--role", flags->role, "prefill or decode")
+      ->required()
+      ->check(CLI::IsMember({"prefill", "decode"}));
+  app->add_option("--name", flags->name, "this worker's name; its role when not given");
+  app->add_option("--listen", flags->listen, "address for routers; port 0: a free one")
+      ->capture_default_str();
+  app->add_option("--served-model-name", flags->worker.served_model_name,
+                  "the model's name for clients; from the file when not given");
+  app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
+  AddWorkerFlags(app, &flags->worker);
+  AddLogFlags(app, &flags->log);
+  return [flags] { return Run(*flags); };
+}
+
+}  // namespace baton::cli

@@ -1,0 +1,105 @@
+#include "cli/worker_flags.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <thread>
+
+#include "common/status_macros.h"
+#include "decode_worker/worker.h"
+#include "prefill_worker/worker.h"
+#include "worker_common/options.h"
+
+namespace baton::cli {
+namespace {
+
+// A worker of either kind and the thread that is its device thread.
+template <typename Worker>
+class ThreadedWorker final : public WorkerNode {
+ public:
+  explicit ThreadedWorker(std::unique_ptr<Worker> worker)
+      : worker_(std::move(worker)), thread_([this] { worker_->Run(); }) {}
+  ~ThreadedWorker() override { Drain(); }
+
+  std::string address() const override { return worker_->address(); }
+  void Drain() override {
+    worker_->Drain();
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::unique_ptr<Worker> worker_;
+  std::thread thread_;
+};
+
+template <typename Worker>
+absl::StatusOr<std::unique_ptr<WorkerNode>> StartAs(const worker_common::WorkerOptions& options) {
+  BATON_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker, Worker::Create(options));
+  return std::make_unique<ThreadedWorker<Worker>>(std::move(worker));
+}
+
+absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags) {
+  worker_common::WorkerOptions options;
+  const EngineFlags& engine = flags.engine;
+  options.model_path = engine.model;
+  options.served_model = flags.served_model_name;
+  options.threads = engine.threads;
+  BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(engine.isa));
+  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDType(engine));
+  options.max_context = engine.max_context;
+  options.block_tokens = engine.block_tokens;
+  options.chunk_tokens = engine.chunk_tokens;
+  options.kv_bytes = engine.kv_mb << 20;
+  options.prefix_cache = engine.prefix_cache;
+  options.max_batch = flags.max_sequences;
+  options.queue_capacity = static_cast<size_t>(flags.queue_capacity);
+  BATON_ASSIGN_OR_RETURN(options.transport, kv_transfer::TransportKindFromName(flags.transport));
+  options.ucx_tls = flags.ucx_tls;
+  return options;
+}
+
+}  // namespace
+
+void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
+  AddEngineFlags(app, &flags->engine, "1 GiB, or one full context where that is more");
+  app->add_option("--transport", flags->transport,
+                  "how KV moves: auto, shm (mapped memory), ucx (active messages), inproc")
+      ->capture_default_str();
+  app->add_option("--ucx-tls", flags->ucx_tls, "UCX transports to use, as UCX_TLS; by --transport if empty");
+  app->add_option("--max-sequences", flags->max_sequences, "most sequences of one step")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--queue-capacity", flags->queue_capacity, "most requests on a worker; refused above")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+}
+
+std::vector<std::string> ToArguments(const WorkerFlags& flags) {
+  std::vector<std::string> arguments = ToArguments(flags.engine);
+  arguments.push_back("--transport=" + flags.transport);
+  arguments.push_back(fmt::format("--max-sequences={}", flags.max_sequences));
+  arguments.push_back(fmt::format("--queue-capacity={}", flags.queue_capacity));
+  // CLI11 takes the argument after an empty "--flag=" for its value.
+  if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
+  if (!flags.served_model_name.empty()) {
+    // CLI11 takes the next argument as the value of "--flag=".
+  if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
+  if (!flags.served_model_name.empty()) {
+    arguments.push_back("--served-model-name=" + flags.served_model_name);
+  }
+  }
+  return arguments;
+}
+
+absl::StatusOr<std::unique_ptr<WorkerNode>> WorkerNode::Start(const std::string& role,
+                                                              const std::string& name,
+                                                              const std::string& listen,
+                                                              const WorkerFlags& flags) {
+  BATON_ASSIGN_OR_RETURN(worker_common::WorkerOptions options, OptionsOf(flags));
+  options.name = name;
+  options.listen_address = listen;
+  if (role == "prefill") return StartAs<prefill_worker::PrefillWorker>(options);
+  return StartAs<decode_worker::DecodeWorker>(options);
+}
+
+}  // namespace baton::cli

@@ -3,6 +3,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <memory>
 #include <string>
 
 namespace baton {
@@ -18,19 +19,28 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::info;
 }
 
-}  // namespace
-
-void InitLogging(std::string_view process_name, LogLevel level) {
+std::shared_ptr<spdlog::logger> MakeLogger(std::string_view process_name, LogLevel level) {
   auto logger = std::make_shared<spdlog::logger>(
       std::string(process_name), std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %n: %v");
   logger->set_level(ToSpdlog(level));
   logger->flush_on(spdlog::level::debug);
-  spdlog::set_default_logger(std::move(logger));
+  return logger;
+}
+
+std::shared_ptr<spdlog::logger>& Logger() {
+  static std::shared_ptr<spdlog::logger> logger = MakeLogger("baton", LogLevel::kInfo);
+  return logger;
+}
+
+}  // namespace
+
+void InitLogging(std::string_view process_name, LogLevel level) {
+  Logger() = MakeLogger(process_name, level);
 }
 
 void Log(LogLevel level, std::string_view text) {
-  spdlog::log(ToSpdlog(level), spdlog::string_view_t(text.data(), text.size()));
+  Logger()->log(ToSpdlog(level), spdlog::string_view_t(text.data(), text.size()));
 }
 
 }  // namespace baton

@@ -11,7 +11,8 @@ namespace baton {
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
-// Once, before threads start. `process_name` goes into every line ("router", "decode-0").
+// At most once, before threads start; without it the name is "baton" and the level kInfo.
+// `process_name` goes into every line ("router", "decode-0").
 void InitLogging(std::string_view process_name, LogLevel level);
 
 void Log(LogLevel level, std::string_view text);

@@ -76,14 +76,14 @@ class Stream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1::Worke
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WorkerLink::Stub> stub_;
   grpc::ClientContext context_;
-  v1::WorkerMessage incoming_;    // belongs to the read in flight
-  absl::Status unsound_;          // why a message was not taken; OnReadDone and OnDone touch it
-  bool was_connected_ = false;    // likewise
+  v1::WorkerMessage incoming_;  // belongs to the read in flight
+  absl::Status unsound_;        // why a message was not taken; OnReadDone and OnDone touch it
+  bool was_connected_ = false;  // likewise
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool open_ = false;     // between the worker's hello and the stream's end
-  bool held_ = false;     // gRPC's hold, which allows writes from outside its calls
+  bool open_ = false;  // between the worker's hello and the stream's end
+  bool held_ = false;  // gRPC's hold, which allows writes from outside its calls
   bool writing_ = false;
   bool done_ = false;
   v1::RouterMessage outgoing_;  // belongs to the write in flight
@@ -264,6 +264,7 @@ void LinkClientImpl::DialUntilStopped() {
       stream_ = stream;
       stream->Start();
     }
+    const TimePoint dialled = SystemClock().Now();
     const absl::Status why = stream->WaitUntilDone();
     {
       const std::lock_guard lock(mutex_);
@@ -274,7 +275,10 @@ void LinkClientImpl::DialUntilStopped() {
       LogWarning(fmt::format("link to {} is down: {}", address_, why.ToString()));
       on_input_(WorkerLost{why});
     }
-    if (stream->was_connected()) pause = kFirstPause;
+    // A worker that greets and then fails at once is not dialled ever faster.
+    if (stream->was_connected() && SystemClock().Now() - dialled > kLongestPause) {
+      pause = kFirstPause;
+    }
     last_failure = why;
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, pause, [this] { return stopping_; });

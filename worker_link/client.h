@@ -20,9 +20,9 @@ using ClientInput = std::variant<WorkerConnected, WorkerLost, WorkerStatus, std:
 // Dials until destroyed, with growing pauses (50 ms to 2 s). Between WorkerConnected and WorkerLost
 // the stream is up. A dial that fails gives WorkerLost too, when its reason is a new one. A worker
 // that stops answering is lost within seven seconds.
-// Threading: methods are thread-safe and do not block; `on_input` is called on threads of gRPC and of
-// the client, one call at a time, in order; it must not block or destroy the client. The destructor
-// drops what was not sent yet, and no call of `on_input` outlives it.
+// Threading: methods are thread-safe and do not block; `on_input` is called on threads of gRPC and
+// of the client, one call at a time, in order; it must not block or destroy the client. The
+// destructor drops what was not sent yet, and no call of `on_input` outlives it.
 class LinkClient {
  public:
   static std::unique_ptr<LinkClient> Create(std::string address, std::string router_name,

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -18,7 +19,9 @@ namespace baton::worker_link {
 inline constexpr uint32_t kProtocol = 1;  // both ends must have the same
 
 enum class Role { kPrefill, kDecode };
-inline std::string_view RoleName(Role role) { return role == Role::kPrefill ? "prefill" : "decode"; }
+inline std::string_view RoleName(Role role) {
+  return role == Role::kPrefill ? "prefill" : "decode";
+}
 
 struct WorkerInfo {
   std::string name;

@@ -1,8 +1,8 @@
 #pragma once
 
-// Plain data to and from its wire form. What comes from the wire is checked: lengths, enums, ranges.
-// InvalidArgument names the field with its value and limit; the stream that carried it is closed,
-// since both ends come from the same release and only a broken peer sends such a message.
+// Plain data to and from its wire form. What comes from the wire is checked: lengths, enums,
+// ranges. InvalidArgument names the field with its value and limit; the stream that carried it is
+// closed, since both ends come from the same release and only a broken peer sends such a message.
 //
 // Whether a request fits a worker's model (vocabulary, context) is for the worker to say.
 
@@ -20,9 +20,9 @@ namespace baton::worker_link {
 inline constexpr int kMaxPromptTokens = 1 << 22;
 inline constexpr size_t kMaxNameBytes = 256;
 inline constexpr size_t kMaxSaltBytes = 1024;
-inline constexpr size_t kMaxAddressBytes = 8192;   // a handoff address (kv_transfer/handoff.h)
-inline constexpr size_t kMaxErrorBytes = 4096;     // longer error texts are cut
-inline constexpr int kMaxTopLogprobs = 20;         // as in SamplingParams
+inline constexpr size_t kMaxAddressBytes = 8192;  // a handoff address (kv_transfer/handoff.h)
+inline constexpr size_t kMaxErrorBytes = 4096;    // longer error texts are cut
+inline constexpr int kMaxTopLogprobs = 20;        // as in SamplingParams
 
 // Shared by both directions.
 void ToWire(const Attempt& attempt, v1::WireAttempt* wire);

@@ -87,8 +87,8 @@ void RequestToWire(const PlainCommand& command, WireCommand* wire) {
 template <typename PlainCommand, typename WireCommand>
 absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
   if (wire.prompt_size() == 0) return absl::InvalidArgumentError("prompt is empty");
-  BATON_RETURN_IF_ERROR(CheckLength("prompt", static_cast<size_t>(wire.prompt_size()),
-                                    kMaxPromptTokens, "tokens"));
+  BATON_RETURN_IF_ERROR(
+      CheckLength("prompt", static_cast<size_t>(wire.prompt_size()), kMaxPromptTokens, "tokens"));
   BATON_RETURN_IF_ERROR(
       CheckLength("cache_salt", wire.cache_salt().size(), kMaxSaltBytes, "bytes"));
   command->attempt = FromWire(wire.attempt());
@@ -102,8 +102,8 @@ absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
 absl::StatusOr<Command> PrefillFromWire(const v1::WirePrefill& wire) {
   PrefillCommand command;
   BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
-  BATON_RETURN_IF_ERROR(CheckLength("target_address", wire.target_address().size(),
-                                    kMaxAddressBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(
+      CheckLength("target_address", wire.target_address().size(), kMaxAddressBytes, "bytes"));
   BATON_RETURN_IF_ERROR(
       CheckLength("target_name", wire.target_name().size(), kMaxNameBytes, "bytes"));
   command.target_address = wire.target_address();

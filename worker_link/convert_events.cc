@@ -22,7 +22,8 @@ absl::StatusOr<Duration> SecondsFromWire(const char* field, double seconds) {
 
 absl::Status CheckCount(const char* field, int64_t value) {
   if (value >= 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(fmt::format("{} is {}, but must not be negative", field, value));
+  return absl::InvalidArgumentError(
+      fmt::format("{} is {}, but must not be negative", field, value));
 }
 
 void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
@@ -53,8 +54,8 @@ void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
 absl::Status CheckTokens(const v1::WireTokens& wire) {
   const int count = wire.tokens_size();
   if (wire.first_position() < 0 || wire.first_position() > INT32_MAX - count) {
-    return absl::InvalidArgumentError(fmt::format("{} tokens from position {} on", count,
-                                                  wire.first_position()));
+    return absl::InvalidArgumentError(
+        fmt::format("{} tokens from position {} on", count, wire.first_position()));
   }
   if ((wire.logprobs_size() != 0 && wire.logprobs_size() != count) ||
       (wire.top_size() != 0 && wire.top_size() != count)) {
@@ -154,8 +155,9 @@ void FailedToWire(const FailedEvent& event, v1::WireFailed* wire) {
   const auto text = event.status.message();
   // The wire carries UTF-8 alone; a name from elsewhere inside an error text may not be.
   std::string clean(text.data(), std::min(text.size(), kMaxErrorBytes));
-  std::replace_if(clean.begin(), clean.end(),
-                  [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+  std::replace_if(
+      clean.begin(), clean.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; },
+      '?');
   wire->set_text(std::move(clean));
 }
 
@@ -165,8 +167,9 @@ absl::StatusOr<Event> FailedFromWire(const v1::WireFailed& wire) {
     return absl::InvalidArgumentError(fmt::format("error code {} is unknown", wire.code()));
   }
   BATON_RETURN_IF_ERROR(CheckLength("error text", wire.text().size(), kMaxErrorBytes, "bytes"));
-  return FailedEvent{.attempt = FromWire(wire.attempt()),
-                     .status = absl::Status(static_cast<absl::StatusCode>(wire.code()), wire.text())};
+  return FailedEvent{
+      .attempt = FromWire(wire.attempt()),
+      .status = absl::Status(static_cast<absl::StatusCode>(wire.code()), wire.text())};
 }
 
 template <typename WireList, typename Convert>
@@ -201,8 +204,8 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   BATON_RETURN_IF_ERROR(CheckLength("name", wire.name().size(), kMaxNameBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckLength("model", wire.model().size(), kMaxNameBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckLength("fingerprint", wire.fingerprint().size(), 1024, "bytes"));
-  BATON_RETURN_IF_ERROR(CheckLength("handoff_address", wire.handoff_address().size(),
-                                    kMaxAddressBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(
+      CheckLength("handoff_address", wire.handoff_address().size(), kMaxAddressBytes, "bytes"));
   if (wire.vocab_size() < 1 || wire.context_tokens() < 1 || wire.block_tokens() < 1) {
     return absl::InvalidArgumentError(
         fmt::format("vocab_size {}, context_tokens {} and block_tokens {} must be positive",

@@ -14,8 +14,8 @@ inline constexpr int kMaxMessageBytes = 64 << 20;
 // Most streams that one worker serves.
 inline constexpr size_t kMaxRouters = 256;
 
-// HTTP/2 pings find a peer that is dead, stopped or unreachable within seven seconds. A busy machine
-// answers them late, so the timeout is not shorter.
+// HTTP/2 pings find a peer that is dead, stopped or unreachable within seven seconds. A busy
+// machine answers them late, so the timeout is not shorter.
 inline constexpr int kKeepaliveTimeMs = 2000;
 inline constexpr int kKeepaliveTimeoutMs = 5000;
 

@@ -96,10 +96,10 @@ class Registry {
     }
     stream->Start(stream);
     if (full) {
-      stream->Close({grpc::StatusCode::RESOURCE_EXHAUSTED,
-                     fmt::format("worker {} serves {} routers, the most it takes", name_,
-                                 kMaxRouters)},
-                    /*drop_waiting=*/true);
+      stream->Close(
+          {grpc::StatusCode::RESOURCE_EXHAUSTED,
+           fmt::format("worker {} serves {} routers, the most it takes", name_, kMaxRouters)},
+          /*drop_waiting=*/true);
     }
     return stream.get();
   }
@@ -331,9 +331,8 @@ absl::Status LinkServerImpl::Listen(const std::string& address) {
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port == 0) {
-    return absl::UnavailableError(
-        fmt::format("worker cannot listen on {}: the address is taken or not this machine's",
-                    address));
+    return absl::UnavailableError(fmt::format(
+        "worker cannot listen on {}: the address is taken or not this machine's", address));
   }
   server_->GetHealthCheckService()->SetServingStatus(v1::WorkerLink::service_full_name(), true);
   address_ = fmt::format("{}:{}", address.substr(0, address.rfind(':')), port);
@@ -362,8 +361,7 @@ void LinkServerImpl::SetStatus(const WorkerStatus& status) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LinkServer>> LinkServer::Create(
-    const std::string& address, const WorkerInfo& info,
-    std::function<bool(LinkInput)> on_input) {
+    const std::string& address, const WorkerInfo& info, std::function<bool(LinkInput)> on_input) {
   if (address.rfind(':') == std::string::npos) {
     return absl::InvalidArgumentError(
         fmt::format("listen address '{}' is not of the form HOST:PORT", address));

@@ -23,10 +23,10 @@ struct LinkLost { LinkId link; };  // its attempts are to be cancelled; sends to
 using LinkInput = std::variant<LinkOpened, LinkCommand, LinkLost>;
 
 // Threading: all methods are thread-safe and do not block. `on_input` is called on gRPC's threads,
-// for one link in order (LinkOpened first, LinkLost last). It returns false when a command cannot be
-// taken (queue full): the server then answers the attempt with Failed(ResourceExhausted) itself, or,
-// since a cancel must not be lost, closes the stream. LinkOpened and LinkLost must be taken. It is
-// not called any more once the destructor has returned.
+// for one link in order (LinkOpened first, LinkLost last). It returns false when a command cannot
+// be taken (queue full): the server then answers the attempt with Failed(ResourceExhausted) itself,
+// or, since a cancel must not be lost, closes the stream. LinkOpened and LinkLost must be taken. It
+// is not called any more once the destructor has returned.
 class LinkServer {
  public:
   // Listens on `address` ("127.0.0.1:0" takes a free port) for WorkerLink, standard health and

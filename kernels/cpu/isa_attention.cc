@@ -30,6 +30,8 @@ constexpr int kScoreVectors = 2;
 constexpr int kTileVectors = kTilePositions / kLanes;
 constexpr float kLog2E = 1.44269504088896341f;
 
+BATON_INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
+
 // The running softmax of all query vectors of a task.
 struct State {
   float* outputs;  // [vectors][padded_dim]
@@ -131,22 +133,33 @@ void FindTileRows(const Work& work, int32_t tile_begin, int32_t count, TileRows&
   }
 }
 
-// Fetches a tile that comes next. Worth its while where a tile's arithmetic is short.
-void PrefetchTile(const Work& work, int32_t tile_begin, int32_t count) {
+// Tiles ahead that a task with few query vectors fetches into the second-level cache: its arithmetic
+// alone is too short to hide the way to memory.
+constexpr int32_t kTilesAhead = 2;
+
+// Inlined, because GCC takes a function that only prefetches for one without effect.
+BATON_INLINE void PrefetchRows(const uint8_t* const* rows, int32_t count, int64_t row_bytes) {
 #if defined(__AVX2__)
-  TileRows rows;
-  FindTileRows(work, tile_begin, count, rows);
   for (int32_t t = 0; t < count; ++t) {
-    for (int64_t i = 0; i < work.row_bytes; i += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(rows.keys[t] + i), _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(rows.values[t] + i), _MM_HINT_T1);
+    for (int64_t i = 0; i < row_bytes; i += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(rows[t] + i), _MM_HINT_T1);
     }
   }
 #else
-  static_cast<void>(work);
-  static_cast<void>(tile_begin);
+  static_cast<void>(rows);
   static_cast<void>(count);
+  static_cast<void>(row_bytes);
 #endif
+}
+
+// Keys first, then values: each lie in runs.
+BATON_INLINE void PrefetchTile(const Work& work, int32_t tile_begin) {
+  const int32_t count = Min(kTilePositions, work.last_position() + 1 - tile_begin);
+  if (!work.values_in_place || count <= 0) return;
+  TileRows rows;
+  FindTileRows(work, tile_begin, count, rows);
+  PrefetchRows(rows.keys, count, work.row_bytes);
+  PrefetchRows(rows.values, count, work.row_bytes);
 }
 
 // Makes the keys of the tile's first `count` positions float, transposed. What `keys` holds for the
@@ -322,8 +335,6 @@ BATON_INLINE void ValuesUpTo(const Work& work, int32_t first, int32_t rows, int3
   }
 }
 
-BATON_INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
-
 // The positions of a tile that a query vector sees.
 BATON_INLINE int32_t SeenIn(const Work& work, int32_t tile_begin, int32_t vector) {
   return Min(kTilePositions, work.PositionOf(vector) - tile_begin + 1);
@@ -347,15 +358,11 @@ void AddTileValues(const Work& work, int32_t tile_begin, int32_t begin, const Va
 }
 
 void AttendTile(const Work& work, int32_t tile_begin, const State& state) {
-  const int32_t last = work.last_position();
-  const int32_t count = Min(kTilePositions, last + 1 - tile_begin);
+  const int32_t count = Min(kTilePositions, work.last_position() + 1 - tile_begin);
   TileRows rows;
   FindTileRows(work, tile_begin, count, rows);
-  if (work.values_in_place && tile_begin + kTilePositions <= last) {
-    PrefetchTile(work, tile_begin + kTilePositions,
-                 Min(kTilePositions, last + 1 - tile_begin - kTilePositions));
-  }
   LoadKeys(work, rows, count);
+  PrefetchTile(work, tile_begin + kTilesAhead * kTilePositions);
   const int32_t begin = work.FirstSeeing(tile_begin);
   for (int32_t i = begin; i < work.vectors; i += kScoreRows) {
     ScoreUpTo<kScoreRows>(work, i, Min(kScoreRows, work.vectors - i));
@@ -385,6 +392,7 @@ void AttendSegmentTo(const Work& work, int32_t segment, const State& state) {
     Store(state.sums + i * kMaxLanes, Zero());
     state.maxima[i] = -__builtin_inff();
   }
+  for (int32_t i = 0; i < kTilesAhead; ++i) PrefetchTile(work, segment_begin + i * kTilePositions);
   const int32_t end = Min(segment_begin + kSegmentPositions, work.last_position() + 1);
   for (int32_t t = segment_begin; t < end; t += kTilePositions) AttendTile(work, t, state);
 }

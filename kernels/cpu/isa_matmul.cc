@@ -132,7 +132,7 @@ struct PackedGroups {
     constexpr int kAheadBytes = 2048;
     const char* from = reinterpret_cast<const char*>(Quants(weights, group)) + kAheadBytes;
     constexpr int kBytes = kFormat.super_bytes() / kFormat.groups_per_super;
-    for (int i = 0; i < kBytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T0);
+    for (int i = 0; i < kBytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
 #else
     static_cast<void>(weights);
     static_cast<void>(group);
@@ -325,8 +325,8 @@ struct Bf16Kernel {
     LoadTile(task, block, row, 0, sums);
     for (int64_t k = 0; k < block.end - block.begin; k += 2) {
       const uint8_t* from = block.weights + k * 2 * kPanelColumns;
-      _mm_prefetch(reinterpret_cast<const char*>(from) + 2048, _MM_HINT_T0);
-      _mm_prefetch(reinterpret_cast<const char*>(from) + 2112, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(from) + 2048, _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(from) + 2112, _MM_HINT_T1);
       __m512bh weights[kTileVectors];
       BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
         weights[v] = reinterpret_cast<__m512bh>(LoadInts(from + v * 4 * kLanes));

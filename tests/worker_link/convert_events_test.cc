@@ -48,7 +48,8 @@ TEST(ConvertInfo, KeepsEveryFieldAndChecksProtocolAndRole) {
 
 TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   TokensEvent tokens{.attempt = kAttempt, .tokens = {}};
-  tokens.tokens.push_back({.token = 8, .position = 5, .logprob = -0.5f, .top = {{8, -0.5f}, {9, -1}}});
+  tokens.tokens.push_back(
+      {.token = 8, .position = 5, .logprob = -0.5f, .top = {{8, -0.5f}, {9, -1}}});
   tokens.tokens.push_back({.token = 9, .position = 6, .logprob = -2.5f, .top = {{7, -0.1f}}});
   FinishedEvent finished;
   finished.attempt = kAttempt;

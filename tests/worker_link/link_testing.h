@@ -71,12 +71,15 @@ inline std::unique_ptr<LinkServer> Serve(Mailbox<LinkInput>* inputs, const std::
   return server.ok() ? *std::move(server) : nullptr;
 }
 
-inline std::unique_ptr<LinkClient> Connect(Mailbox<ClientInput>* inputs, const std::string& address) {
+inline std::unique_ptr<LinkClient> Connect(Mailbox<ClientInput>* inputs,
+                                           const std::string& address) {
   return LinkClient::Create(address, "router-0",
                             [inputs](ClientInput input) { inputs->Put(std::move(input)); });
 }
 
-inline Attempt AttemptOf(uint64_t number) { return {.request = {.high = 1, .low = number}, .epoch = 0}; }
+inline Attempt AttemptOf(uint64_t number) {
+  return {.request = {.high = 1, .low = number}, .epoch = 0};
+}
 
 inline DecodeCommand Decode(uint64_t number) {
   DecodeCommand command;

@@ -198,6 +198,21 @@ TEST(LinkServer, AnUnsoundMessageClosesTheStreamAndSaysWhy) {
   EXPECT_TRUE(worker.Next<LinkLost>());
 }
 
+TEST(LinkServer, TheFirstMessageIsAHello) {
+  Mailbox<LinkInput> worker;
+  const auto server = Serve(&worker, "127.0.0.1:0");
+  const auto stub = v1::WorkerLink::NewStub(
+      grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto stream = stub->Connect(&context);
+  v1::RouterMessage message;
+  message.mutable_cancel();
+  stream->Write(message);
+  v1::WorkerMessage answer;
+  EXPECT_FALSE(stream->Read(&answer));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
 TEST(LinkServer, ARouterThatDoesNotReadIsCutOff) {
   Mailbox<LinkInput> worker;
   const auto server = Serve(&worker, "127.0.0.1:0");

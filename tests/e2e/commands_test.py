@@ -1,0 +1,189 @@
+"""The command line: what it prints, and how it refuses. Exit codes: 0 done, 1 failed, 2 bad usage;
+errors are the last line on standard error, "baton: ...", after those of child processes."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import tempfile
+import unittest
+
+from cluster import BATON, CONTEXT_TOKENS, MODEL, ROOT, Cluster, environment, run_baton
+
+
+class RunTest(unittest.TestCase):
+    def run_json(self, *arguments):
+        result = run_baton("run", "-m", MODEL, "--json", *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_json_has_the_promised_form(self):
+        answer = self.run_json("-p", "The capital of France is", "-n", 4, "--temperature", 0,
+                               "--logprobs", 2)
+        self.assertEqual(set(answer), {"prompt_tokens", "output_tokens", "text", "finish_reason",
+                                       "logprobs", "timings"})
+        self.assertEqual(set(answer["timings"]), {"prefill_s", "decode_s", "prefill_tokens_per_s",
+                                                  "decode_tokens_per_s"})
+        self.assertIn("Paris", answer["text"])
+        self.assertEqual(len(answer["output_tokens"]), 4)
+        self.assertEqual(answer["finish_reason"], "length")
+        for token, row in zip(answer["output_tokens"], answer["logprobs"]):
+            self.assertEqual(row["token"], token)
+            self.assertEqual(len(row["top"]), 2)
+            self.assertEqual(row["top"][0]["token"], token)
+
+    def test_tokens_and_text_agree(self):
+        by_text = self.run_json("-p", "One two three", "-n", 8, "--temperature", 0)
+        ids = ",".join(map(str, by_text["prompt_tokens"]))
+        by_tokens = self.run_json("--tokens", ids, "-n", 8, "--temperature", 0)
+        self.assertEqual(by_text["output_tokens"], by_tokens["output_tokens"])
+
+    def test_bits_do_not_depend_on_block_chunk_and_threads(self):
+        ids = ",".join(str(100 + i * 7 % 40000) for i in range(150))
+        answers = [self.run_json("--tokens", ids, "-n", 16, "--temperature", 0, "--logprobs", 0,
+                                 "--block-tokens", block, "--chunk-tokens", chunk,
+                                 "--threads", threads)
+                   for block, chunk, threads in ((8, 16, 1), (16, 256, 2), (32, 7, 2))]
+        for answer in answers[1:]:
+            self.assertEqual(answer["output_tokens"], answers[0]["output_tokens"])
+            self.assertEqual(answer["logprobs"], answers[0]["logprobs"])
+
+    def test_chat_ends_by_itself(self):
+        answer = self.run_json("--chat", "Say hello.", "--temperature", 0, "-n", 200)
+        self.assertEqual(answer["finish_reason"], "stop")
+        self.assertNotIn("<|im_end|>", answer["text"])
+
+    def test_eval(self):
+        result = run_baton("eval", "--ppl", ROOT / "LICENSE", "-m", MODEL, "--window", 128,
+                           "--json", timeout=300)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        answer = json.loads(result.stdout)
+        self.assertEqual(set(answer), {"tokens", "mean_nll"})
+        self.assertGreater(answer["tokens"], 1000)
+        self.assertTrue(0.5 < answer["mean_nll"] < 5, answer)
+
+
+class RefusalsTest(unittest.TestCase):
+    def assert_fails(self, code, *arguments, words=(), **more):
+        result = run_baton(*arguments, **more)
+        self.assertEqual(result.returncode, code, f"{arguments}: {result.stdout}{result.stderr}")
+        errors = [line for line in result.stderr.splitlines() if line.startswith("baton: ")]
+        self.assertEqual(errors[-1:], result.stderr.splitlines()[-1:], "an error comes last")
+        for word in words:
+            self.assertIn(str(word), "\n".join(errors))
+        self.assertEqual(result.stdout, "")
+
+    def model_file(self, content):
+        file = tempfile.NamedTemporaryFile(suffix=".gguf")
+        self.addCleanup(file.close)
+        file.write(content)
+        file.flush()
+        return file.name
+
+    def test_truncated_model(self):
+        content = MODEL.read_bytes()
+        for keep in (0, 3, 20, 5000, len(content) // 2, len(content) - 1):
+            path = self.model_file(content[:keep])
+            with self.subTest(keep=keep):
+                for command in (["run", "-m", path, "-p", "x"], ["up", "--model", path, "--http",
+                                "127.0.0.1:0", "--grpc", "127.0.0.1:0"]):
+                    self.assert_fails(1, *command, words=[pathlib.Path(path).name])
+
+    def test_text_file_as_model(self):
+        path = self.model_file(b"Once upon a time there was no model.\n" * 100)
+        for command in ("run", "worker", "router", "up"):
+            more = {"run": ["-p", "x"], "worker": ["--role", "decode", "--listen", "127.0.0.1:0"],
+                    "router": ["--workers", "127.0.0.1:1", "--http", "127.0.0.1:0", "--grpc",
+                               "127.0.0.1:0"],
+                    "up": ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]}[command]
+            with self.subTest(command=command):
+                self.assert_fails(1, command, "--model", path, *more, words=["not a GGUF file"])
+
+    def test_missing_model(self):
+        self.assert_fails(1, "run", "-m", "models/none.gguf", "-p", "x", words=["models/none.gguf"])
+
+    def test_prompt_over_the_context(self):
+        ids = ",".join(["5"] * (CONTEXT_TOKENS + 8))
+        result = run_baton("run", "-m", MODEL, "--tokens", ids)
+        self.assertEqual(result.returncode, 1)
+        text = result.stderr.replace(",", "")
+        self.assertIn(str(CONTEXT_TOKENS), text)
+        self.assertIn(str(CONTEXT_TOKENS + 8), text)
+
+    def test_port_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            free = "127.0.0.1:0"
+            for http, grpc in ((address, free), (free, address)):
+                result = run_baton("up", "--model", MODEL, "--http", http, "--grpc", grpc)
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn(address, result.stderr)
+                self.assertEqual(result.stdout, "")
+            self.assert_fails(1, "worker", "--role", "decode", "--model", MODEL, "--listen",
+                              address, words=[address])
+
+    def test_bad_usage(self):
+        self.assert_fails(2, "upp", words=["'up'"])
+        self.assert_fails(2, "up", "--prefil", "1", words=["--prefill"])
+        self.assert_fails(2, "run", "-m", MODEL)
+        self.assert_fails(2, "run", "-m", MODEL, "-p", "x", "-n", "many")
+        self.assert_fails(2, "worker", "--role", "cook", "--model", MODEL)
+        self.assert_fails(1, "up", "--transport", "pigeon", "--model", MODEL, words=["pigeon"])
+
+    def test_bad_values(self):
+        for flags in (["--temperature", -1], ["--top-p", 7], ["-n", 0], ["--block-tokens", 7],
+                      ["--chunk-tokens", 0]):
+            with self.subTest(flags=flags):
+                result = run_baton("run", "-m", MODEL, "-p", "x", *flags)
+                self.assertIn(result.returncode, (1, 2), result.stderr)
+                self.assertTrue(result.stderr.startswith("baton: "), result.stderr)
+
+    def test_unknown_configuration_names_the_nearest(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write("chunk-token: 16\n")
+            file.flush()
+            self.assert_fails(2, "run", "--config", file.name, "-m", MODEL, "-p", "x",
+                              words=["chunk-token", "'chunk-tokens'"])
+        result = subprocess.run([BATON, "run", "-m", MODEL, "-p", "x"], text=True,
+                                env={**environment(), "BATON_CHUNK_TOKEN": "16"},
+                                capture_output=True, timeout=60)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("BATON_CHUNK_TOKENS", result.stderr)
+
+    def test_unknown_model_to_pull(self):
+        self.assert_fails(1, "pull", "smollm3", words=["smollm2-135m"])
+
+
+class ModelsTest(unittest.TestCase):
+    def test_pull_of_a_model_that_is_there_is_quick_and_offline(self):
+        result = run_baton("pull", "smollm2-135m", "--python", "no-such-python", timeout=30)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(os.path.basename(result.stdout.strip()), MODEL.name)
+
+    def test_models_lists_it(self):
+        result = run_baton("models")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("smollm2-135m", result.stdout)
+
+
+class ChatTest(unittest.TestCase):
+    def test_question_with_stats(self):
+        with Cluster.up(1, 1) as cluster:
+            result = run_baton("chat", "--url", f"http://{cluster.client.http_address}", "--stats",
+                               "--max-tokens", 40, "Who wrote Romeo and Juliet?")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("Shakespeare", result.stdout)
+            for worker in cluster.client.fleet():
+                self.assertIn(worker.name, result.stdout)
+            for row in ("prompt", "output", "blocks", "TTFT", "ITL", "tokens/s"):
+                self.assertIn(row.lower(), result.stdout.lower())
+
+    def test_nobody_there(self):
+        result = run_baton("chat", "--url", "http://127.0.0.1:1", "Hello")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("127.0.0.1:1", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

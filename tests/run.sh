@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, and runs every test.
+#
+#   tests/run.sh           release preset with all tests, then the asan and tsan presets
+#   tests/run.sh --quick   the release preset only
+#
+# The closing lines of every preset's ctest come last; the exit code is 0 when all passed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+quick=false
+for argument in "$@"; do
+  case "$argument" in
+    --quick) quick=true ;;
+    -h | --help)
+      sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *) echo "run.sh: unknown argument '$argument' (--quick)" >&2; exit 2 ;;
+  esac
+done
+
+started=$SECONDS
+step() { printf '\n== %s (%d s)\n' "$*" "$((SECONDS - started))"; }
+
+# The Python packages of tests/e2e, pinned, in an environment of their own; made anew when the list
+# changes.
+make_venv() {
+  local stamp=build/venv/requirements.txt
+  if cmp -s tests/e2e/requirements.txt "$stamp" && build/venv/bin/python -c '' 2>/dev/null; then
+    return 0
+  fi
+  mkdir -p build
+  python3 -m venv --clear build/venv
+  build/venv/bin/python -m pip install --disable-pip-version-check --retries 5 --progress-bar off \
+    -r tests/e2e/requirements.txt
+  cp tests/e2e/requirements.txt "$stamp"
+}
+
+build_preset() {
+  local preset=$1
+  [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset"
+  NINJA_STATUS="[%f/%t, %es] " cmake --build --preset "$preset" -j "$(nproc)"
+}
+
+summaries=build/test_summaries.txt
+failed=false
+
+test_preset() {
+  local preset=$1 log=build/$1/ctest.log
+  step "$preset: tests"
+  ctest --test-dir "build/$preset" -j 2 --output-on-failure 2>&1 | tee "$log" || failed=true
+  {
+    printf '\n-- %s\n' "$preset"
+    sed -n '/tests passed,\|^No tests were found/,$p' "$log"
+  } >>"$summaries"
+}
+
+step "packages"
+deploy/packages.sh --tests
+step "Python packages for tests/e2e"
+make_venv
+: >"$summaries"
+
+step "release: build"
+build_preset release
+step "demo model"
+build/release/baton pull smollm2-135m
+test_preset release
+
+if ! $quick; then
+  for preset in asan tsan; do
+    step "$preset: build"
+    build_preset "$preset"
+    test_preset "$preset"
+  done
+fi
+
+step "all presets"
+cat "$summaries"
+if $failed; then
+  printf '\nsome tests failed\n'
+  exit 1
+fi
+printf '\nall tests passed\n'

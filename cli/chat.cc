@@ -20,7 +20,7 @@ struct Flags {
   std::string question;
   std::string url = "http://127.0.0.1:8000";
   std::string model, system;
-  int32_t max_tokens = 0;
+  int32_t max_tokens = 512;
   double temperature = 0;
   bool stats = false;
   int32_t timeout_s = 300;
@@ -134,7 +134,8 @@ Action AddChat(CLI::App* app) {
   app->add_option("--url", flags->url, "the router")->capture_default_str();
   app->add_option("--model", flags->model, "model name; the only one when not given");
   app->add_option("--system", flags->system, "system message");
-  app->add_option("--max-tokens", flags->max_tokens, "most output tokens; 0: what the context leaves")
+  app->add_option("--max-tokens", flags->max_tokens,
+                  "most output tokens; 0: what the context leaves")
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
   app->add_option("--temperature", flags->temperature, "0 is greedy")->capture_default_str();
@@ -146,7 +147,8 @@ Action AddChat(CLI::App* app) {
     try {
       return Chat(*flags);
     } catch (const std::exception& error) {
-      return absl::InternalError(fmt::format("the router's answer is not as expected: {}", error.what()));
+      return absl::InternalError(
+          fmt::format("the router's answer is not as expected: {}", error.what()));
     }
   };
 }

@@ -74,7 +74,8 @@ int Run(CLI::App* app, const Action& action, const std::vector<std::string>& arg
   absl::StatusOr<std::vector<std::string>> merged = Merge(*app, arguments, all_keys);
   if (!merged.ok()) return Usage(std::string(merged.status().message()));
   try {
-    app->parse(std::vector<std::string>(merged->rbegin(), merged->rend()));  // CLI11 wants it reversed
+    app->parse(
+        std::vector<std::string>(merged->rbegin(), merged->rend()));  // CLI11 wants it reversed
   } catch (const CLI::CallForHelp&) {
     std::fputs(app->help().c_str(), stdout);
     return kDone;
@@ -90,12 +91,14 @@ int Run(CLI::App* app, const Action& action, const std::vector<std::string>& arg
 }
 
 void PrintHelp() {
-  std::puts("baton: disaggregated serving of large language models\n\nusage: baton COMMAND [FLAGS]\n");
+  std::puts(
+      "baton: disaggregated serving of large language models\n\nusage: baton COMMAND [FLAGS]\n");
   for (const Command& command : Commands()) {
     std::printf("  %-8s %s\n", command.name.c_str(), command.summary.c_str());
   }
-  std::puts("\n`baton COMMAND --help` tells a command's flags. A flag --some-name is also the key\n"
-            "some-name of the YAML file given by --config, and the variable BATON_SOME_NAME.");
+  std::puts(
+      "\n`baton COMMAND --help` tells a command's flags. A flag --some-name is also the key\n"
+      "some-name of the YAML file given by --config, and the variable BATON_SOME_NAME.");
 }
 
 }  // namespace

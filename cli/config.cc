@@ -21,7 +21,8 @@ constexpr std::string_view kPrefix = "BATON_";
 using Values = std::map<std::string, std::vector<std::string>>;
 
 bool Contains(const std::vector<ConfigKey>& keys, const std::string& name) {
-  return std::any_of(keys.begin(), keys.end(), [&](const ConfigKey& key) { return key.name == name; });
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const ConfigKey& key) { return key.name == name; });
 }
 
 std::string DidYouMean(const std::string& unknown, const std::vector<std::string>& known) {
@@ -132,7 +133,8 @@ absl::StatusOr<std::vector<std::string>> MergeConfig(
   if (const std::optional<std::string> path = ConfigPath(arguments, environment)) {
     BATON_ASSIGN_OR_RETURN(file, ReadYaml(*path, all_keys));
   }
-  // In front, so that what follows a "--" stays behind it, and positional arguments keep their place.
+  // In front, so that what follows a "--" stays behind it, and positional arguments keep their
+  // place.
   std::vector<std::string> merged;
   for (const ConfigKey& key : keys) {
     if (Gives(arguments, key.name)) continue;
@@ -140,8 +142,8 @@ absl::StatusOr<std::vector<std::string>> MergeConfig(
       merged.push_back(fmt::format("--{}={}", key.name, found->second));
     } else if (const auto value = file.find(key.name); value != file.end()) {
       if (value->second.size() != 1 && !key.list) {
-        return absl::InvalidArgumentError(fmt::format("'{}' takes one value, not {}", key.name,
-                                                      value->second.size()));
+        return absl::InvalidArgumentError(
+            fmt::format("'{}' takes one value, not {}", key.name, value->second.size()));
       }
       for (const std::string& item : value->second) {
         merged.push_back(fmt::format("--{}={}", key.name, item));

@@ -22,8 +22,9 @@ std::string VariableName(const std::string& key);
 // or the file named by --config (or BATON_CONFIG) does; the environment wins over the file.
 //
 // The file is one YAML map of scalars and lists of scalars, at most 1 MiB. InvalidArgument for an
-// unknown key (not in `all_keys`, the keys of every command: one file may serve several) or an unknown BATON_ variable,
-// naming the nearest known one; for a wrong shape; NotFound when there is no such file.
+// unknown key (not in `all_keys`, the keys of every command: one file may serve several) or an
+// unknown BATON_ variable, naming the nearest known one; for a wrong shape; NotFound when there is
+// no such file.
 absl::StatusOr<std::vector<std::string>> MergeConfig(
     const std::vector<ConfigKey>& keys, const std::vector<ConfigKey>& all_keys,
     const std::vector<std::string>& arguments,

@@ -17,7 +17,8 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
       ->capture_default_str();
   app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512")
       ->capture_default_str();
-  app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: f16, f32")->capture_default_str();
+  app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: f16, f32")
+      ->capture_default_str();
   app->add_option("--block-tokens", flags->block_tokens, "tokens of a KV block: 8, 16, 32")
       ->check(CLI::IsMember({8, 16, 32}))
       ->capture_default_str();

@@ -38,9 +38,10 @@ absl::Status Eval(const Flags& flags) {
       std::fprintf(stderr, "\rscoring: %3.0f%%%s", share * 100, share >= 1 ? "\n" : "");
     };
   }
-  BATON_ASSIGN_OR_RETURN(const engine::PerplexityResult result,
-                         engine::Perplexity(&loaded.engine->model(), &loaded.engine->executor().pool(),
-                                            tokens, flags.window, progress));
+  BATON_ASSIGN_OR_RETURN(
+      const engine::PerplexityResult result,
+      engine::Perplexity(&loaded.engine->model(), &loaded.engine->executor().pool(), tokens,
+                         flags.window, progress));
   if (flags.json) {
     fmt::print("{{\"tokens\":{},\"mean_nll\":{:.6f}}}\n", result.scored_tokens, result.mean_nll);
   } else {
@@ -56,8 +57,9 @@ Action AddEval(CLI::App* app) {
   auto flags = std::make_shared<Flags>();
   AddEngineFlags(app, &flags->engine, "one sequence of full context");
   app->add_option("--ppl", flags->text_path, "text file")->required();
-  app->add_option("--window", flags->window,
-                  "tokens of a window; windows do not overlap, the first token of each is not scored")
+  app->add_option(
+         "--window", flags->window,
+         "tokens of a window; windows do not overlap, the first token of each is not scored")
       ->check(CLI::Range(2, 1 << 24))
       ->capture_default_str();
   app->add_flag("--json", flags->json, "print {\"tokens\",\"mean_nll\"}");

@@ -81,8 +81,10 @@ absl::StatusOr<HttpUrl> ParseUrl(std::string_view url) {
 
 absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
                       const std::function<void(std::string_view)>& on_bytes) {
-  Exchange exchange{.url = url, .request = {http::verb::post, {path.data(), path.size()}, 11},
-                    .silence = silence, .on_bytes = on_bytes};
+  Exchange exchange{.url = url,
+                    .request = {http::verb::post, {path.data(), path.size()}, 11},
+                    .silence = silence,
+                    .on_bytes = on_bytes};
   exchange.request.set(http::field::host, url.host + ":" + url.port);
   exchange.request.set(http::field::content_type, "application/json");
   exchange.request.set(http::field::connection, "close");

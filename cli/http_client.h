@@ -28,7 +28,8 @@ absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string bod
 // Bytes of a server-sent event stream to the data of its events.
 class EventStream {
  public:
-  explicit EventStream(std::function<void(std::string_view)> on_data) : on_data_(std::move(on_data)) {}
+  explicit EventStream(std::function<void(std::string_view)> on_data)
+      : on_data_(std::move(on_data)) {}
   void Push(std::string_view bytes);
 
  private:

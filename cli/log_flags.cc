@@ -10,7 +10,8 @@
 namespace baton::cli {
 
 void AddLogFlags(CLI::App* app, LogFlags* flags) {
-  app->add_option("--log-level", flags->level, "debug, info, warning, error")->capture_default_str();
+  app->add_option("--log-level", flags->level, "debug, info, warning, error")
+      ->capture_default_str();
 }
 
 absl::Status StartLogging(const std::string& process_name, const LogFlags& flags) {

@@ -34,9 +34,8 @@ struct LocalModel {
 std::string MainFormat(const GgufFile& file) {
   std::map<DType, size_t> bytes;
   for (const GgufTensor& tensor : file.tensors()) bytes[tensor.dtype] += tensor.data.size();
-  const auto largest = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) {
-    return a.second < b.second;
-  });
+  const auto largest = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return largest == bytes.end() ? "" : std::string(Traits(largest->first).name);
 }
 
@@ -71,18 +70,24 @@ std::vector<LocalModel> LocalModels(const std::string& folder) {
 void PrintJson(const std::vector<LocalModel>& models) {
   boost::json::array local, known;
   for (const LocalModel& model : models) {
-    boost::json::object row{{"path", model.path}, {"name", model.name},
-                            {"architecture", model.architecture}, {"weights", model.weights},
+    boost::json::object row{{"path", model.path},
+                            {"name", model.name},
+                            {"architecture", model.architecture},
+                            {"weights", model.weights},
                             {"parameters", model.parameters},
-                            {"context_tokens", model.context_tokens}, {"bytes", model.bytes}};
+                            {"context_tokens", model.context_tokens},
+                            {"bytes", model.bytes}};
     if (!model.error.empty()) row["error"] = model.error;
     local.push_back(std::move(row));
   }
   for (const KnownModel& model : KnownModels()) {
-    known.push_back({{"name", std::string(model.name)}, {"file", std::string(model.file)},
-                     {"bytes", model.bytes}, {"licence", std::string(model.licence)}});
+    known.push_back({{"name", std::string(model.name)},
+                     {"file", std::string(model.file)},
+                     {"bytes", model.bytes},
+                     {"licence", std::string(model.licence)}});
   }
-  std::puts(boost::json::serialize(boost::json::object{{"local", local}, {"known", known}}).c_str());
+  std::puts(
+      boost::json::serialize(boost::json::object{{"local", local}, {"known", known}}).c_str());
 }
 
 void PrintTable(const std::string& folder, const std::vector<LocalModel>& models) {
@@ -99,7 +104,8 @@ void PrintTable(const std::string& folder, const std::vector<LocalModel>& models
   }
   fmt::print("`baton pull NAME` gets:\n");
   for (const KnownModel& model : KnownModels()) {
-    fmt::print("  {}  {}, {:.0f} MB, {}\n", model.name, model.file, model.bytes / 1e6, model.licence);
+    fmt::print("  {}  {}, {:.0f} MB, {}\n", model.name, model.file, model.bytes / 1e6,
+               model.licence);
   }
 }
 
@@ -107,7 +113,8 @@ void PrintTable(const std::string& folder, const std::vector<LocalModel>& models
 
 Action AddModels(CLI::App* app) {
   auto flags = std::make_shared<Flags>();
-  app->add_option("--models-dir", flags->models_dir, "where models are kept")->capture_default_str();
+  app->add_option("--models-dir", flags->models_dir, "where models are kept")
+      ->capture_default_str();
   app->add_flag("--json", flags->json, "print JSON");
   return [flags]() -> absl::Status {
     const std::vector<LocalModel> models = LocalModels(flags->models_dir);

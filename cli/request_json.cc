@@ -22,8 +22,8 @@ absl::Status Read(const json::value& value, std::string_view field, T* out) {
     *out = json::value_to<T>(value);
     return absl::OkStatus();
   } catch (const std::exception&) {
-    return absl::InvalidArgumentError(
-        fmt::format("'{}' has the wrong type or range: {}", field, json::serialize(value).substr(0, 80)));
+    return absl::InvalidArgumentError(fmt::format("'{}' has the wrong type or range: {}", field,
+                                                  json::serialize(value).substr(0, 80)));
   }
 }
 
@@ -34,7 +34,8 @@ absl::Status ReadBias(const json::value& value, std::string_view field,
   for (const auto& [name, weight] : bias) {
     BATON_ASSIGN_OR_RETURN(const std::vector<TokenId> token, ParseTokenIds(name));
     if (token.size() != 1) {
-      return absl::InvalidArgumentError(fmt::format("'{}' has a key that is no token id: '{}'", field, name));
+      return absl::InvalidArgumentError(
+          fmt::format("'{}' has a key that is no token id: '{}'", field, name));
     }
     out->emplace_back(token[0], weight);
   }
@@ -43,8 +44,10 @@ absl::Status ReadBias(const json::value& value, std::string_view field,
 
 using FieldReaders = std::map<std::string, std::function<absl::Status(const json::value&)>>;
 
-absl::Status ReadFields(const json::value& value, std::string_view what, const FieldReaders& readers) {
-  if (!value.is_object()) return absl::InvalidArgumentError(fmt::format("{} must be an object", what));
+absl::Status ReadFields(const json::value& value, std::string_view what,
+                        const FieldReaders& readers) {
+  if (!value.is_object())
+    return absl::InvalidArgumentError(fmt::format("{} must be an object", what));
   for (const auto& entry : value.get_object()) {
     const std::string name(entry.key());
     const auto reader = readers.find(name);
@@ -75,7 +78,8 @@ absl::Status ReadSampling(const json::value& value, RunRequest* request) {
        {"repetition_penalty", into("repetition_penalty", &s.repetition_penalty)},
        {"presence_penalty", into("presence_penalty", &s.presence_penalty)},
        {"frequency_penalty", into("frequency_penalty", &s.frequency_penalty)},
-       {"logit_bias", [&s](const json::value& v) { return ReadBias(v, "logit_bias", &s.logit_bias); }},
+       {"logit_bias",
+        [&s](const json::value& v) { return ReadBias(v, "logit_bias", &s.logit_bias); }},
        {"seed", into("seed", &s.seed)},
        {"max_tokens",
         [&s, request](const json::value& v) {

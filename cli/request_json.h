@@ -16,9 +16,9 @@ namespace baton::cli {
 
 // A prompt in the one form it was given.
 struct PromptSource {
-  std::string text;                          // -p
-  std::vector<text::ChatMessage> messages;   // --chat
-  std::vector<TokenId> tokens;               // --tokens
+  std::string text;                         // -p
+  std::vector<text::ChatMessage> messages;  // --chat
+  std::vector<TokenId> tokens;              // --tokens
 };
 
 struct RunRequest {

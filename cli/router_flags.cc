@@ -10,7 +10,8 @@
 namespace baton::cli {
 
 void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
-  app->add_option("--http", flags->http, "OpenAI API, /metrics, /health, /ready; port 0: a free one")
+  app->add_option("--http", flags->http,
+                  "OpenAI API, /metrics, /health, /ready; port 0: a free one")
       ->capture_default_str();
   app->add_option("--grpc", flags->grpc, "baton.v1, health, reflection; port 0: a free one")
       ->capture_default_str();
@@ -22,7 +23,8 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--http-threads", flags->http_threads, "threads of the HTTP front end")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  app->add_option("--request-timeout", flags->request_timeout_s, "longest life of a request, seconds")
+  app->add_option("--request-timeout", flags->request_timeout_s,
+                  "longest life of a request, seconds")
       ->check(CLI::Range(1, 86400))
       ->capture_default_str();
   app->add_option("--worker-wait", flags->worker_wait_s,

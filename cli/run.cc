@@ -32,13 +32,8 @@ class Runner {
     BATON_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(flags.engine));
     std::unique_ptr<const text::ChatTemplate> chat_template;
     if (loaded.file->Has("tokenizer.chat_template")) {
-      BATON_ASSIGN_OR_RETURN(const std::string_view source,
-                             loaded.file->String("tokenizer.chat_template"));
-      const text::Tokenizer& tokenizer = *loaded.tokenizer;
-      const TokenId eos = tokenizer.end_tokens().empty() ? -1 : tokenizer.end_tokens().front();
       BATON_ASSIGN_OR_RETURN(chat_template,
-                             text::ChatTemplate::Create(source, tokenizer.TokenText(tokenizer.bos()),
-                                                        tokenizer.TokenText(eos)));
+                             text::ChatTemplate::FromFile(*loaded.file, *loaded.tokenizer));
     }
     return Runner(flags, std::move(loaded), std::move(chat_template));
   }
@@ -61,16 +56,17 @@ class Runner {
         return true;
       };
     }
-    BATON_ASSIGN_OR_RETURN(const engine::GenerateResult result,
-                           engine::Generate(&loaded_.engine->executor(), prompt, sampling, options));
+    BATON_ASSIGN_OR_RETURN(
+        const engine::GenerateResult result,
+        engine::Generate(&loaded_.engine->executor(), prompt, sampling, options));
     if (!stream) {
       std::puts(RunResultJson(prompt, result, sampling, tokenizer).c_str());
       std::fflush(stdout);
       return absl::OkStatus();
     }
     std::puts(detokenizer.Flush().c_str());
-    std::fprintf(stderr, "%zu prompt tokens in %.3f s, %zu output tokens in %.3f s\n", prompt.size(),
-                 result.prefill_s, result.output.size(), result.decode_s);
+    std::fprintf(stderr, "%zu prompt tokens in %.3f s, %zu output tokens in %.3f s\n",
+                 prompt.size(), result.prefill_s, result.output.size(), result.decode_s);
     return absl::OkStatus();
   }
 
@@ -152,9 +148,10 @@ Action AddRun(CLI::App* app) {
   prompt->add_option("-p,--prompt", flags->prompt, "plain text");
   prompt->add_option("--chat", flags->chat, "a user's message, put into the chat template");
   prompt->add_option("--tokens", flags->tokens, "token ids: 1,2,3");
-  prompt->add_option("--requests", flags->requests,
-                     "file with a JSON request a line: {\"tokens\"|\"prompt\"|\"messages\", \"sampling\"}; "
-                     "prints a JSON answer a line");
+  prompt->add_option(
+      "--requests", flags->requests,
+      "file with a JSON request a line: {\"tokens\"|\"prompt\"|\"messages\", \"sampling\"}; "
+      "prints a JSON answer a line");
   prompt->require_option(1);
   AddSamplingFlags(app, flags.get());
   app->add_flag("--json", flags->json, "print one JSON object with tokens, logprobs and timings");

@@ -93,7 +93,8 @@ absl::StatusOr<std::string> Subprocess::ReadLine(Duration timeout) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now());
     pollfd ready{stdout_fd_, POLLIN, 0};
     const int polled = poll(&ready, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
-    if (polled == 0) return absl::DeadlineExceededError(fmt::format("no line in {:.1f} s", Seconds(timeout)));
+    if (polled == 0)
+      return absl::DeadlineExceededError(fmt::format("no line in {:.1f} s", Seconds(timeout)));
     if (polled < 0 && errno == EINTR) continue;
     char bytes[4096];
     const ssize_t count = read(stdout_fd_, bytes, sizeof bytes);

@@ -43,8 +43,10 @@ struct PlannedWorker {
 
 std::vector<PlannedWorker> PlanWorkers(const Flags& flags) {
   std::vector<PlannedWorker> workers;
-  for (int32_t i = 0; i < flags.prefill; ++i) workers.push_back({"prefill", fmt::format("prefill-{}", i)});
-  for (int32_t i = 0; i < flags.decode; ++i) workers.push_back({"decode", fmt::format("decode-{}", i)});
+  for (int32_t i = 0; i < flags.prefill; ++i)
+    workers.push_back({"prefill", fmt::format("prefill-{}", i)});
+  for (int32_t i = 0; i < flags.decode; ++i)
+    workers.push_back({"decode", fmt::format("decode-{}", i)});
   return workers;
 }
 
@@ -75,8 +77,8 @@ absl::Status RunInThisProcess(const Flags& flags) {
   std::vector<std::unique_ptr<WorkerNode>> workers;
   std::vector<std::string> addresses;
   for (const PlannedWorker& planned : PlanWorkers(flags)) {
-    BATON_ASSIGN_OR_RETURN(workers.emplace_back(),
-                           WorkerNode::Start(planned.role, planned.name, "127.0.0.1:0", worker_flags));
+    BATON_ASSIGN_OR_RETURN(workers.emplace_back(), WorkerNode::Start(planned.role, planned.name,
+                                                                     "127.0.0.1:0", worker_flags));
     addresses.push_back(workers.back()->address());
   }
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> router,
@@ -102,8 +104,8 @@ class ProcessCluster {
   absl::Status Start() {
     std::vector<std::string> arguments = ToArguments(WithThreads(flags_));
     for (const PlannedWorker& planned : PlanWorkers(flags_)) {
-      BATON_RETURN_IF_ERROR(Spawn(planned.name, {"worker", "--role=" + planned.role,
-                                                 "--name=" + planned.name}, arguments));
+      BATON_RETURN_IF_ERROR(Spawn(
+          planned.name, {"worker", "--role=" + planned.role, "--name=" + planned.name}, arguments));
     }
     std::vector<std::string> addresses;
     for (Child& worker : children_) {
@@ -112,15 +114,17 @@ class ProcessCluster {
       addresses.push_back(ready.substr(begin, ready.find(' ', begin) - begin));
     }
     const size_t workers = children_.size();
-    BATON_RETURN_IF_ERROR(Spawn("router", {"router", "--model=" + flags_.worker.engine.model,
-                                           fmt::format("--workers={}", fmt::join(addresses, ","))},
+    BATON_RETURN_IF_ERROR(Spawn("router",
+                                {"router", "--model=" + flags_.worker.engine.model,
+                                 fmt::format("--workers={}", fmt::join(addresses, ","))},
                                 ToArguments(flags_.router)));
     BATON_ASSIGN_OR_RETURN(const std::string ready, WaitReady(&children_.back()));
     PrintReady(ready, workers);
     return absl::OkStatus();
   }
 
-  // Until a signal comes, or the router ends by itself. A lost worker is told, and the rest goes on.
+  // Until a signal comes, or the router ends by itself. A lost worker is told, and the rest goes
+  // on.
   absl::Status Serve() {
     while (!WaitForSignal(kPollInterval)) {
       for (auto child = children_.begin(); child != children_.end();) {
@@ -178,8 +182,9 @@ class ProcessCluster {
       if (line.ok() && line->starts_with("ready ")) return line->substr(6);
       if (line.ok() || line.status().code() == absl::StatusCode::kDeadlineExceeded) continue;
       child->process.WaitFor(std::chrono::seconds(5));
-      return absl::UnavailableError(fmt::format("{} did not start (exit code {}); its error is above",
-                                                child->name, child->process.exit_code()));
+      return absl::UnavailableError(
+          fmt::format("{} did not start (exit code {}); its error is above", child->name,
+                      child->process.exit_code()));
     }
     return absl::DeadlineExceededError(
         fmt::format("{} was not ready after {:.0f} s", child->name, Seconds(kStartTimeout)));

@@ -65,11 +65,13 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_option("--transport", flags->transport,
                   "how KV moves: auto, shm (mapped memory), ucx (active messages), inproc")
       ->capture_default_str();
-  app->add_option("--ucx-tls", flags->ucx_tls, "UCX transports to use, as UCX_TLS; by --transport if empty");
+  app->add_option("--ucx-tls", flags->ucx_tls,
+                  "UCX transports to use, as UCX_TLS; by --transport if empty");
   app->add_option("--max-sequences", flags->max_sequences, "most sequences of one step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app->add_option("--queue-capacity", flags->queue_capacity, "most requests on a worker; refused above")
+  app->add_option("--queue-capacity", flags->queue_capacity,
+                  "most requests on a worker; refused above")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
 }
@@ -83,10 +85,10 @@ std::vector<std::string> ToArguments(const WorkerFlags& flags) {
   if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
   if (!flags.served_model_name.empty()) {
     // CLI11 takes the next argument as the value of "--flag=".
-  if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
-  if (!flags.served_model_name.empty()) {
-    arguments.push_back("--served-model-name=" + flags.served_model_name);
-  }
+    if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
+    if (!flags.served_model_name.empty()) {
+      arguments.push_back("--served-model-name=" + flags.served_model_name);
+    }
   }
   return arguments;
 }

@@ -32,8 +32,8 @@ std::vector<std::string> ToArguments(const WorkerFlags& flags);
 
 class WorkerNode {
  public:
-  // `role` is "prefill" or "decode". Loads the model (which takes a while), listens, and serves until
-  // Drain.
+  // `role` is "prefill" or "decode". Loads the model (which takes a while), listens, and serves
+  // until Drain.
   static absl::StatusOr<std::unique_ptr<WorkerNode>> Start(const std::string& role,
                                                            const std::string& name,
                                                            const std::string& listen,

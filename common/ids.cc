@@ -7,7 +7,9 @@
 
 namespace baton {
 
-std::string ToString(const RequestId& id) { return fmt::format("{:016x}-{:016x}", id.high, id.low); }
+std::string ToString(const RequestId& id) {
+  return fmt::format("{:016x}-{:016x}", id.high, id.low);
+}
 
 std::string ToString(const Attempt& attempt) {
   return fmt::format("{}#{}", ToString(attempt.request), attempt.epoch);

@@ -14,20 +14,21 @@
 namespace baton {
 
 struct SamplingParams {
-  float temperature = 1.0f;         // [0, 100]; 0 is greedy
-  int32_t top_k = 0;                // 0: off
-  float top_p = 1.0f;               // (0, 1]
-  float min_p = 0.0f;               // [0, 1]
-  float repetition_penalty = 1.0f;  // (0, 100]; over prompt and output, as in CTRL (arXiv 1909.05858)
-  float presence_penalty = 0.0f;    // [-2, 2]; over output
-  float frequency_penalty = 0.0f;   // [-2, 2]; over output
+  float temperature = 1.0f;  // [0, 100]; 0 is greedy
+  int32_t top_k = 0;         // 0: off
+  float top_p = 1.0f;        // (0, 1]
+  float min_p = 0.0f;        // [0, 1]
+  float repetition_penalty =
+      1.0f;                       // (0, 100]; over prompt and output, as in CTRL (arXiv 1909.05858)
+  float presence_penalty = 0.0f;  // [-2, 2]; over output
+  float frequency_penalty = 0.0f;                     // [-2, 2]; over output
   std::vector<std::pair<TokenId, float>> logit_bias;  // at most 1,024; bias in [-100, 100]
-  uint64_t seed = 0;                // randomness is a function of (seed, position) only
-  int32_t max_tokens = 16;          // at least 1
-  int32_t min_tokens = 0;           // no end-of-sequence or stop token before this many
+  uint64_t seed = 0;                    // randomness is a function of (seed, position) only
+  int32_t max_tokens = 16;              // at least 1
+  int32_t min_tokens = 0;               // no end-of-sequence or stop token before this many
   std::vector<TokenId> stop_token_ids;  // at most 64; beside the model's own end tokens
   bool ignore_eos = false;
-  int32_t logprobs = -1;            // -1: none; 0: the chosen token's; n: and the n best, n <= 20
+  int32_t logprobs = -1;  // -1: none; 0: the chosen token's; n: and the n best, n <= 20
 };
 
 // InvalidArgument with the field, its value and its range when a value is out of range or not
@@ -45,8 +46,8 @@ struct TokenLogprob {
 struct OutputToken {
   TokenId token = 0;
   int32_t position = 0;
-  float logprob = 0;                // natural logarithm; only when asked for
-  std::vector<TokenLogprob> top;    // best first; only when asked for
+  float logprob = 0;              // natural logarithm; only when asked for
+  std::vector<TokenLogprob> top;  // best first; only when asked for
 };
 
 }  // namespace baton

@@ -24,11 +24,11 @@ namespace baton {
 #define BATON_CONCAT_INNER(a, b) a##b
 #define BATON_CONCAT(a, b) BATON_CONCAT_INNER(a, b)
 
-#define BATON_RETURN_IF_ERROR(expression)                          \
-  do {                                                             \
-    if (absl::Status status_ = (expression); !status_.ok()) {      \
-      return status_;                                              \
-    }                                                              \
+#define BATON_RETURN_IF_ERROR(expression)                     \
+  do {                                                        \
+    if (absl::Status status_ = (expression); !status_.ok()) { \
+      return status_;                                         \
+    }                                                         \
   } while (false)
 
 #define BATON_ASSIGN_OR_RETURN(declaration, expression) \
@@ -38,9 +38,9 @@ namespace baton {
   if (!holder.ok()) return std::move(holder).status();                \
   declaration = *std::move(holder)
 
-#define BATON_CHECK(condition, why)                                     \
-  do {                                                                  \
-    if (!(condition)) [[unlikely]] {                                    \
-      ::baton::CheckFailed(__FILE__, __LINE__, #condition, why);        \
-    }                                                                   \
+#define BATON_CHECK(condition, why)                              \
+  do {                                                           \
+    if (!(condition)) [[unlikely]] {                             \
+      ::baton::CheckFailed(__FILE__, __LINE__, #condition, why); \
+    }                                                            \
   } while (false)

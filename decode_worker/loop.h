@@ -3,11 +3,12 @@
 // A decode worker's device thread: continuous batching over the paged KV pool. A prompt's KV comes
 // by handoff, or is prefilled here, in chunks beside the decoding sequences.
 //
-//   Start ─┬─► awaiting offer ─► in line ─► receiving ─► running ─► gone
-//          │          │ none comes   ▲ │        │ fails      │
-//          └──────────┴──────────────┘ └────────┼──────► ▲   │ preempted
-//                                      prefill here  ▲───┘   │
-//                          in line ◄─────────────────┴───────┘
+//   Start, KV by handoff ─► awaiting offer ─► in line ─► receiving ─► running ─► gone
+//   Start, prefill here ────────────────────► in line ──────────────► running ─► gone
+//
+// Without a fitting offer in time, or after a transfer that failed, a request goes (back) into the
+// line to be prefilled here. One that is stopped while it receives is "ending": it holds its blocks
+// until TargetDone, since they may be written to until then.
 //
 // The line is in the order of arrival: its first request waits until its blocks can be had, and the
 // others behind it. A sequence that grows takes blocks from the youngest running one, which goes

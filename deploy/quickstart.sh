@@ -15,7 +15,7 @@ baton=build/release/baton
 name=smollm2-135m
 model=models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-question="Why does a relay team pass a baton? Answer in two sentences."
+question="What is photosynthesis?"
 http=127.0.0.1:8000
 grpc=127.0.0.1:8001
 once=false

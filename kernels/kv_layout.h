@@ -18,8 +18,8 @@ struct KvLayout {
   int32_t layers = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
-  int32_t block_tokens = 0;     // 8, 16 or 32
-  DType dtype = DType::kF16;    // kF32 or kF16
+  int32_t block_tokens = 0;   // 8, 16 or 32
+  DType dtype = DType::kF16;  // kF32 or kF16
 
   int64_t element_bytes() const { return Traits(dtype).block_bytes; }
   int64_t head_bytes() const { return int64_t{block_tokens} * head_dim * element_bytes(); }

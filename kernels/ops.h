@@ -69,8 +69,9 @@ struct Rope {
 };
 
 struct AttentionShape {
-  int32_t heads = 0;  // a multiple of the layout's kv_heads: head h reads kv head h / (heads / kv_heads)
-  float scale = 0;    // usually 1 / sqrt(head_dim)
+  int32_t heads =
+      0;  // a multiple of the layout's kv_heads: head h reads kv head h / (heads / kv_heads)
+  float scale = 0;  // usually 1 / sqrt(head_dim)
 };
 
 class Ops {
@@ -92,8 +93,9 @@ class Ops {
                        float epsilon, float* out) = 0;
 
   // outs[i][r][n] (+)= sum_k x[r][k] * weights[i][n][k], several weights of equal cols over one
-  // x: [rows][cols]; outs[i]: [rows][weights[i]->rows()]. `add` accumulates into what outs hold (the
-  // residual stream). Block-format weights may use activations rounded to 8 bits per 32 inputs.
+  // x: [rows][cols]; outs[i]: [rows][weights[i]->rows()]. `add` accumulates into what outs hold
+  // (the residual stream). Block-format weights may use activations rounded to 8 bits per 32
+  // inputs.
   virtual void MatMul(std::span<const Matrix* const> weights, const float* x, int32_t rows,
                       std::span<float* const> outs, bool add) = 0;
 
@@ -109,10 +111,12 @@ class Ops {
                          float* out) = 0;
 
   // out[r][c] = silu(gate[r][c]) * up[r][c]. out may be gate.
-  virtual void SwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols, float* out) = 0;
+  virtual void SwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols,
+                      float* out) = 0;
 };
 
-// Plain loops in one thread, weights kept as float (block formats decoded exactly). Slow; the judge.
+// Plain loops in one thread, weights kept as float (block formats decoded exactly). Slow; the
+// judge.
 std::unique_ptr<Ops> CreateReferenceOps();
 
 // Instruction sets of the cpu backend, best last. kAuto takes the best that the machine has.

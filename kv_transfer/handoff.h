@@ -46,45 +46,47 @@ absl::StatusOr<TransportKind> TransportKindFromName(std::string_view name);
 
 struct HandoffOptions {
   TransportKind transport = TransportKind::kAuto;
-  std::string ucx_tls;              // UCX_TLS for this service; "" chooses by `transport`
+  std::string ucx_tls;  // UCX_TLS for this service; "" chooses by `transport`
   kernels::KvLayout layout;
-  std::string model_fingerprint;    // both sides' must be equal
-  int32_t block_count = 0;          // the slab has block_count * layout.block_bytes() bytes
-  Duration lease = std::chrono::seconds(5);           // source frees this long after the last heartbeat
+  std::string model_fingerprint;  // both sides' must be equal
+  int32_t block_count = 0;        // the slab has block_count * layout.block_bytes() bytes
+  Duration lease = std::chrono::seconds(5);  // source frees this long after the last heartbeat
   Duration offer_timeout = std::chrono::seconds(30);  // source: longest wait for a Grant
   Duration ready_timeout = std::chrono::seconds(10);  // target: longest silence of a source
-  size_t max_transfers = 4096;      // each side; more are refused with ResourceExhausted
+  size_t max_transfers = 4096;  // each side; more are refused with ResourceExhausted
 };
 
 // What the source says it will send.
 struct OfferInfo {
   Attempt attempt;
-  int32_t tokens = 0;                     // prompt tokens; BlocksFor(tokens) blocks
-  std::vector<BlockHash> block_hashes;    // of the full blocks
+  int32_t tokens = 0;                   // prompt tokens; BlocksFor(tokens) blocks
+  std::vector<BlockHash> block_hashes;  // of the full blocks
   std::string source_name;
 };
 
 // What one transfer cost, for tables, logs and metrics.
 struct TransferStats {
   std::string peer_name;
-  std::string transport;   // "shm", "ucx tcp", "inproc"
+  std::string transport;  // "shm", "ucx tcp", "inproc"
   int32_t blocks_total = 0;
   int32_t blocks_moved = 0;
   int64_t bytes_moved = 0;
-  Duration elapsed{};      // Grant to the last verified byte
-  Duration exposed{};      // commit's arrival to the last verified byte: what prefill did not hide
+  Duration elapsed{};  // Grant to the last verified byte
+  Duration exposed{};  // commit's arrival to the last verified byte: what prefill did not hide
 };
 
-struct OfferArrived { OfferInfo offer; };
-struct TargetDone {       // the target's blocks are complete and verified, or `status` says why not
+struct OfferArrived {
+  OfferInfo offer;
+};
+struct TargetDone {  // the target's blocks are complete and verified, or `status` says why not
   Attempt attempt;
   absl::Status status;
   std::string commit_payload;
   TransferStats stats;
 };
-struct SourceDone {       // nobody reads the source's blocks any more
+struct SourceDone {  // nobody reads the source's blocks any more
   Attempt attempt;
-  absl::Status status;    // ok: the target has everything
+  absl::Status status;  // ok: the target has everything
   TransferStats stats;
 };
 using HandoffEvent = std::variant<OfferArrived, TargetDone, SourceDone>;
@@ -99,7 +101,8 @@ class HandoffService {
   virtual ~HandoffService() = default;
 
   virtual std::span<std::byte> slab() const = 0;
-  // Opaque bytes, at most 8 KiB, that let another service reach this one; new for every incarnation.
+  // Opaque bytes, at most 8 KiB, that let another service reach this one; new for every
+  // incarnation.
   virtual std::string address() const = 0;
 
   // Source. `blocks` are this slab's blocks for all of the prompt, held by the caller until

@@ -253,11 +253,11 @@ void HandoffLoop::Settle(const Attempt& attempt, SourceTransfer& transfer) {
     QueueToHash(attempt, transfer);
     return;
   }
-  FinishSource(attempt, finished->status);
-  if (finished->drop_peer) {
-    peers_.Disconnect(peer);
-    OnPeerDown(peer, absl::UnavailableError("closed the connection: the peer takes no data"));
+  if (finished->sends_given_up) {
+    LogWarning(fmt::format("'{}' took no data for {:.1f} s: attempt {} is over without it",
+                           transfer.peer_name, Seconds(options_.lease), ToString(attempt)));
   }
+  FinishSource(attempt, finished->status);
 }
 
 void HandoffLoop::StartSend(const Attempt& attempt, const SourceTransfer& transfer,

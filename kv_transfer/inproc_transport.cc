@@ -152,7 +152,6 @@ class InprocTransport final : public Transport {
     peers_[id] = {address.incarnation, std::move(mailbox)};
     return id;
   }
-  void Disconnect(PeerId peer) override { peers_.erase(peer); }
   void Send(PeerId peer, std::string message) override {
     Deliver(peer, {.sender = incarnation_, .message = std::move(message), .payload = {}});
   }

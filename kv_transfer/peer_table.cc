@@ -54,10 +54,4 @@ void PeerTable::Remove(PeerId id) {
   by_id_.erase(id);
 }
 
-void PeerTable::Disconnect(PeerId id) {
-  if (!by_id_.contains(id)) return;
-  transport_.Disconnect(id);
-  Remove(id);
-}
-
 }  // namespace baton::kv_transfer

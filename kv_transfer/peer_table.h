@@ -24,8 +24,8 @@ class PeerTable {
  public:
   PeerTable(Transport& transport, TransportKind kind) : transport_(transport), kind_(kind) {}
 
-  // The peer with this address, connected now if it was not. The pointer holds until Remove
-  // or Disconnect. ResourceExhausted when there are too many.
+  // The peer with this address, connected now if it was not. The pointer holds until Remove.
+  // ResourceExhausted when there are too many.
   absl::StatusOr<Peer*> Get(const PeerAddress& address);
   // Null when not connected.
   Peer* FindIncarnation(uint64_t incarnation);
@@ -35,8 +35,7 @@ class PeerTable {
   // FailedPrecondition when `kind` insists on mapping and it cannot be had.
   absl::Status PrepareToRead(Peer& peer);
 
-  void Remove(PeerId id);      // it is down
-  void Disconnect(PeerId id);  // we do not want it any more
+  void Remove(PeerId id);  // it is down
 
  private:
   static constexpr size_t kMostPeers = 4'096;

@@ -187,7 +187,7 @@ void SourceMachine::OnTick(TimePoint now) {
       break;
     case State::kDraining:
       state_ = State::kDone;
-      actions_.push_back(Finish{outcome_, /*drop_peer=*/true});
+      actions_.push_back(Finish{outcome_, /*sends_given_up=*/true});
       break;
     case State::kDone:
       break;

@@ -26,8 +26,9 @@ namespace baton::kv_transfer {
 struct SendMessage { MessageBody body; };
 // Send these consecutive blocks of our slab as the data of `run`; answer with OnSent.
 struct SendRun { BlockRun run; int32_t source_block = 0; };
-// `drop_peer`: it does not take what is being sent; close the connection, so that the sends end.
-struct Finish { absl::Status status; bool drop_peer = false; };
+// `sends_given_up`: some did not end in time, and may still read the blocks. Whatever they carry then,
+// the target has no run in flight for it, or finds another checksum, and drops it.
+struct Finish { absl::Status status; bool sends_given_up = false; };
 using SourceAction = std::variant<SendMessage, SendRun, Finish>;
 
 class SourceMachine {

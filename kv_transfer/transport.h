@@ -11,6 +11,9 @@
 // - Messages to one peer arrive in order, once, or the peer goes down. Data may overtake messages
 //   and be overtaken. A message from a peer may come before or after Connect to it.
 // - A send that was accepted says nothing about arrival.
+// - A connection lasts until one side goes. There is no way to close one that lives: UCX 1.13 crashes
+//   when an endpoint is closed by force under data that is being sent, and closing an idle one could
+//   lose an offer that is on its way.
 // - After OnPeerDown(id) the id is not valid any more; every SendData to it has had, or still gets,
 //   its OnSent.
 
@@ -67,8 +70,6 @@ class Transport {
 
   // Starts to connect; a peer that cannot be reached goes down later.
   virtual absl::StatusOr<PeerId> Connect(const PeerAddress& address) = 0;
-  // No event for this peer afterwards, but the OnSent of what was being sent.
-  virtual void Disconnect(PeerId peer) = 0;
   virtual void Send(PeerId peer, std::string message) = 0;
   // `payload` is read until OnSent(tag).
   virtual void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,

@@ -38,6 +38,10 @@ absl::Status UcxError(ucs_status_t status, std::string_view what) {
   return absl::UnavailableError(fmt::format("UCX: {}: {}", what, ucs_status_string(status)));
 }
 
+bool Pending(void* request) {
+  return request != nullptr && ucp_request_check_status(request) == UCS_INPROGRESS;
+}
+
 // Memory for one message or data header while it is sent.
 struct Sending {
   class UcxTransport* transport = nullptr;
@@ -84,7 +88,6 @@ class UcxTransport final : public Transport {
   std::string pulled_name() const override { return fmt::format("ucx {}", tls_); }
 
   absl::StatusOr<PeerId> Connect(const PeerAddress& address) override;
-  void Disconnect(PeerId peer) override;
   void Send(PeerId peer, std::string message) override;
   void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
                 uint64_t tag) override;
@@ -126,7 +129,8 @@ class UcxTransport final : public Transport {
   std::string worker_address_;
 
   std::unordered_map<PeerId, std::unique_ptr<UcxPeer>> peers_;
-  std::vector<std::unique_ptr<UcxPeer>> closed_;  // UCX may still name them
+  // Failed ones, which UCX may name until their close has ended.
+  std::vector<std::pair<void*, std::unique_ptr<UcxPeer>>> closing_;
   PeerId next_peer_ = 1;
 
   // What the callbacks noted.
@@ -217,17 +221,14 @@ absl::Status UcxTransport::AddHandler(unsigned id, ucp_am_recv_callback_t callba
 }
 
 UcxTransport::~UcxTransport() {
-  std::vector<void*> closing;
-  for (auto& [id, peer] : peers_) closing.push_back(Close(*peer, 0));
+  // What was said last goes out, unless the peer does not take it.
+  for (auto& [id, peer] : peers_) closing_.emplace_back(Close(*peer, 0), std::move(peer));
   const TimePoint give_up = SystemClock().Now() + kCloseWait;
-  const auto pending = [](void* request) {
-    return request != nullptr && ucp_request_check_status(request) == UCS_INPROGRESS;
-  };
-  while (SystemClock().Now() < give_up &&
-         std::any_of(closing.begin(), closing.end(), pending)) {
+  const auto pending = [](const auto& entry) { return Pending(entry.first); };
+  while (SystemClock().Now() < give_up && std::any_of(closing_.begin(), closing_.end(), pending)) {
     ucp_worker_progress(worker_);
   }
-  for (void* request : closing) {
+  for (const auto& [request, peer] : closing_) {
     if (request != nullptr) ucp_request_free(request);
   }
   for (const Arrival& arrival : arrivals_) ucp_am_data_release(worker_, arrival.data);
@@ -255,15 +256,6 @@ absl::StatusOr<PeerId> UcxTransport::Connect(const PeerAddress& address) {
   return id;
 }
 
-void UcxTransport::Disconnect(PeerId id) {
-  const auto found = peers_.find(id);
-  if (found == peers_.end()) return;
-  void* const request = Close(*found->second, UCP_EP_CLOSE_FLAG_FORCE);
-  if (request != nullptr) ucp_request_free(request);  // UCX lets go of it by itself
-  closed_.push_back(std::move(found->second));
-  peers_.erase(found);
-}
-
 void* UcxTransport::Close(UcxPeer& peer, uint32_t flags) {
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
@@ -278,13 +270,19 @@ void UcxTransport::OnUcxPeerError(void* arg, ucp_ep_h, ucs_status_t status) {
 }
 
 bool UcxTransport::DropFailedPeers(TransportEvents& events) {
+  std::erase_if(closing_, [](const auto& entry) {
+    if (Pending(entry.first)) return false;
+    if (entry.first != nullptr) ucp_request_free(entry.first);
+    return true;
+  });
   const auto failed = std::exchange(failed_, {});
   for (const auto& [id, status] : failed) {
     const auto found = peers_.find(id);
     if (found == peers_.end()) continue;
     const absl::Status why =
         UcxError(status, fmt::format("connection to '{}' lost", found->second->name));
-    Disconnect(id);
+    closing_.emplace_back(Close(*found->second, UCP_EP_CLOSE_FLAG_FORCE), std::move(found->second));
+    peers_.erase(found);
     events.OnPeerDown(id, why);
   }
   return !failed.empty();

@@ -38,15 +38,17 @@ double DecodeStepSeconds(const ModelFacts& model, const HardwareFacts& worker, i
 
 absl::StatusOr<double> PrefillPerDecode(double prefill_s, double decode_step_s, int64_t batch,
                                         int64_t output_tokens) {
-  const double ratio = prefill_s * static_cast<double>(batch) /
-                       (decode_step_s * static_cast<double>(output_tokens));
-  if (prefill_s > 0 && decode_step_s > 0 && batch > 0 && output_tokens > 0 && std::isfinite(ratio)) {
+  const double ratio =
+      prefill_s * static_cast<double>(batch) / (decode_step_s * static_cast<double>(output_tokens));
+  if (prefill_s > 0 && decode_step_s > 0 && batch > 0 && output_tokens > 0 &&
+      std::isfinite(ratio)) {
     return ratio;
   }
-  return absl::InvalidArgumentError(fmt::format(
-      "no ratio for a prefill of {} s, decode steps of {} s, batch {} and {} output tokens: all must "
-      "be positive and finite",
-      prefill_s, decode_step_s, batch, output_tokens));
+  return absl::InvalidArgumentError(
+      fmt::format("no ratio for a prefill of {} s, decode steps of {} s, batch {} and {} output "
+                  "tokens: all must "
+                  "be positive and finite",
+                  prefill_s, decode_step_s, batch, output_tokens));
 }
 
 }  // namespace baton::planner

@@ -1,12 +1,13 @@
 #pragma once
 
 // The sum behind the design: how long prefill and decode take on given hardware, and how many
-// prefill workers one decode worker needs. Pure functions; every formula is here, named, with its source.
+// prefill workers one decode worker needs. Pure functions; every formula is here, named, with its
+// source.
 //
 // Source of the formulas: Austin et al., "How to Scale Your Model" (2025), chapter "All About
 // Transformer Inference", whose worked case (LLaMA-3-70B on TPU v5e, 8192 in, 512 out, batch 32)
-// gives P = 3G. Simplifications kept from there: parameter FLOPs only in prefill (no attention FLOPs),
-// no communication, no queueing.
+// gives P = 3G. Simplifications kept from there: parameter FLOPs only in prefill (no attention
+// FLOPs), no communication, no queueing.
 
 #include <cstdint>
 
@@ -15,12 +16,12 @@
 namespace baton::planner {
 
 struct ModelFacts {
-  double parameters = 0;       // all of them are read in each decode step
+  double parameters = 0;  // all of them are read in each decode step
   double weight_bytes_each = 2;
   int64_t layers = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  double kv_bytes_each = 2;    // per element of the KV cache
+  double kv_bytes_each = 2;  // per element of the KV cache
 };
 
 // One worker: `chips` that compute together as one.

@@ -34,12 +34,13 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   // `wake` is called on any thread, at most once between two calls of Advance, and never after
-  // Cancel has returned or Advance has told the ending; it is freed then. It must not call back into this object, nor block.
+  // Cancel has returned or Advance has told the ending; it is freed then. It must not call back
+  // into this object, nor block.
   CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits, Endpoint endpoint,
                  std::string id, std::function<void()> wake);
 
-  // Once, on any thread: parses, tokenizes (so it takes milliseconds for a long prompt) and submits.
-  // Every outcome comes through Advance.
+  // Once, on any thread: parses, tokenizes (so it takes milliseconds for a long prompt) and
+  // submits. Every outcome comes through Advance.
   void Start(std::string_view body);
 
   // Encodes what has come. The connection's thread; not again after an ending.
@@ -71,11 +72,11 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   const std::string id_;
 
   std::mutex mutex_;
-  std::function<void()> wake_;                    // guarded by mutex_
-  std::vector<Event> mailbox_;                    // guarded by mutex_
-  std::vector<Dispatcher::Handle> handles_;       // guarded by mutex_
-  bool submitted_ = false;                        // guarded by mutex_: wakes begin
-  bool ended_ = false;                            // guarded by mutex_
+  std::function<void()> wake_;               // guarded by mutex_
+  std::vector<Event> mailbox_;               // guarded by mutex_
+  std::vector<Dispatcher::Handle> handles_;  // guarded by mutex_
+  bool submitted_ = false;                   // guarded by mutex_: wakes begin
+  bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.
   std::optional<std::variant<StreamAnswer, WholeAnswer>> answer_;

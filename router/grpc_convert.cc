@@ -150,8 +150,7 @@ v1::Worker FromWorker(const WorkerView& worker) {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   // absl and gRPC number their codes alike.
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      std::string(status.message()));
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
 }  // namespace baton::router

@@ -17,11 +17,11 @@ constexpr size_t kMaxWaitingBytes = size_t{4} << 20;
 
 class GenerateReactor;
 
-// Between the dispatcher's threads and gRPC's. The sinks hold it, so it outlives the reactor when the
-// dispatcher is late.
+// Between the dispatcher's threads and gRPC's. The sinks hold it, so it outlives the reactor when
+// the dispatcher is late.
 //
-// Whoever holds `busy_` (from a StartWrite to its OnWriteDone, or for ever after Finish) is the only
-// one to use the reactor, which gRPC keeps until Finish has been called and all is done.
+// Whoever holds `busy_` (from a StartWrite to its OnWriteDone, or for ever after Finish) is the
+// only one to use the reactor, which gRPC keeps until Finish has been called and all is done.
 class GenerateState {
  public:
   GenerateState(Dispatcher* dispatcher, grpc::CallbackServerContext* context,
@@ -61,8 +61,7 @@ class GenerateState {
 
 class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
  public:
-  GenerateReactor(Dispatcher* dispatcher, grpc::CallbackServerContext* context,
-                  bool with_logprobs)
+  GenerateReactor(Dispatcher* dispatcher, grpc::CallbackServerContext* context, bool with_logprobs)
       : state_(std::make_shared<GenerateState>(dispatcher, context, this, with_logprobs)) {}
 
   const std::shared_ptr<GenerateState>& state() const { return state_; }
@@ -102,8 +101,8 @@ void GenerateState::Put(v1::GenerateResponse message) {
   std::unique_lock lock(mutex_);
   if (ending_.has_value()) return;
   if (waiting_bytes_ > kMaxWaitingBytes) {
-    // Breaks the write that is stuck; OnCancel does the rest, on gRPC's thread. The context lives as
-    // long as there is no ending.
+    // Breaks the write that is stuck; OnCancel does the rest, on gRPC's thread. The context lives
+    // as long as there is no ending.
     context_->TryCancel();
     return;
   }

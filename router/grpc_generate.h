@@ -12,8 +12,8 @@ namespace baton::router {
 // Submits the request and streams its answer. The reactor deletes itself when gRPC is done with it.
 // A client that cancels, whose deadline passes or whose connection breaks cancels the request; so
 // does one that leaves more than 4 MiB unread (it sees CANCELLED).
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(
-    Dispatcher* dispatcher, grpc::CallbackServerContext* context,
-    const v1::GenerateRequest& request);
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher,
+                                                              grpc::CallbackServerContext* context,
+                                                              const v1::GenerateRequest& request);
 
 }  // namespace baton::router

@@ -50,8 +50,8 @@ class BatonService final : public v1::Baton::CallbackService {
                                        const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
     return Answer(context, [&]() -> absl::Status {
-      auto text = dispatcher_->Detokenize(request->model(),
-                                          {request->ids().begin(), request->ids().end()});
+      auto text =
+          dispatcher_->Detokenize(request->model(), {request->ids().begin(), request->ids().end()});
       if (!text.ok()) return text.status();
       response->set_text(*std::move(text));
       return absl::OkStatus();
@@ -96,13 +96,13 @@ class BatonService final : public v1::Baton::CallbackService {
 class HealthFollower {
  public:
   HealthFollower(grpc::Server* server, const Dispatcher* dispatcher)
-      : thread_([this, health = server->GetHealthCheckService(), dispatcher] {
-          std::unique_lock lock(mutex_);
-          while (!stopping_) {
-            health->SetServingStatus(kServiceName, dispatcher->Ready());
-            stop_.wait_for(lock, kHealthPeriod, [this] { return stopping_; });
-          }
-        }) {}
+      : health_(server->GetHealthCheckService()), dispatcher_(dispatcher) {
+    Follow();  // clients that connect from now on get an answer
+    thread_ = std::thread([this] {
+      std::unique_lock lock(mutex_);
+      while (!stop_.wait_for(lock, kHealthPeriod, [this] { return stopping_; })) Follow();
+    });
+  }
 
   ~HealthFollower() {
     {
@@ -114,6 +114,10 @@ class HealthFollower {
   }
 
  private:
+  void Follow() { health_->SetServingStatus(kServiceName, dispatcher_->Ready()); }
+
+  grpc::HealthCheckServiceInterface* const health_;
+  const Dispatcher* const dispatcher_;
   std::mutex mutex_;
   std::condition_variable stop_;
   bool stopping_ = false;  // guarded by mutex_
@@ -168,9 +172,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(const GrpcOptions
   }
   auto server = std::make_unique<CallbackServer>(options, dispatcher);
   if (!server->listening()) {
-    return absl::UnavailableError(fmt::format(
-        "cannot listen on the gRPC address {}: it is taken or not of this machine",
-        options.address));
+    return absl::UnavailableError(
+        fmt::format("cannot listen on the gRPC address {}: it is taken or not of this machine",
+                    options.address));
   }
   return server;
 }

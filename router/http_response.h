@@ -26,7 +26,7 @@ struct AnswerFraming {
   std::string_view request_id;
   bool keep_alive = true;
   bool head_only = false;  // HEAD: the headers alone
-  bool chunked = true;     // streams only; false for HTTP/1.0, whose streams end with the connection
+  bool chunked = true;  // streams only; false for HTTP/1.0, whose streams end with the connection
 };
 
 void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out);

@@ -18,9 +18,12 @@ struct Known {
   Resource resource;
 };
 constexpr Known kPaths[] = {
-    {"/v1/chat/completions", Resource::kChat}, {"/v1/completions", Resource::kCompletions},
-    {"/v1/models", Resource::kModels},         {"/health", Resource::kHealth},
-    {"/ready", Resource::kReady},              {"/metrics", Resource::kMetrics},
+    {"/v1/chat/completions", Resource::kChat},
+    {"/v1/completions", Resource::kCompletions},
+    {"/v1/models", Resource::kModels},
+    {"/health", Resource::kHealth},
+    {"/ready", Resource::kReady},
+    {"/metrics", Resource::kMetrics},
 };
 
 std::string_view PathOf(std::string_view target) { return target.substr(0, target.find('?')); }
@@ -115,10 +118,11 @@ HttpResponse UnknownPath(std::string_view target) {
   std::vector<std::string> known;
   for (const Known& each : kPaths) known.emplace_back(each.path);
   const std::string nearest = NearestName(path, known);
-  return ErrorResponse(404,
-                       fmt::format("there is no '{}'{}", path.substr(0, 128),
-                                   nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)),
-                       "unknown_path");
+  return ErrorResponse(
+      404,
+      fmt::format("there is no '{}'{}", path.substr(0, 128),
+                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)),
+      "unknown_path");
 }
 
 }  // namespace baton::router

@@ -136,8 +136,9 @@ class BeastServer final : public HttpServer {
   // One try without waiting: a client that is not served may not cost anything either.
   void Refuse(tcp::socket socket) {
     std::string answer;
-    AppendResponse(ErrorResponse(503, fmt::format("there are {} connections already",
-                                                  context_.options().max_connections),
+    AppendResponse(ErrorResponse(503,
+                                 fmt::format("there are {} connections already",
+                                             context_.options().max_connections),
                                  "too_many_connections"),
                    {.request_id = "", .keep_alive = false}, &answer);
     context_.CountResponse(503);
@@ -149,10 +150,10 @@ class BeastServer final : public HttpServer {
 
   HttpContext context_;
   std::vector<HttpLoop> loops_;
-  tcp::acceptor acceptor_;     // on the first loop
-  net::steady_timer pause_;    // likewise
-  bool stopping_ = false;      // the first loop's thread
-  size_t next_loop_ = 0;       // the first loop's thread
+  tcp::acceptor acceptor_;   // on the first loop
+  net::steady_timer pause_;  // likewise
+  bool stopping_ = false;    // the first loop's thread
+  size_t next_loop_ = 0;     // the first loop's thread
   net::thread_pool tokenizers_;
   std::vector<net::executor_work_guard<net::io_context::executor_type>> guards_;
   std::vector<std::thread> threads_;

@@ -19,8 +19,9 @@ struct HttpOptions {
   Duration idle_timeout = std::chrono::seconds(75);   // between requests of a connection
   Duration read_timeout = std::chrono::seconds(30);   // for one request to arrive
   Duration write_timeout = std::chrono::seconds(30);  // for a client that takes nothing at all
-  size_t max_outgoing_bytes = 4 << 20;   // of one stream, written slower than generated: cut off above
-  size_t max_bodies_bytes = 512 << 20;   // of all requests being read at a time: 503 above
+  size_t max_outgoing_bytes =
+      4 << 20;  // of one stream, written slower than generated: cut off above
+  size_t max_bodies_bytes = 512 << 20;  // of all requests being read at a time: 503 above
   RequestLimits limits;
 };
 
@@ -29,7 +30,7 @@ class HttpServer {
   // Unavailable when the address is taken, naming it. `dispatcher` outlives the server.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Create(const HttpOptions& options,
                                                             Dispatcher* dispatcher);
-  virtual ~HttpServer() = default;  // closes all connections, cancels their requests
+  virtual ~HttpServer() = default;          // closes all connections, cancels their requests
   virtual std::string address() const = 0;  // with the real port
 };
 

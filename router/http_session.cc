@@ -171,10 +171,11 @@ void HttpSession::OnWritten(error_code error, size_t bytes) {
     }
   }
   if (state_ == State::kAnswering) SetDeadline(context_->options().write_timeout);
-  socket_.async_write_some(net::buffer(writing_.data() + write_offset_, writing_.size() - write_offset_),
-                           [self = shared_from_this()](error_code failed, size_t written) {
-                             self->OnWritten(failed, written);
-                           });
+  socket_.async_write_some(
+      net::buffer(writing_.data() + write_offset_, writing_.size() - write_offset_),
+      [self = shared_from_this()](error_code failed, size_t written) {
+        self->OnWritten(failed, written);
+      });
 }
 
 void HttpSession::OnAllWritten() {
@@ -191,8 +192,8 @@ void HttpSession::OnAllWritten() {
   }
 }
 
-// Closing at once while the client still sends would reset the connection, and the client could lose
-// the answer.
+// Closing at once while the client still sends would reset the connection, and the client could
+// lose the answer.
 void HttpSession::Linger() {
   state_ = State::kLingering;
   error_code ignored;

@@ -101,8 +101,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   boost::beast::flat_buffer buffer_;  // bytes received and not yet parsed
   std::optional<Parser> parser_;
-  bool reading_ = false;        // OnBytes is outstanding
-  bool parsing_ = false;        // OnHeader or OnBody is outstanding
+  bool reading_ = false;  // OnBytes is outstanding
+  bool parsing_ = false;  // OnHeader or OnBody is outstanding
   size_t body_reserved_ = 0;
   size_t lingered_bytes_ = 0;
 
@@ -113,12 +113,12 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool http_1_0_ = false;
 
   std::shared_ptr<CompletionCall> call_;
-  uint64_t call_number_ = 0;    // tells a late wake of an earlier call
+  uint64_t call_number_ = 0;  // tells a late wake of an earlier call
   bool stream_begun_ = false;
   std::string scratch_;
 
-  std::string outgoing_;        // to be written next
-  std::string writing_;         // being written from write_offset_ on, when not empty
+  std::string outgoing_;  // to be written next
+  std::string writing_;   // being written from write_offset_ on, when not empty
   size_t write_offset_ = 0;
 
   boost::asio::steady_timer timer_;

@@ -22,7 +22,8 @@ constexpr size_t kLingerBytes = 64 << 20;
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) {
-    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+    return std::tolower(static_cast<unsigned char>(x)) ==
+           std::tolower(static_cast<unsigned char>(y));
   });
 }
 
@@ -62,10 +63,9 @@ void HttpSession::NextRequest() {
 
 void HttpSession::ReadMore() {
   reading_ = true;
-  socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this()](error_code error, size_t bytes) {
-                            self->OnBytes(error, bytes);
-                          });
+  socket_.async_read_some(
+      buffer_.prepare(kReadBytes),
+      [self = shared_from_this()](error_code error, size_t bytes) { self->OnBytes(error, bytes); });
 }
 
 void HttpSession::OnBytes(error_code error, size_t bytes) {
@@ -110,10 +110,9 @@ void HttpSession::ReadHeader() {
   parser_->header_limit(static_cast<uint32_t>(context_->options().max_header_bytes));
   parser_->body_limit(context_->options().limits.max_body_bytes);
   parsing_ = true;
-  http::async_read_header(socket_, buffer_, *parser_,
-                          [self = shared_from_this()](error_code error, size_t) {
-                            self->OnHeader(error);
-                          });
+  http::async_read_header(
+      socket_, buffer_, *parser_,
+      [self = shared_from_this()](error_code error, size_t) { self->OnHeader(error); });
 }
 
 void HttpSession::OnHeader(error_code error) {
@@ -150,15 +149,14 @@ bool HttpSession::RefuseHeader() {
     return true;
   };
   if (route_.resource == Resource::kUnknown) return refuse(UnknownPath(View(request.target())));
-  const bool allowed = route_.is_completion()
-                           ? request.method() == http::verb::post
-                           : request.method() == http::verb::get || head_only_;
+  const bool allowed = route_.is_completion() ? request.method() == http::verb::post
+                                              : request.method() == http::verb::get || head_only_;
   if (!allowed) {
-    HttpResponse response = ErrorResponse(
-        405,
-        fmt::format("{} is not possible here; use {}", View(request.method_string()).substr(0, 32),
-                    route_.methods()),
-        "method_not_allowed");
+    HttpResponse response =
+        ErrorResponse(405,
+                      fmt::format("{} is not possible here; use {}",
+                                  View(request.method_string()).substr(0, 32), route_.methods()),
+                      "method_not_allowed");
     response.headers = fmt::format("Allow: {}\r\n", route_.methods());
     return refuse(response);
   }
@@ -217,13 +215,14 @@ void HttpSession::OnReadError(error_code error) {
   keep_alive_ = false;
   FreeBody();
   if (error == http::error::body_limit) {
-    Respond(ErrorResponse(413,
-                          fmt::format("the body has more than {} bytes",
-                                      context_->options().limits.max_body_bytes),
-                          "body_too_large"));
+    Respond(ErrorResponse(
+        413,
+        fmt::format("the body has more than {} bytes", context_->options().limits.max_body_bytes),
+        "body_too_large"));
   } else if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     Respond(ErrorResponse(
-        431, fmt::format("the headers have more than {} bytes", context_->options().max_header_bytes),
+        431,
+        fmt::format("the headers have more than {} bytes", context_->options().max_header_bytes),
         "headers_too_large"));
   } else if (error != http::error::end_of_stream && error != http::error::partial_message &&
              error.category() == http::make_error_code(http::error::bad_method).category()) {

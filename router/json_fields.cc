@@ -13,14 +13,21 @@ namespace json = boost::json;
 
 std::string_view JsonKindName(const json::value& value) {
   switch (value.kind()) {
-    case json::kind::null: return "null";
-    case json::kind::bool_: return "a boolean";
+    case json::kind::null:
+      return "null";
+    case json::kind::bool_:
+      return "a boolean";
     case json::kind::int64:
-    case json::kind::uint64: return "an integer";
-    case json::kind::double_: return "a number with a fraction";
-    case json::kind::string: return "a string";
-    case json::kind::array: return "an array";
-    case json::kind::object: return "an object";
+    case json::kind::uint64:
+      return "an integer";
+    case json::kind::double_:
+      return "a number with a fraction";
+    case json::kind::string:
+      return "a string";
+    case json::kind::array:
+      return "an array";
+    case json::kind::object:
+      return "an object";
   }
   return "unknown";
 }
@@ -38,8 +45,8 @@ absl::StatusOr<int32_t> JsonInt(const json::value& value, std::string_view where
   if (!value.is_int64()) return WrongType(where, "an integer", value);
   const int64_t number = value.get_int64();
   if (number < INT32_MIN || number > INT32_MAX) {
-    return absl::InvalidArgumentError(fmt::format("'{}' is {}, but must be in [{}, {}]", where,
-                                                  number, INT32_MIN, INT32_MAX));
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is {}, but must be in [{}, {}]", where, number, INT32_MIN, INT32_MAX));
   }
   return static_cast<int32_t>(number);
 }

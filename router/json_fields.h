@@ -33,8 +33,8 @@ absl::StatusOr<std::vector<TokenId>> JsonTokens(const boost::json::array& array,
 // InvalidArgument says what is wrong and at which byte.
 absl::StatusOr<boost::json::value> ParseJsonObject(std::string_view body);
 
-// One object's fields. On an error `field()` is the name of the field that was read last. The object
-// outlives the reader.
+// One object's fields. On an error `field()` is the name of the field that was read last. The
+// object outlives the reader.
 class FieldReader {
  public:
   explicit FieldReader(const boost::json::object& object) : object_(object) {}

@@ -85,8 +85,7 @@ void StreamAnswer::AppendExtras(int32_t choice, const Delta& delta, std::string*
 
 void StreamAnswer::Add(int32_t choice, const Delta& delta, std::string* out) {
   Begin(choice, out);
-  const bool has_details =
-      (shape_.logprobs || shape_.return_token_ids) && !delta.tokens.empty();
+  const bool has_details = (shape_.logprobs || shape_.return_token_ids) && !delta.tokens.empty();
   if (delta.text.empty() && !has_details) return;
   const bool chat = shape_.endpoint == Endpoint::kChat;
   OpenEvent(choice, out);

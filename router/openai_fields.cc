@@ -108,9 +108,9 @@ absl::Status Unknown(std::string_view name, Endpoint endpoint) {
   for (const Field& field : kFields) {
     if (Takes(field, endpoint)) known.emplace_back(field.name);
     if (field.name == name) {
-      return absl::InvalidArgumentError(fmt::format(
-          "'{}' is a field of {}, not of this endpoint", name,
-          endpoint == Endpoint::kChat ? "/v1/completions" : "/v1/chat/completions"));
+      return absl::InvalidArgumentError(
+          fmt::format("'{}' is a field of {}, not of this endpoint", name,
+                      endpoint == Endpoint::kChat ? "/v1/completions" : "/v1/chat/completions"));
     }
   }
   return absl::InvalidArgumentError(
@@ -133,8 +133,8 @@ absl::Status CheckFieldNames(Endpoint endpoint, const json::object& object, Fiel
     }
     fields.set_field(name.substr(0, 64));
     if (known == nullptr) return Unknown(name, endpoint);
-    const bool refused = known->harmless != nullptr && !entry.value().is_null() &&
-                         !known->harmless(entry.value());
+    const bool refused =
+        known->harmless != nullptr && !entry.value().is_null() && !known->harmless(entry.value());
     if (refused) {
       return absl::InvalidArgumentError(
           fmt::format("'{}' is not supported with this value; leave it out", name));

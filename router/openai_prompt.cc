@@ -26,9 +26,8 @@ absl::StatusOr<std::string> ReadPart(const json::value& part, const std::string&
   if (!type->is_string()) return WrongType(where + ".type", "a string", *type);
   const std::string_view name(type->get_string().data(), type->get_string().size());
   if (name != "text") {
-    return absl::InvalidArgumentError(
-        fmt::format("'{}' is a part of type '{}'; only 'text' is supported", where,
-                    name.substr(0, 64)));
+    return absl::InvalidArgumentError(fmt::format(
+        "'{}' is a part of type '{}'; only 'text' is supported", where, name.substr(0, 64)));
   }
   const json::value* text = object.if_contains("text");
   if (text == nullptr) return Missing(where, "text");
@@ -41,7 +40,8 @@ absl::StatusOr<std::string> ReadContent(const json::value& content, const std::s
   std::string joined;
   size_t index = 0;
   for (const json::value& part : content.get_array()) {
-    BATON_ASSIGN_OR_RETURN(const std::string text, ReadPart(part, fmt::format("{}[{}]", where, index)));
+    BATON_ASSIGN_OR_RETURN(const std::string text,
+                           ReadPart(part, fmt::format("{}[{}]", where, index)));
     if (index > 0) joined += '\n';
     joined += text;
     ++index;
@@ -60,14 +60,13 @@ absl::StatusOr<std::string> ReadRole(const json::value& value, const std::string
 
 // Fields of a message beside role and content: some do not matter here, the others must be empty.
 absl::Status CheckMessageFields(const json::object& message, const std::string& where) {
-  static const std::vector<std::string> known = {"role",        "content", "name",
-                                                 "tool_call_id", "tool_calls", "function_call",
-                                                 "refusal",     "audio"};
+  static const std::vector<std::string> known = {
+      "role", "content", "name", "tool_call_id", "tool_calls", "function_call", "refusal", "audio"};
   for (const json::key_value_pair& entry : message) {
     const std::string name(entry.key().data(), entry.key().size());
     if (std::find(known.begin(), known.end(), name) == known.end()) {
-      return absl::InvalidArgumentError(fmt::format(
-          "unknown field '{}.{}'{}", where, name.substr(0, 64), DidYouMean(name, known)));
+      return absl::InvalidArgumentError(fmt::format("unknown field '{}.{}'{}", where,
+                                                    name.substr(0, 64), DidYouMean(name, known)));
     }
     const bool must_be_empty =
         name == "tool_calls" || name == "function_call" || name == "refusal" || name == "audio";
@@ -114,8 +113,8 @@ absl::StatusOr<std::vector<text::ChatMessage>> ReadMessages(const json::value& v
   if (!value.is_array()) return WrongType("messages", "an array", value);
   const json::array& array = value.get_array();
   if (array.empty() || array.size() > limits.max_messages) {
-    return absl::InvalidArgumentError(fmt::format("'messages' has {} messages, but must have 1 to {}",
-                                                  array.size(), limits.max_messages));
+    return absl::InvalidArgumentError(fmt::format(
+        "'messages' has {} messages, but must have 1 to {}", array.size(), limits.max_messages));
   }
   std::vector<text::ChatMessage> messages;
   messages.reserve(array.size());
@@ -130,9 +129,9 @@ absl::StatusOr<std::vector<text::ChatMessage>> ReadMessages(const json::value& v
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const json::value& value,
                                                 const RequestLimits& limits) {
   std::vector<Prompt> prompts;
-  const bool one = value.is_string() ||
-                   (value.is_array() && !value.get_array().empty() &&
-                    !value.get_array()[0].is_string() && !value.get_array()[0].is_array());
+  const bool one =
+      value.is_string() || (value.is_array() && !value.get_array().empty() &&
+                            !value.get_array()[0].is_string() && !value.get_array()[0].is_array());
   if (one) {
     BATON_ASSIGN_OR_RETURN(prompts.emplace_back(), ReadPrompt(value, "prompt"));
     return prompts;

@@ -72,8 +72,8 @@ absl::Status ReadStop(FieldReader& fields, const RequestLimits& limits, Generate
     return WrongType("stop", "a string or an array of strings", *stop);
   }
   for (const std::string& text : input.stop) {
-    BATON_RETURN_IF_ERROR(CheckCount("bytes of a stop string", static_cast<int64_t>(text.size()),
-                                     1, static_cast<int64_t>(limits.max_stop_bytes)));
+    BATON_RETURN_IF_ERROR(CheckCount("bytes of a stop string", static_cast<int64_t>(text.size()), 1,
+                                     static_cast<int64_t>(limits.max_stop_bytes)));
   }
   return absl::OkStatus();
 }

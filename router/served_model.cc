@@ -36,16 +36,6 @@ size_t LongestTokenBytes(const text::Tokenizer& tokenizer) {
   return longest;
 }
 
-absl::StatusOr<std::unique_ptr<const text::ChatTemplate>> LoadChatTemplate(
-    const GgufFile& file, const text::Tokenizer& tokenizer) {
-  BATON_ASSIGN_OR_RETURN(const std::string_view source, file.String("tokenizer.chat_template"));
-  BATON_ASSIGN_OR_RETURN(const int64_t eos, file.IntOr("tokenizer.ggml.eos_token_id", -1));
-  const bool known_eos = eos >= 0 && eos < tokenizer.vocab_size();
-  return text::ChatTemplate::Create(
-      source, tokenizer.bos() >= 0 ? tokenizer.TokenText(tokenizer.bos()) : "",
-      known_eos ? tokenizer.TokenText(static_cast<TokenId>(eos)) : "");
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const ServedModel>> ServedModel::Load(const std::string& path,
@@ -56,7 +46,7 @@ absl::StatusOr<std::unique_ptr<const ServedModel>> ServedModel::Load(const std::
   BATON_ASSIGN_OR_RETURN(model->context_tokens_, ContextTokens(*model->file_));
   model->longest_token_bytes_ = LongestTokenBytes(*model->tokenizer_);
   model->name_ = name.empty() ? ModelName(*model->file_) : name;
-  auto chat_template = LoadChatTemplate(*model->file_, *model->tokenizer_);
+  auto chat_template = text::ChatTemplate::FromFile(*model->file_, *model->tokenizer_);
   if (chat_template.ok()) {
     model->chat_template_ = *std::move(chat_template);
   } else {

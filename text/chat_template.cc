@@ -72,4 +72,13 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Create(std::st
   return std::make_unique<JinjaChatTemplate>(std::move(body), std::move(bos), std::move(eos), now);
 }
 
+absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::FromFile(
+    const GgufFile& file, const Tokenizer& tokenizer) {
+  BATON_ASSIGN_OR_RETURN(const std::string_view source, file.String("tokenizer.chat_template"));
+  BATON_ASSIGN_OR_RETURN(const int64_t eos, file.IntOr("tokenizer.ggml.eos_token_id", -1));
+  const bool known_eos = eos >= 0 && eos < tokenizer.vocab_size();
+  return Create(source, tokenizer.bos() >= 0 ? tokenizer.TokenText(tokenizer.bos()) : "",
+                known_eos ? tokenizer.TokenText(static_cast<TokenId>(eos)) : "");
+}
+
 }  // namespace baton::text

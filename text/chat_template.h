@@ -33,6 +33,9 @@ class ChatTemplate {
                                                                     std::string bos,
                                                                     std::string eos,
                                                                     WallClock now = nullptr);
+  // The template of a model file. NotFound when it has none.
+  static absl::StatusOr<std::unique_ptr<const ChatTemplate>> FromFile(const GgufFile& file,
+                                                                      const Tokenizer& tokenizer);
   virtual ~ChatTemplate() = default;
 
   // The prompt as pieces: what the template wrote may hold special tokens, what came from message

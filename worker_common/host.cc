@@ -9,6 +9,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "engine/model_config.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "model_file/gguf.h"
 
 namespace baton::worker_common {
@@ -59,6 +60,12 @@ absl::StatusOr<PoolSize> SizePool(const WorkerOptions& options, const engine::Mo
 
 }  // namespace
 
+absl::StatusOr<std::string> ArithmeticFingerprint(const engine::ModelConfig& config,
+                                                  kernels::CpuIsa wanted) {
+  BATON_ASSIGN_OR_RETURN(const kernels::CpuIsa isa, kernels::ResolveCpuIsa(wanted));
+  return fmt::format("{} {}", config.fingerprint, kernels::CpuIsaName(isa));
+}
+
 absl::StatusOr<std::unique_ptr<WorkerHost>> WorkerHost::Create(const WorkerOptions& options,
                                                                worker_link::Role role) {
   BATON_RETURN_IF_ERROR(CheckOptions(options));
@@ -73,12 +80,14 @@ absl::Status WorkerHost::LoadModel() {
                          GgufFile::Open(options_.model_path));
   BATON_ASSIGN_OR_RETURN(const engine::ModelConfig config, engine::ModelConfig::FromGguf(*file));
   BATON_ASSIGN_OR_RETURN(const PoolSize size, SizePool(options_, config));
+  BATON_ASSIGN_OR_RETURN(const std::string fingerprint,
+                         ArithmeticFingerprint(config, options_.isa));
 
   kv_transfer::HandoffOptions handoff;
   handoff.transport = options_.transport;
   handoff.ucx_tls = options_.ucx_tls;
   handoff.layout = size.layout;
-  handoff.model_fingerprint = config.fingerprint;
+  handoff.model_fingerprint = fingerprint;
   handoff.block_count = size.block_count;
   handoff.lease = options_.lease;
   handoff.offer_timeout = options_.offer_timeout;
@@ -107,7 +116,7 @@ absl::Status WorkerHost::LoadModel() {
   const engine::ModelConfig& loaded = engine_->model().config();
   info_.name = options_.name;
   info_.model = options_.served_model.empty() ? loaded.name : options_.served_model;
-  info_.fingerprint = fmt::format("{} {}", loaded.fingerprint, size.layout.ToString());
+  info_.fingerprint = fmt::format("{} {}", fingerprint, size.layout.ToString());
   info_.vocab_size = loaded.vocab;
   info_.context_tokens = loaded.context;
   info_.block_tokens = size.layout.block_tokens;

@@ -4,6 +4,7 @@
 // the KV pool lies in, the server that routers dial, and the queue between them and the loop.
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/local_engine.h"
@@ -13,6 +14,12 @@
 #include "worker_link/server.h"
 
 namespace baton::worker_common {
+
+// What two workers must share to continue each other's KV: the model, and the instruction set that
+// computes it. Each set rounds in its own way: KV of one, continued on another, would be neither's
+// answer. FailedPrecondition when the machine lacks `wanted`.
+absl::StatusOr<std::string> ArithmeticFingerprint(const engine::ModelConfig& config,
+                                                  kernels::CpuIsa wanted);
 
 // Once Create has returned, routers may connect; what they send waits in inputs().
 class WorkerHost {

@@ -10,21 +10,25 @@
 namespace baton::kernels::BATON_ISA {
 namespace {
 
-// Tiles of kQuantRows (or kFloatRows) rows by kTileVectors vectors of columns fill the registers.
+// Tiles of so many rows by kTileVectors vectors of columns: as the registers allow, and for packed
+// weights more, because each tile unpacks them anew.
 #if defined(__AVX512F__)
-constexpr int kQuantRows = 4;
+constexpr int kPackedRows = 6;
+constexpr int kExpandedRows = 4;
 constexpr int kFloatRows = 8;
 #elif defined(__AVX2__)
-constexpr int kQuantRows = 3;
+constexpr int kPackedRows = 3;
+constexpr int kExpandedRows = 3;
 constexpr int kFloatRows = 5;
 #else
-constexpr int kQuantRows = 2;
+constexpr int kPackedRows = 2;
+constexpr int kExpandedRows = 2;
 constexpr int kFloatRows = 4;
 #endif
 constexpr int kTileVectors = 2;
 
 // With more rows than this, packed weights are first expanded into scratch.
-constexpr int kExpandAboveRows = 8;
+constexpr int kExpandAboveRows = 64;
 
 BATON_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -99,6 +103,7 @@ BATON_INLINE void LoadQuadPair(const uint8_t* quants, int pair, int vector, Ints
 // One group's weights in a panel, packed as in memory.
 template <BlockFormat kFormat>
 struct PackedGroups {
+  static constexpr int kTileRows = kPackedRows;
   static constexpr int kBits = kFormat.bits;
 
   BATON_INLINE const uint8_t* Super(const uint8_t* weights, int64_t group) {
@@ -143,6 +148,7 @@ struct PackedGroups {
 // The same after ExpandGroups: bytes [k / 4][column][k % 4], and floats: scales, unshifts, offsets.
 template <BlockFormat kFormat>
 struct ExpandedGroups {
+  static constexpr int kTileRows = kExpandedRows;
   static constexpr int kBits = 8;
   static constexpr int kQuantBytes = kFormat.group * kPanelColumns;
   static constexpr int kGroupBytes = kQuantBytes + kPanelColumns * (kFormat.has_min ? 12 : 8);
@@ -255,7 +261,7 @@ BATON_INLINE void QuantTile(const Activations& activations, const PanelTask& tas
 
 template <BlockFormat kFormat, typename Groups>
 struct QuantKernel {
-  static constexpr int kTileRows = kQuantRows;
+  static constexpr int kTileRows = Groups::kTileRows;
   template <int kRows>
   static void Tile(const Activations& activations, const PanelTask& task, const InputBlock& block,
                    int64_t row) {

@@ -30,13 +30,15 @@ class MergeConfigTest : public testing::Test {
 };
 
 TEST_F(MergeConfigTest, FlagBeatsEnvironmentBeatsFile) {
-  const std::string config = "--config=" + Write("model: file\nblock-tokens: 8\nhttp: other command's\n");
+  const std::string config =
+      "--config=" + Write("model: file\nblock-tokens: 8\nhttp: other command's\n");
   EXPECT_THAT(*MergeConfig(kKeys, kAllKeys, {config}, {}),
               ElementsAre("--model=file", "--block-tokens=8", config));
   EXPECT_THAT(*MergeConfig(kKeys, kAllKeys, {config}, {{"BATON_MODEL", "variable"}}),
               ElementsAre("--model=variable", "--block-tokens=8", config));
-  EXPECT_THAT(*MergeConfig(kKeys, kAllKeys, {config, "--model", "flag"}, {{"BATON_MODEL", "variable"}}),
-              ElementsAre("--block-tokens=8", config, "--model", "flag"));
+  EXPECT_THAT(
+      *MergeConfig(kKeys, kAllKeys, {config, "--model", "flag"}, {{"BATON_MODEL", "variable"}}),
+      ElementsAre("--block-tokens=8", config, "--model", "flag"));
 }
 
 TEST_F(MergeConfigTest, ListsAndTheVariableForTheFile) {
@@ -49,8 +51,9 @@ TEST_F(MergeConfigTest, ListsAndTheVariableForTheFile) {
 TEST_F(MergeConfigTest, UnknownNamesAreErrorsThatNameTheNearest) {
   ExpectError("modle: x\n", "unknown key 'modle'; did you mean 'model'?");
   const auto merged = MergeConfig(kKeys, kAllKeys, {}, {{"BATON_BLOCK_TOKEN", "8"}});
-  EXPECT_THAT(std::string(merged.status().message()),
-              HasSubstr("BATON_BLOCK_TOKEN in the environment; did you mean 'BATON_BLOCK_TOKENS'?"));
+  EXPECT_THAT(
+      std::string(merged.status().message()),
+      HasSubstr("BATON_BLOCK_TOKEN in the environment; did you mean 'BATON_BLOCK_TOKENS'?"));
 }
 
 TEST_F(MergeConfigTest, UnsoundFilesAreErrors) {

@@ -48,7 +48,9 @@ absl::Status Post(const HttpUrl& url, std::string* body) {
 }
 
 TEST(PostJson, GivesTheBodyOfAChunkedAnswer) {
-  OneAnswer server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n");
+  OneAnswer server(
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n "
+      "world\r\n0\r\n\r\n");
   std::string body;
   EXPECT_TRUE(Post(server.url(), &body).ok());
   EXPECT_EQ(body, "hello world");
@@ -64,7 +66,8 @@ TEST(PostJson, RefusalIsAnErrorWithItsBody) {
 }
 
 TEST(PostJson, BrokenAnswersAreErrors) {
-  for (const char* answer : {"", "not HTTP at all\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"}) {
+  for (const char* answer :
+       {"", "not HTTP at all\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"}) {
     OneAnswer server(answer);
     std::string body;
     EXPECT_EQ(Post(server.url(), &body).code(), absl::StatusCode::kUnavailable) << answer;

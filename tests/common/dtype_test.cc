@@ -17,9 +17,9 @@ TEST(DType, NamesRoundTrip) {
 
 TEST(DType, BytesOfRows) {
   EXPECT_EQ(DTypeBytes(DType::kF32, 576), 2304);
-  EXPECT_EQ(DTypeBytes(DType::kQ4_1, 576), 360);   // 18 blocks of 20 bytes
-  EXPECT_EQ(DTypeBytes(DType::kQ8_0, 576), 612);   // 18 blocks of 34 bytes
-  EXPECT_EQ(DTypeBytes(DType::kQ6_K, 512), 420);   // 2 blocks of 210 bytes
+  EXPECT_EQ(DTypeBytes(DType::kQ4_1, 576), 360);  // 18 blocks of 20 bytes
+  EXPECT_EQ(DTypeBytes(DType::kQ8_0, 576), 612);  // 18 blocks of 34 bytes
+  EXPECT_EQ(DTypeBytes(DType::kQ6_K, 512), 420);  // 2 blocks of 210 bytes
 }
 
 }  // namespace

@@ -35,8 +35,14 @@ TEST(CheckSamplingParams, RefusesWhatIsOutOfRange) {
       {"max_tokens", [](SamplingParams* p) { p->max_tokens = 0; }},
       {"min_tokens", [](SamplingParams* p) { p->min_tokens = p->max_tokens + 1; }},
       {"logprobs", [](SamplingParams* p) { p->logprobs = 21; }},
-      {"logit_bias", [](SamplingParams* p) { p->logit_bias = {{kVocab, 1.0f}}; }},
-      {"logit_bias", [](SamplingParams* p) { p->logit_bias = {{1, 101.0f}}; }},
+      {"logit_bias",
+       [](SamplingParams* p) {
+         p->logit_bias = {{kVocab, 1.0f}};
+       }},
+      {"logit_bias",
+       [](SamplingParams* p) {
+         p->logit_bias = {{1, 101.0f}};
+       }},
       {"logit_bias", [](SamplingParams* p) { p->logit_bias.resize(1025); }},
       {"stop_token_ids", [](SamplingParams* p) { p->stop_token_ids = {-1}; }},
       {"stop_token_ids", [](SamplingParams* p) { p->stop_token_ids.resize(65); }},

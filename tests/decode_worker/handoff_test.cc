@@ -9,6 +9,7 @@
 #include "decode_worker/worker.h"
 #include "prefill_worker/worker.h"
 #include "tests/decode_worker/decode_testing.h"
+#include "worker_common/host.h"
 
 namespace baton::decode_worker {
 namespace {
@@ -115,7 +116,7 @@ TEST_F(HandoffTest, BlocksThatAreHereAlreadyDoNotMoveAgain) {
   pair.ExpectIdle();
 }
 
-TEST_F(HandoffTest, WaitsItsTurnAndPreemptsWhenBlocksAreFew) {
+TEST_F(HandoffTest, WaitsItsTurnWhenBlocksAreFew) {
   Pair pair(model().Options("prefill-0", 40), model().Options("decode-0", 20));
   std::vector<DecodeCommand> commands;
   for (uint64_t i = 1; i <= 8; ++i) {
@@ -131,7 +132,6 @@ TEST_F(HandoffTest, WaitsItsTurnAndPreemptsWhenBlocksAreFew) {
   }
   for (const DecodeCommand& command : commands) ExpectRightAnswer(pair.to_decode, command);
   pair.ExpectIdle();
-  EXPECT_GT(pair.decode->counters().preemptions, 0);
 }
 
 // The source's end of a handoff, played by the test.
@@ -141,7 +141,8 @@ class Source {
     kv_transfer::HandoffOptions options;
     options.transport = kv_transfer::TransportKind::kInproc;
     options.layout = executor_.pool().layout();
-    options.model_fingerprint = model.engine().model().config().fingerprint;
+    options.model_fingerprint = *worker_common::ArithmeticFingerprint(
+        model.engine().model().config(), kernels::CpuIsa::kAuto);
     options.block_count = 32;
     auto service = kv_transfer::HandoffService::Create(options, "source", [](auto) {});
     BATON_CHECK(service.ok(), service.status().ToString());

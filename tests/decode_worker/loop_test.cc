@@ -70,7 +70,7 @@ TEST_F(DecodeLoopTest, MoreSequencesThanABatchTakeTurns) {
   router.ExpectIdle();
 }
 
-// 6 sequences of 6 blocks each at their end, and 14 blocks.
+// 6 sequences of 11 blocks each at their end, and 14 blocks: no two can end side by side.
 TEST_F(DecodeLoopTest, APreemptedSequenceGoesOnAsIfNothingHadHappened) {
   for (const bool prefix_cache : {false, true}) {
     auto options = model().Options("decode-0", 14);
@@ -80,7 +80,7 @@ TEST_F(DecodeLoopTest, APreemptedSequenceGoesOnAsIfNothingHadHappened) {
     std::vector<DecodeCommand> commands;
     for (uint64_t i = 1; i <= 6; ++i) {
       commands.push_back(Command(AttemptOf(i), Prompt(20, static_cast<uint32_t>(i)),
-                                 i % 2 == 0 ? GreedyTokens(70) : SeededTokens(70, i)));
+                                 i % 2 == 0 ? GreedyTokens(150) : SeededTokens(150, i)));
       router.Send(commands.back());
     }
     for (const DecodeCommand& command : commands) ExpectRightAnswer(router, command);

@@ -167,7 +167,7 @@ class ModelsTest(unittest.TestCase):
         self.assertIn("smollm2-135m", result.stdout)
 
 
-class ChatTest(unittest.TestCase):
+class ClusterCommandsTest(unittest.TestCase):
     def test_question_with_stats(self):
         with Cluster.up(1, 1) as cluster:
             result = run_baton("chat", "--url", f"http://{cluster.client.http_address}", "--stats",
@@ -178,6 +178,14 @@ class ChatTest(unittest.TestCase):
                 self.assertIn(worker.name, result.stdout)
             for row in ("prompt", "output", "blocks", "TTFT", "ITL", "tokens/s"):
                 self.assertIn(row.lower(), result.stdout.lower())
+
+    def test_log_lines_carry_level_and_process(self):
+        with Cluster.up(1, 1, log_level="info") as cluster:
+            log = cluster.processes[0].log_tail(1000)
+            for name in ("up", "router", "prefill-0", "decode-0"):
+                self.assertRegex(log, rf"(?m)^\d{{4}}-\d\d-\d\dT\S+ info {name}: ")
+        with Cluster.up(1, 1, log_level="error") as cluster:
+            self.assertNotIn(" info ", cluster.processes[0].log_tail(1000))
 
     def test_nobody_there(self):
         result = run_baton("chat", "--url", "http://127.0.0.1:1", "Hello")

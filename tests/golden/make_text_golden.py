@@ -46,7 +46,7 @@ TEXTS = [
     "\u4f60\u597d\uff0c\u4e16\u754c\uff01", "\u3053\u3093\u306b\u3061\u306f\u4e16\u754c", "\u30ab\u30bf\u30ab\u30ca\u3068\u3072\u3089\u304c\u306a", "\uc548\ub155\ud558\uc138\uc694 \uc138\uacc4", "\u7e41\u9ad4\u5b57\u8207\u7b80\u4f53\u5b57", "\u4e2d\u6587English\u6df7\u5408123\u6570\u5b57",
     "\U00020000\U0002A6DF\U00030000", "\U0001F600", "\U0001F600\U0001F601\U0001F602", " \U0001F600 \U0001F680", "\U0001F468\u200d\U0001F469\u200d\U0001F467\u200d\U0001F466", "\U0001F469\U0001F3FD\u200d\U0001F4BB",
     "\U0001F1E9\U0001F1EA\U0001F1EB\U0001F1F7", "\u2764\ufe0f\u200d\U0001F525", "\U0001F3F4\U000E0067\U000E0062\U000E0065\U000E006E\U000E0067\U000E007F", "1\ufe0f\u20e3 #\ufe0f\u20e3", "\u2603\u2604\u2605",
-    "\u00a0x", "x\u00a0y", "\u3000\u5168\u89d2\u3000", "\u2003em\u2009thin\u200bzero", "\u2028line\u2029para", "\u0085nel", "\x0b\x0c", "\x1c\x1d\x1e\x1f",
+    "a\u180eb \u180e", "\u00a0x", "x\u00a0y", "\u3000\u5168\u89d2\u3000", "\u2003em\u2009thin\u200bzero", "\u2028line\u2029para", "\u0085nel", "\x0b\x0c", "\x1c\x1d\x1e\x1f",
     "\x00", "a\x00b", "\x01\x02\x7f", "\ufeffBOM", "\u200e\u200f\u202a", "\ufffd\ufffd", "\ue000\uf8ff", "\ufdd0",
     "Z\u0361\u034a\u0351a\u0321\u0334l\u0337g\u0338o\u0335", "e\u0301" * 5, "\u0327\u0301x",
     "<|im_start|>user\nHi<|im_end|>\n", "<|im_end|>", "<|im_end|><|im_end|>", " <|im_end|> ", "<|im_end", "<|im_end|", "|im_end|>",

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "test_support.h"
+#include "tests/kernels/test_support.h"
 
 namespace baton::kernels {
 namespace {
@@ -108,69 +108,81 @@ class AttentionTest : public testing::TestWithParam<CpuIsa> {};
 
 // Bound: 1e-5 for values of deviation 1 (float against double over the same cache).
 // Everything that a sequence does not use is NaN or a huge block id.
-TEST_P(AttentionTest, AgreesWithReference) {
-  std::mt19937 random = TestRandom();
+void ExpectReference(const Heads& heads, const KvLayout& layout, const Inputs& inputs) {
   const auto reference = CreateReferenceOps();
-  const auto cpu = CpuBackend(GetParam(), 2);
-  for (const Heads& heads : {Heads{9, 3, 64}, Heads{17, 1, 32}, Heads{2, 2, 20}, Heads{40, 1, 16},
-                             Heads{4, 2, 128}, Heads{1, 1, 256}}) {
-    for (const int32_t block : {8, 16, 32}) {
-      for (const DType dtype : {DType::kF16, DType::kF32}) {
-        const KvLayout layout = LayoutOf(heads, block, dtype);
-        const Inputs inputs =
-            RandomInputs(random, heads, {1, block - 1, block, block + 1, 33, 64, 97});
-        const std::vector<Step> steps = {{inputs.tokens}};
-        const auto expected = RunSteps(*reference, heads, inputs, layout, steps);
-        const auto actual = RunSteps(*cpu, heads, inputs, layout, steps);
-        for (size_t s = 0; s < expected.size(); ++s) {
-          for (size_t i = 0; i < expected[s].size(); ++i) {
-            ASSERT_NEAR(actual[s][i], expected[s][i], 1e-5)
-                << layout.ToString() << " sequence " << s << " at " << i;
-          }
+  const std::vector<Step> whole = {{inputs.tokens}};
+  const auto expected = RunSteps(*reference, heads, inputs, layout, whole);
+  // Decode: the last row of each sequence in a step of its own.
+  Step most = whole[0];
+  for (int32_t& rows : most.rows) --rows;
+  const std::vector<Step> then_last = {
+      most, {std::vector<int32_t>(inputs.tokens.size(), 1)}};
+  for (const CpuIsa isa : TestIsas()) {
+    const auto cpu = CpuBackend(isa, 2);
+    for (const auto& steps : {whole, then_last}) {
+      const auto actual = RunSteps(*cpu, heads, inputs, layout, steps);
+      for (size_t s = 0; s < expected.size(); ++s) {
+        for (size_t i = 0; i < expected[s].size(); ++i) {
+          ASSERT_NEAR(actual[s][i], expected[s][i], 1e-5)
+              << IsaName(isa) << " " << layout.ToString() << " sequence " << s << " at " << i;
         }
       }
     }
   }
 }
 
-TEST_P(AttentionTest, AgreesWithReferenceOnLongSequences) {
+TEST(AttentionReferenceTest, AgreesAroundBlockEdges) {
   std::mt19937 random = TestRandom();
-  const auto reference = CreateReferenceOps();
-  const auto cpu = CpuBackend(GetParam(), 2);
-  const Heads heads{6, 2, 64};
-  const KvLayout layout = LayoutOf(heads, 16, DType::kF16);
-  const Inputs inputs = RandomInputs(random, heads, {257, 300, 600});
-  const auto expected = RunSteps(*reference, heads, inputs, layout, {{inputs.tokens}});
-  const auto actual = RunSteps(*cpu, heads, inputs, layout, {{{257, 299, 595}}, {{0, 1, 5}}});
-  for (size_t s = 0; s < expected.size(); ++s) {
-    for (size_t i = 0; i < expected[s].size(); ++i) {
-      ASSERT_NEAR(actual[s][i], expected[s][i], 1e-5) << "sequence " << s << " at " << i;
+  for (const Heads& heads : {Heads{9, 3, 64}, Heads{17, 1, 32}, Heads{2, 2, 20}}) {
+    for (const int32_t block : {8, 16, 32}) {
+      for (const DType dtype : {DType::kF16, DType::kF32}) {
+        const Inputs inputs = RandomInputs(random, heads, {1, block - 1, block, block + 1, 65});
+        ExpectReference(heads, LayoutOf(heads, block, dtype), inputs);
+      }
     }
   }
+}
+
+TEST(AttentionReferenceTest, AgreesForOtherHeads) {
+  std::mt19937 random = TestRandom();
+  for (const Heads& heads :
+       {Heads{40, 1, 16}, Heads{4, 2, 128}, Heads{1, 1, 256}, Heads{3, 1, 96}, Heads{2, 1, 7}}) {
+    for (const DType dtype : {DType::kF16, DType::kF32}) {
+      const Inputs inputs = RandomInputs(random, heads, {1, 33, 40});
+      ExpectReference(heads, LayoutOf(heads, 16, dtype), inputs);
+    }
+  }
+}
+
+// Several segments, in prefill and in decode, where threads share a sequence.
+TEST(AttentionReferenceTest, AgreesOnLongSequences) {
+  std::mt19937 random = TestRandom();
+  const Heads heads{3, 1, 32};
+  const Inputs inputs = RandomInputs(random, heads, {257, 300, 530});
+  ExpectReference(heads, LayoutOf(heads, 16, DType::kF16), inputs);
 }
 
 // The same bits in one chunk, in chunks of any size, token by token, together with other sequences,
 // with any number of threads and any block size.
 TEST_P(AttentionTest, IsInvariant) {
   std::mt19937 random = TestRandom();
-  for (const Heads& heads : {Heads{9, 3, 64}, Heads{5, 1, 20}}) {
+  for (const auto& [heads, dtype] : {std::pair(Heads{6, 2, 64}, DType::kF16),
+                                     std::pair(Heads{9, 1, 20}, DType::kF32)}) {
     const Inputs inputs = RandomInputs(random, heads, {300, 70, 33, 1});
     const auto one_thread = CpuBackend(GetParam(), 1);
-    for (const DType dtype : {DType::kF16, DType::kF32}) {
-      const auto expected =
-          RunSteps(*one_thread, heads, inputs, LayoutOf(heads, 32, dtype), {{inputs.tokens}});
-      for (const int32_t threads : {1, 2, 3}) {
-        const auto ops = CpuBackend(GetParam(), threads);
-        for (const int32_t block : {8, 16, 32}) {
+    const auto expected =
+        RunSteps(*one_thread, heads, inputs, LayoutOf(heads, 32, dtype), {{inputs.tokens}});
+    const std::vector<Step> mixed = {
+        {{200, 1, 0, 0}}, {{50, 40, 33, 1}}, {{49, 29, 0, 0}}, {{1, 0, 0, 0}}};
+    const std::vector<std::vector<Step>> ways = {
+        {{inputs.tokens}}, Chunks(inputs, 1), Chunks(inputs, 7), Chunks(inputs, 64), mixed};
+    for (const int32_t threads : {1, 3}) {
+      const auto ops = CpuBackend(GetParam(), threads);
+      for (const int32_t block : {8, 16, 32}) {
+        for (size_t way = 0; way < ways.size(); ++way) {
           const KvLayout layout = LayoutOf(heads, block, dtype);
-          EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, {{inputs.tokens}}), expected));
-          for (const int32_t chunk : {1, 7, 64}) {
-            EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, Chunks(inputs, chunk)), expected))
-                << "chunks of " << chunk << ", " << threads << " threads, blocks of " << block;
-          }
-          const std::vector<Step> mixed = {
-              {{200, 1, 0, 0}}, {{50, 40, 33, 1}}, {{49, 29, 0, 0}}, {{1, 0, 0, 0}}};
-          EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, mixed), expected));
+          EXPECT_TRUE(SameRows(RunSteps(*ops, heads, inputs, layout, ways[way]), expected))
+              << "way " << way << ", " << threads << " threads, " << layout.ToString();
         }
       }
     }

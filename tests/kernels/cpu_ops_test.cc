@@ -6,7 +6,7 @@
 #include <new>
 
 #include "kernels/cpu/cpu_isa.h"
-#include "test_support.h"
+#include "tests/kernels/test_support.h"
 
 namespace {
 

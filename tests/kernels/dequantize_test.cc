@@ -10,7 +10,7 @@
 
 #include "kernels/half.h"
 #include "kernels/host_matrix.h"
-#include "test_support.h"
+#include "tests/kernels/test_support.h"
 
 namespace baton::kernels {
 namespace {

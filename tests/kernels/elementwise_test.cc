@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "test_support.h"
+#include "tests/kernels/test_support.h"
 
 namespace baton::kernels {
 namespace {

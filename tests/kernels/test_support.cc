@@ -1,4 +1,4 @@
-#include "test_support.h"
+#include "tests/kernels/test_support.h"
 
 #include <algorithm>
 #include <cmath>

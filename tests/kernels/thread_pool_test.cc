@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "test_support.h"
+#include "tests/kernels/test_support.h"
 
 namespace baton::kernels {
 namespace {

@@ -35,7 +35,6 @@ class FaultyTransport final : public Transport, private TransportEvents {
   absl::StatusOr<PeerId> Connect(const PeerAddress& address) override {
     return inner_->Connect(address);
   }
-  void Disconnect(PeerId peer) override { inner_->Disconnect(peer); }
   void Send(PeerId peer, std::string message) override {
     const int copies = faults_.on_send(message);
     for (int i = 0; i < copies; ++i) inner_->Send(peer, message);

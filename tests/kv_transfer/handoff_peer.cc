@@ -1,7 +1,7 @@
 // The other process of the tests over real process borders: a handoff service that is told what to
 // do, line by line, on standard input, and answers on standard output.
 //
-//   kv_transfer_peer TRANSPORT NAME TIMEOUT_MS
+//   kv_transfer_peer TRANSPORT NAME TIMEOUT_MS LAYERS          a block takes 8 KiB for each layer
 //   address                              address <hex>
 //   offer N ADDRESS_HEX BLOCKS SEED      offers, fills and commits    -> offered | error <why>
 //   half N ADDRESS_HEX BLOCKS SEED       the same, without the second half and the commit
@@ -64,7 +64,7 @@ class Peer {
     uint64_t seed = 0;
     in >> address >> count >> seed;
     std::mt19937_64 random(seed);
-    const auto blocks = RandomBlocks(worker_->options.block_count, count, random);
+    const auto blocks = RandomBlocks(Half(), count, random);
     const absl::Status status = worker_->service->Offer(
         MakeOffer(worker_->options, attempt, count), FromHex(address), blocks);
     if (!status.ok()) return "error " + status.ToString();
@@ -81,7 +81,8 @@ class Peer {
     in >> count;
     if (!worker_->events.Take<OfferArrived>(attempt).has_value()) return "nothing";
     std::mt19937_64 random(attempt.request.low);
-    granted_ = RandomBlocks(worker_->options.block_count, count, random);
+    granted_ = RandomBlocks(Half(), count, random);
+    for (int32_t& block : granted_) block += Half();
     worker_->service->Grant(attempt, 0, granted_);
     return "granted";
   }
@@ -101,13 +102,18 @@ class Peer {
     return fmt::format("done OK by {}", done->stats.transport);
   }
 
+  // The first half of the blocks is for giving, the second for receiving.
+  int32_t Half() const { return worker_->options.block_count / 2; }
+
   std::unique_ptr<Worker> worker_;
   std::vector<int32_t> granted_;
 };
 
 int Main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   HandoffOptions options = SmallOptions(*TransportKindFromName(argv[1]));
+  options.layout.layers = std::stoi(argv[4]);
+  options.block_count = options.layout.layers > 2 ? 64 : 512;
   options.lease = options.ready_timeout = options.offer_timeout =
       std::chrono::milliseconds(std::stoi(argv[3]));
   Peer peer(StartWorker(options, argv[2]));

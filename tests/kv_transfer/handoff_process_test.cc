@@ -1,6 +1,7 @@
 // Handoffs between processes: real bytes through real borders, and peers that die or stop.
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
 #include "tests/kv_transfer/handoff_harness.h"
 
@@ -21,24 +23,26 @@ using ::testing::StartsWith;
 
 constexpr int kPatientMs = 60'000;  // no deadline of the handoff's is met
 constexpr int kHastyMs = 300;
+constexpr int kLargeLayers = 45;  // 360 KiB a block: UCX moves them by rendezvous
 
 // A kv_transfer_peer, which is killed at the end at the latest.
 class PeerProcess {
  public:
   PeerProcess(const std::string& transport, const std::string& name, int timeout_ms,
+              int layers = 2,
               const std::vector<std::pair<std::string, std::string>>& environment = {}) {
     int in[2], out[2];
     BATON_CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0, "pipes");
     const std::string program =
         std::filesystem::read_symlink("/proc/self/exe").parent_path() / "kv_transfer_peer";
-    const std::string timeout = std::to_string(timeout_ms);
+    const std::string timeout = std::to_string(timeout_ms), layer_count = std::to_string(layers);
     pid_ = fork();
     if (pid_ == 0) {
       dup2(in[0], STDIN_FILENO);
       dup2(out[1], STDOUT_FILENO);
       for (const auto& [key, value] : environment) setenv(key.c_str(), value.c_str(), 1);
       execl(program.c_str(), program.c_str(), transport.c_str(), name.c_str(), timeout.c_str(),
-            nullptr);
+            layer_count.c_str(), nullptr);
       _exit(127);
     }
     close(in[0]);
@@ -50,7 +54,10 @@ class PeerProcess {
     fclose(to_);
     Kill(SIGCONT);
     fclose(from_);
-    if (pid_ > 0) waitpid(pid_, nullptr, 0);
+    if (pid_ <= 0) return;
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "a peer ended with " << status;
   }
   PeerProcess(const PeerProcess&) = delete;
   PeerProcess& operator=(const PeerProcess&) = delete;
@@ -104,6 +111,18 @@ TEST_P(HandoffProcessTest, BlocksCrossTheBorder) {
   }
   EXPECT_EQ(source.Ask("active"), "active 0");
   EXPECT_EQ(target.Ask("active"), "active 0");
+}
+
+TEST_P(HandoffProcessTest, LargeBlocksCrossTheBorder) {
+  PeerProcess source(GetParam(), "prefill-0", kPatientMs, kLargeLayers);
+  PeerProcess target(GetParam(), "decode-0", kPatientMs, kLargeLayers);
+  const std::string address = target.Address();
+  for (const char* const number : {"1", "2", "3"}) {
+    ASSERT_EQ(source.Ask(fmt::format("offer {} {} 32 {}", number, address, number)), "offered");
+    ASSERT_EQ(target.Ask(fmt::format("grant {} 32", number)), "granted");
+    EXPECT_THAT(target.Ask(fmt::format("wait_target {} {}", number, number)), StartsWith("done OK"));
+    EXPECT_EQ(source.Ask(fmt::format("wait_source {}", number)), "done OK");
+  }
 }
 
 // Both ways between the same two processes at once.
@@ -176,9 +195,76 @@ TEST_P(HandoffProcessTest, AStoppedPeerIsFoundByTheDeadline) {
   EXPECT_EQ(source.Ask("active"), "active 0");
 }
 
+// Stopped at some moment of a transfer that is in full flow, and let go again: what it still sends
+// is dropped, and the next transfer is as good as any.
+TEST_P(HandoffProcessTest, ASourceThatStopsAndGoesOnHarmsNobody) {
+  PeerProcess target(GetParam(), "decode-0", kHastyMs, kLargeLayers);
+  PeerProcess source(GetParam(), "prefill-0", kHastyMs, kLargeLayers);
+  const std::string address = target.Address();
+  for (int i = 1; i <= 6; ++i) {
+    ASSERT_EQ(source.Ask(fmt::format("offer {} {} 32 {}", i, address, i)), "offered");
+    ASSERT_EQ(target.Ask(fmt::format("grant {} 32", i)), "granted");
+    std::this_thread::sleep_for(std::chrono::microseconds(500 * (i - 1)));
+    source.Kill(SIGSTOP);
+    const std::string target_end = target.Ask(fmt::format("wait_target {} {}", i, i));
+    EXPECT_THAT(target_end, AnyOf(StartsWith("done OK"), HasSubstr("DEADLINE_EXCEEDED")));
+    source.Kill(SIGCONT);
+    EXPECT_THAT(source.Ask(fmt::format("wait_source {}", i)), StartsWith("done "));
+  }
+  ASSERT_EQ(source.Ask("offer 7 " + address + " 32 7"), "offered");
+  ASSERT_EQ(target.Ask("grant 7 32"), "granted");
+  EXPECT_THAT(target.Ask("wait_target 7 7"), StartsWith("done OK"));
+  EXPECT_EQ(source.Ask("wait_source 7"), "done OK");
+  EXPECT_EQ(target.Ask("active"), "active 0");
+  EXPECT_EQ(source.Ask("active"), "active 0");
+}
+
+TEST_P(HandoffProcessTest, ASourceKilledInFullFlowLeavesItsTargetServing) {
+  PeerProcess target(GetParam(), "decode-0", kPatientMs, kLargeLayers);
+  const std::string address = target.Address();
+  for (int i = 1; i <= 6; ++i) {
+    PeerProcess source(GetParam(), "prefill-0", kPatientMs, kLargeLayers);
+    ASSERT_EQ(source.Ask(fmt::format("offer {} {} 32 {}", i, address, i)), "offered");
+    ASSERT_EQ(target.Ask(fmt::format("grant {} 32", i)), "granted");
+    std::this_thread::sleep_for(std::chrono::microseconds(500 * (i - 1)));
+    source.Kill(SIGKILL);
+    EXPECT_THAT(target.Ask(fmt::format("wait_target {} {}", i, i)),
+                AnyOf(StartsWith("done OK"), HasSubstr("connection to 'prefill-0' lost")));
+  }
+  EXPECT_EQ(target.Ask("active"), "active 0");
+}
+
+TEST_P(HandoffProcessTest, ATargetKilledInFullFlowLeavesItsSourceServing) {
+  PeerProcess source(GetParam(), "prefill-0", kPatientMs, kLargeLayers);
+  for (int i = 1; i <= 12; ++i) {
+    PeerProcess target(GetParam(), "decode-0", kPatientMs, kLargeLayers);
+    ASSERT_EQ(source.Ask(fmt::format("offer {} {} 32 {}", i, target.Address(), i)), "offered");
+    ASSERT_EQ(target.Ask(fmt::format("grant {} 32", i)), "granted");
+    std::this_thread::sleep_for(std::chrono::microseconds(500 * (i - 1)));
+    target.Kill(SIGKILL);
+    EXPECT_THAT(source.Ask(fmt::format("wait_source {}", i)),
+                AnyOf(StartsWith("done OK"), HasSubstr("connection to 'decode-0' lost")));
+  }
+  EXPECT_EQ(source.Ask("active"), "active 0");
+}
+
+// That it does, the end of PeerProcess checks.
+TEST_P(HandoffProcessTest, AServiceEndsCleanlyBesideAStoppedPeer) {
+  PeerProcess target(GetParam(), "decode-0", kPatientMs, kLargeLayers);
+  {
+    PeerProcess source(GetParam(), "prefill-0", kPatientMs, kLargeLayers);
+    ASSERT_EQ(source.Ask("offer 1 " + target.Address() + " 32 1"), "offered");
+    ASSERT_EQ(target.Ask("grant 1 32"), "granted");
+    target.Kill(SIGSTOP);
+  }
+  target.Kill(SIGCONT);
+  EXPECT_THAT(target.Ask("wait_target 1 1"), AnyOf(StartsWith("done OK"), HasSubstr("ABORTED"),
+                                                   HasSubstr("connection to 'prefill-0' lost")));
+}
+
 TEST_P(HandoffProcessTest, LoopbackAloneIsEnough) {
-  PeerProcess source(GetParam(), "prefill-0", kPatientMs, {{"UCX_NET_DEVICES", "lo"}});
-  PeerProcess target(GetParam(), "decode-0", kPatientMs, {{"UCX_NET_DEVICES", "lo"}});
+  PeerProcess source(GetParam(), "prefill-0", kPatientMs, 2, {{"UCX_NET_DEVICES", "lo"}});
+  PeerProcess target(GetParam(), "decode-0", kPatientMs, 2, {{"UCX_NET_DEVICES", "lo"}});
   ASSERT_EQ(source.Ask("offer 1 " + target.Address() + " 100 1"), "offered");
   ASSERT_EQ(target.Ask("grant 1 100"), "granted");
   EXPECT_THAT(target.Ask("wait_target 1 1"), StartsWith("done OK"));

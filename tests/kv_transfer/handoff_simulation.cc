@@ -126,7 +126,7 @@ void HandoffSimulation::PumpSource() {
     } else {
       const auto& finish = std::get<Finish>(action);
       source_finish_ = finish.status;
-      if (sends_outstanding_ > 0 && !finish.drop_peer) Violated("blocks are let go while being sent");
+      if (sends_outstanding_ > 0 && !finish.sends_given_up) Violated("blocks are let go while being sent");
       // The worker uses its blocks for something else at once.
       for (const int32_t block : source_blocks_) source_slab_[static_cast<size_t>(block)] = kOverwritten;
     }

@@ -230,7 +230,7 @@ TEST(SourceMachineTest, KeepsTheBlocksUntilItsSendsEndOrTheLeaseIsOver) {
   patient.Collect();
   ASSERT_EQ(patient.finishes.size(), 1u);
   EXPECT_TRUE(patient.finishes[0].status.ok());
-  EXPECT_FALSE(patient.finishes[0].drop_peer);
+  EXPECT_FALSE(patient.finishes[0].sends_given_up);
 
   Driven stuck = MakeFrom(kSending);
   stuck.machine.OnRelease({absl::OkStatus()}, kStart);
@@ -240,7 +240,7 @@ TEST(SourceMachineTest, KeepsTheBlocksUntilItsSendsEndOrTheLeaseIsOver) {
   stuck.machine.OnTick(kStart + kLease);
   stuck.Collect();
   ASSERT_EQ(stuck.finishes.size(), 1u);
-  EXPECT_TRUE(stuck.finishes[0].drop_peer);
+  EXPECT_TRUE(stuck.finishes[0].sends_given_up);
 }
 
 TEST(SourceMachineTest, TheLeaseIsRenewedByHeartbeatsAndPulls) {

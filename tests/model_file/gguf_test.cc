@@ -4,8 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-#include <fstream>
 #include <limits>
 #include <random>
 
@@ -22,8 +23,14 @@ using ::testing::HasSubstr;
 class GgufTest : public ::testing::Test {
  protected:
   absl::StatusOr<std::shared_ptr<const GgufFile>> OpenBytes(const std::string& bytes) {
-    std::ofstream(path_, std::ios::binary | std::ios::trunc) << bytes;
-    return GgufFile::Open(path_);
+    const int fd = memfd_create("model.gguf", MFD_CLOEXEC);
+    BATON_CHECK(fd >= 0, "memory files are available");
+    BATON_CHECK(write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
+                "a memory file takes all bytes");
+    path_ = "/proc/self/fd/" + std::to_string(fd);
+    auto file = GgufFile::Open(path_);
+    close(fd);
+    return file;
   }
 
   void ExpectRefused(const GgufWriter& writer, std::string_view reason) {
@@ -33,8 +40,7 @@ class GgufTest : public ::testing::Test {
     EXPECT_THAT(std::string(file.status().message()), HasSubstr(std::string(reason)));
   }
 
-  test::TempDir dir_;
-  const std::string path_ = dir_.File("model.gguf");
+  std::string path_;  // of the latest file
 };
 
 // One entry of every kind, and two tensors.
@@ -143,7 +149,7 @@ TEST_F(GgufTest, DemoModelOpens) {
 }
 
 TEST_F(GgufTest, AbsentFileIsNotFound) {
-  const absl::Status status = GgufFile::Open(dir_.File("absent.gguf")).status();
+  const absl::Status status = GgufFile::Open("no/such/absent.gguf").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("absent.gguf"));
 }

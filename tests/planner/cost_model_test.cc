@@ -8,8 +8,12 @@ namespace baton::planner {
 namespace {
 
 // LLaMA-3-70B on TPU v5e as in "How to Scale Your Model": int8 weights at bf16 compute, int8 KV.
-const ModelFacts kLlama70b = {.parameters = 70e9, .weight_bytes_each = 1, .layers = 80,
-                              .kv_heads = 8, .head_dim = 128, .kv_bytes_each = 1};
+const ModelFacts kLlama70b = {.parameters = 70e9,
+                              .weight_bytes_each = 1,
+                              .layers = 80,
+                              .kv_heads = 8,
+                              .head_dim = 128,
+                              .kv_bytes_each = 1};
 HardwareFacts TpuV5e(double chips) {
   return {.chips = chips, .flops_per_s = 1.97e14, .hbm_bytes_per_s = 8.2e11, .hbm_bytes = 16e9};
 }

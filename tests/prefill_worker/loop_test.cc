@@ -34,7 +34,8 @@ class Target {
     kv_transfer::HandoffOptions options;
     options.transport = kv_transfer::TransportKind::kInproc;
     options.layout = model.engine().executor().pool().layout();
-    options.model_fingerprint = model.engine().model().config().fingerprint;
+    options.model_fingerprint = *worker_common::ArithmeticFingerprint(
+        model.engine().model().config(), kernels::CpuIsa::kAuto);
     options.block_count = kBlocks;
     auto service = kv_transfer::HandoffService::Create(options, "target",
                                                        [this](kv_transfer::HandoffEvent event) {

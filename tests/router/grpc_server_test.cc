@@ -37,7 +37,8 @@ struct TestClient {
 
 // One message each way, as bytes: health and reflection have no generated stubs among the installed
 // headers.
-std::string RawCall(const std::string& address, const std::string& method, const std::string& bytes) {
+std::string RawCall(const std::string& address, const std::string& method,
+                    const std::string& bytes) {
   const auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
   grpc::GenericStub stub(channel);
   grpc::CompletionQueue queue;
@@ -263,7 +264,10 @@ TEST(GrpcServer, UnaryCalls) {
     request.add_ids('b');
     v1::DetokenizeResponse response;
     EXPECT_TRUE(client.stub->Detokenize(&client.context, request, &response).ok());
-    EXPECT_EQ(response.text(), "\xFF" "b") << "bytes, not necessarily UTF-8";
+    EXPECT_EQ(response.text(),
+              "\xFF"
+              "b")
+        << "bytes, not necessarily UTF-8";
   }
   {
     TestClient client(server->address());

@@ -31,7 +31,8 @@ class HttpTestClient {
   TestResponse Post(std::string_view path, std::string_view body);
   TestResponse Get(std::string_view path);
 
-  // Reads until `text` has come, or the end; what came before and with it. Not to be mixed with Read.
+  // Reads until `text` has come, or the end; what came before and with it. Not to be mixed with
+  // Read.
   std::string ReadUntil(std::string_view text);
   bool AtEnd();  // the server has closed
   void Close();

@@ -35,8 +35,8 @@ TEST(JsonText, ReplacesBrokenUtf8) {
   EXPECT_EQ(Quoted("a\x80z"), "\"a" + fffd + "z\"");
   EXPECT_EQ(Quoted("\xE2\x82"), "\"" + fffd + "\"");
   EXPECT_EQ(Quoted("\xF0\x9F\x98!"), "\"" + fffd + "!\"");
-  EXPECT_EQ(Quoted("\xC0\xAF"), "\"" + fffd + fffd + "\"");              // overlong
-  EXPECT_EQ(Quoted("\xED\xA0\x80"), "\"" + fffd + fffd + fffd + "\"");   // surrogate
+  EXPECT_EQ(Quoted("\xC0\xAF"), "\"" + fffd + fffd + "\"");             // overlong
+  EXPECT_EQ(Quoted("\xED\xA0\x80"), "\"" + fffd + fffd + fffd + "\"");  // surrogate
   EXPECT_EQ(Quoted("\xF4\x90\x80\x80"), "\"" + fffd + fffd + fffd + fffd + "\"");
   EXPECT_EQ(Quoted("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"),
             "\"" + fffd + fffd + fffd + fffd + "A\"");

@@ -25,9 +25,8 @@ constexpr char kStats[] =
     R"("baton":{"request_id":"0123456789abcdef-0000000000000001","prefill_worker":"prefill-0",)"
     R"("decode_worker":"decode-0","transport":"shm","kv_blocks_moved":3,"kv_bytes_moved":4096,)"
     R"("cached_prompt_tokens":2,"ttft_s":0.25,"mean_itl_s":0.5,"total_s":1})";
-constexpr char kUsage[] =
-    R"("usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,)"
-    R"("prompt_tokens_details":{"cached_tokens":2}})";
+constexpr char kUsage[] = R"("usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,)"
+                          R"("prompt_tokens_details":{"cached_tokens":2}})";
 
 std::string StreamOf(AnswerShape shape, const std::vector<Delta>& deltas) {
   StreamAnswer answer(std::move(shape));
@@ -51,7 +50,8 @@ TEST(StreamAnswer, Chat) {
       R"(data: {"id":"id-1","object":"chat.completion.chunk","created":17,"model":"m","choices":[)";
   const std::string expected =
       std::string(kHead) +
-      R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})" +
+      R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,)"
+      R"("finish_reason":null}]})" +
       "\n\n" + kHead +
       R"({"index":0,"delta":{"content":"Say \"é\"\n"},"logprobs":null,"finish_reason":null}]})" +
       "\n\n" + kHead + R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]})" +
@@ -107,11 +107,12 @@ TEST(StreamAnswer, ChatLogprobs) {
   AnswerShape shape = Shape(Endpoint::kChat);
   shape.logprobs = true;
   const std::string out = StreamOf(shape, {TextDelta(0, "é")});
-  EXPECT_THAT(out, HasSubstr(R"("logprobs":{"content":[{"token":"é","logprob":-0.5,"bytes":[195,169],)"
-                             R"("top_logprobs":[{"token":"é","logprob":-0.5,"bytes":[195,169]},)"
-                             R"({"token":")"
-                             "\xEF\xBF\xBD"
-                             R"(","logprob":-1.25,"bytes":[226,128]}]}],"refusal":null})"));
+  EXPECT_THAT(out,
+              HasSubstr(R"("logprobs":{"content":[{"token":"é","logprob":-0.5,"bytes":[195,169],)"
+                        R"("top_logprobs":[{"token":"é","logprob":-0.5,"bytes":[195,169]},)"
+                        R"({"token":")"
+                        "\xEF\xBF\xBD"
+                        R"(","logprob":-1.25,"bytes":[226,128]}]}],"refusal":null})"));
 }
 
 TEST(StreamAnswer, LegacyOffsetsCountOverChunks) {
@@ -137,7 +138,8 @@ TEST(StreamAnswer, SeveralChoicesEndTogether) {
   answer.Add(0, TextDelta(0, "zero"), &out);
   answer.Add(0, TestFinish(2), &out);
   EXPECT_TRUE(out.ends_with("data: [DONE]\n\n"));
-  EXPECT_THAT(out, HasSubstr(R"("usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,)"))
+  EXPECT_THAT(out,
+              HasSubstr(R"("usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,)"))
       << "the prompt counts once";
   for (size_t at = 0; (at = out.find("data: {", at)) != std::string::npos; ++at) {
     boost::json::parse(out.substr(at + 6, out.find("\n\n", at) - at - 6));  // throws when unsound

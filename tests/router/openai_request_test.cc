@@ -115,7 +115,8 @@ TEST(OpenAiRequest, SeedsMayBeNegativeOrLarge) {
 TEST(OpenAiRequest, MessagesAndParts) {
   const auto request = Parse(Endpoint::kChat, R"({"messages":[
       {"role":"developer","content":"be brief"},
-      {"role":"user","name":"ann","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
+      {"role":"user","name":"ann",
+       "content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
       {"role":"assistant","content":"\u00e9\ud83d\ude42","tool_calls":[],"refusal":null},
       {"role":"tool","tool_call_id":"x","content":""}]})");
   ASSERT_TRUE(request.ok()) << request.status();
@@ -134,8 +135,9 @@ TEST(OpenAiRequest, UnsoundMessagesAreRefused) {
   ExpectMessagesRefused(R"([{"content":"x"}])", "'messages[0].role' is missing");
   ExpectMessagesRefused(R"([{"role":"user"}])", "'messages[0].content' is missing");
   ExpectMessagesRefused(R"([{"role":"king","content":"x"}])", "'messages[0].role' is 'king'");
-  ExpectMessagesRefused(R"([{"role":"user","content":null}])",
-                        "'messages[0].content' must be a string or an array of text parts, not null");
+  ExpectMessagesRefused(
+      R"([{"role":"user","content":null}])",
+      "'messages[0].content' must be a string or an array of text parts, not null");
   ExpectMessagesRefused(R"([{"role":"user","content":"x","contant":1}])",
                         "unknown field 'messages[0].contant'; did you mean 'content'?");
   ExpectMessagesRefused(R"([{"role":"user","content":"x","tool_calls":[1]}])",
@@ -213,8 +215,7 @@ TEST(OpenAiRequest, WrongTypesAreNamed) {
                     "'temperature' must be a number, not a string");
   ExpectChatRefused(R"(,"stream":1)", "stream", "'stream' must be a boolean, not an integer");
   ExpectChatRefused(R"(,"model":[])", "model", "'model' must be a string, not an array");
-  ExpectChatRefused(R"(,"logprobs":5)", "logprobs",
-                    "'logprobs' must be a boolean, not an integer");
+  ExpectChatRefused(R"(,"logprobs":5)", "logprobs", "'logprobs' must be a boolean, not an integer");
   ExpectCompletionRefused(R"(,"logprobs":true)", "logprobs",
                           "'logprobs' must be an integer, not a boolean");
   ExpectChatRefused(R"(,"stop":{})", "stop", "'stop' must be a string or an array of strings");
@@ -236,8 +237,9 @@ TEST(OpenAiRequest, BoundsAndContradictions) {
   ExpectChatRefused(R"(,"n":17)", "n", "'n' is 17, but must be in [1, 16]");
   ExpectChatRefused(R"(,"stop":"")", "stop", "is 0, but must be in [1, 256]");
   ExpectChatRefused(R"(,"stop":")" + std::string(257, 'x') + "\"", "stop", "is 257");
-  ExpectChatRefused(R"(,"stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"])",
-                    "stop", "'number of stop strings' is 17, but must be in [0, 16]");
+  ExpectChatRefused(
+      R"(,"stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"])", "stop",
+      "'number of stop strings' is 17, but must be in [0, 16]");
   ExpectChatRefused(R"(,"top_logprobs":2)", "top_logprobs", "needs 'logprobs': true");
   ExpectChatRefused(R"(,"logprobs":true,"top_logprobs":21)", "top_logprobs", "is 21");
   ExpectCompletionRefused(R"(,"logprobs":-1)", "logprobs", "'logprobs' is -1");

@@ -178,6 +178,8 @@ TEST_F(ChatTemplateTest, HostileTemplatesHitABound) {
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
       "{{ range(100000000)|list }}",
       "{{ ('a,' * 10000000)|replace(',', 'xxxxxxxx') }}",
+      "{{ ('a,' * 1000000)|replace(',', 'x' * 1000) }}",
+      "{{ ('a,' * 10000000).split(',') }}",
       "{% set a = 'a' * 9999999 %}{% for i in range(99999) %}{{ a is upper }}{% endfor %}",
   };
   for (const std::string& source : hostile) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/cpu_isa.h"
 #include "tests/worker_common/worker_testing.h"
 
 namespace baton::worker_common {
@@ -52,6 +53,10 @@ TEST(WorkerHost, FingerprintsDifferWhereTheKvDoes) {
   EXPECT_EQ(fingerprint(options), fingerprint(options));
   EXPECT_NE(fingerprint(options), fingerprint(floats));
   EXPECT_NE(fingerprint(options), fingerprint(small));
+  auto portable = options;
+  portable.isa = kernels::CpuIsa::kPortable;
+  const bool has_better = *kernels::ResolveCpuIsa(kernels::CpuIsa::kAuto) != portable.isa;
+  EXPECT_EQ(fingerprint(options) != fingerprint(portable), has_better);
 }
 
 TEST(WorkerHost, RefusesOptionsWithoutSense) {

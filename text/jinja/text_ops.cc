@@ -82,6 +82,8 @@ int64_t CharCount(std::string_view text) {
 
 size_t FindBytes(std::string_view text, std::string_view what, size_t from) {
   if (from > text.size()) return std::string_view::npos;
+  constexpr size_t kShort = 32;  // up to here the simple search has no bad case worth the setup
+  if (what.size() <= kShort) return text.find(what, from);
   const void* found = memmem(text.data() + from, text.size() - from, what.data(), what.size());
   if (found == nullptr) return std::string_view::npos;
   return static_cast<size_t>(static_cast<const char*>(found) - text.data());
@@ -110,10 +112,12 @@ absl::StatusOr<Text> Replace(const Text& text, std::string_view old, const Text&
   BATON_RETURN_IF_ERROR(budget.SpendOnBytes(bytes.size()));
   std::vector<size_t> found;
   if (old.empty()) {
+    BATON_RETURN_IF_ERROR(budget.Spend(bytes.size()));
     found = CharStarts(bytes);
   } else {
     for (size_t at = FindBytes(bytes, old); at != std::string_view::npos;
          at = FindBytes(bytes, old, at + old.size())) {
+      BATON_RETURN_IF_ERROR(budget.Spend(1));
       found.push_back(at);
     }
   }
@@ -152,6 +156,7 @@ absl::StatusOr<std::vector<Text>> Split(const Text& text, std::optional<std::str
     for (size_t at = FindBytes(bytes, *separator);
          at != std::string_view::npos && (limit < 0 || found.size() < static_cast<size_t>(limit));
          at = FindBytes(bytes, *separator, at + separator->size())) {
+      BATON_RETURN_IF_ERROR(budget.Spend(1));
       found.push_back(at);
     }
   }

@@ -26,8 +26,8 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::string NearestName(std::string_view unknown, std::span<const std::string> known) {
   std::string nearest;
-  size_t smallest = std::max<size_t>(1, unknown.size() / 3) + 1;
   if (unknown.size() > 64) return nearest;
+  size_t smallest = (unknown.size() < 5 ? 1 : std::max<size_t>(2, unknown.size() / 3)) + 1;
   for (const std::string& name : known) {
     const size_t distance = EditDistance(unknown, name);
     if (distance < smallest) {

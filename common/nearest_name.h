@@ -7,8 +7,8 @@
 namespace baton {
 
 // The known name with the smallest edit distance to `unknown`, for "did you mean" in errors about
-// flags, configuration keys, JSON fields and models. "" when nothing is near (more than a third of
-// the letters differ).
+// flags, configuration keys, JSON fields and models. "" when nothing is near: more than a third
+// of the letters differ, where two (one in names of less than five letters) may always.
 std::string NearestName(std::string_view unknown, std::span<const std::string> known);
 
 }  // namespace baton

@@ -87,7 +87,8 @@ void SetKHeader(const uint8_t* block, QuantBlock& out) {
   }
 }
 
-// Nibbles of Q4_K and Q5_K: groups 2i and 2i + 1 are the low and high ones of bytes 32i .. 32i + 31.
+// Nibbles of Q4_K and Q5_K: groups 2i and 2i + 1 are the low and high ones of bytes 32i .. 32i
+// + 31.
 int KNibble(const uint8_t* nibbles, int group, int j) {
   const uint8_t byte = nibbles[group / 2 * 32 + j];
   return group % 2 == 0 ? byte & 15 : byte >> 4;
@@ -111,7 +112,8 @@ void UnpackQ5_K(const uint8_t* block, QuantBlock& out) {
 }
 
 // {u8 low[128]; u8 high[64]; i8 scales[16]; half d}: groups of 16. Each half of 128 elements is
-// four runs of 32: run r takes nibble r / 2 of low[32 * (r % 2) + j] and bits 2r, 2r + 1 of high[j].
+// four runs of 32: run r takes nibble r / 2 of low[32 * (r % 2) + j] and bits 2r, 2r + 1 of
+// high[j].
 void UnpackQ6_K(const uint8_t* block, QuantBlock& out) {
   SetHeader(out, 256, Load<uint16_t>(block + 208));
   out.group = 16;
@@ -149,17 +151,26 @@ bool IsBlockFormat(DType dtype) { return Traits(dtype).block_elements > 1; }
 void UnpackBlock(DType dtype, const std::byte* block, QuantBlock& out) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(block);
   switch (dtype) {
-    case DType::kQ8_0: return UnpackQ8_0(bytes, out);
-    case DType::kQ4_0: return UnpackQ4_0(bytes, out);
-    case DType::kQ4_1: return UnpackQ4_1(bytes, out);
-    case DType::kQ5_0: return UnpackQ5_0(bytes, out);
-    case DType::kQ5_1: return UnpackQ5_1(bytes, out);
-    case DType::kQ4_K: return UnpackQ4_K(bytes, out);
-    case DType::kQ5_K: return UnpackQ5_K(bytes, out);
-    case DType::kQ6_K: return UnpackQ6_K(bytes, out);
+    case DType::kQ8_0:
+      return UnpackQ8_0(bytes, out);
+    case DType::kQ4_0:
+      return UnpackQ4_0(bytes, out);
+    case DType::kQ4_1:
+      return UnpackQ4_1(bytes, out);
+    case DType::kQ5_0:
+      return UnpackQ5_0(bytes, out);
+    case DType::kQ5_1:
+      return UnpackQ5_1(bytes, out);
+    case DType::kQ4_K:
+      return UnpackQ4_K(bytes, out);
+    case DType::kQ5_K:
+      return UnpackQ5_K(bytes, out);
+    case DType::kQ6_K:
+      return UnpackQ6_K(bytes, out);
     case DType::kF32:
     case DType::kF16:
-    case DType::kBF16: break;
+    case DType::kBF16:
+      break;
   }
   BATON_CHECK(false, "UnpackBlock is for block formats");
 }

@@ -22,9 +22,9 @@ bool IsBlockFormat(DType dtype);
 // with float arithmetic in that order; the second term only when has_min.
 struct QuantBlock {
   int32_t elements = 0;
-  int32_t group = 0;     // elements that share a sub-scale; 0: none
+  int32_t group = 0;  // elements that share a sub-scale; 0: none
   bool has_min = false;
-  uint16_t d = 0;        // half precision, as in the file
+  uint16_t d = 0;  // half precision, as in the file
   uint16_t m = 0;
   int8_t quants[256] = {};
   int8_t scales[16] = {};

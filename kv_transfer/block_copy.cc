@@ -1,6 +1,7 @@
 #include "kv_transfer/block_copy.h"
 
-// The library chooses the widest vectors that this CPU has; elsewhere than on x86 there is no choice.
+// The library chooses the widest vectors that this CPU has; elsewhere than on x86 there is no
+// choice.
 #if __has_include(<xxh_x86dispatch.h>)
 #include <xxh_x86dispatch.h>
 #else

@@ -18,7 +18,8 @@
 
 namespace baton::kv_transfer {
 
-static_assert(std::endian::native == std::endian::little, "values are copied as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "values are copied as they lie in memory");
 
 inline std::span<const std::byte> AsBytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));

@@ -20,8 +20,7 @@ constexpr int64_t kPulledInFlightBytes = 16 << 20;
 constexpr Duration kEndAllWait = std::chrono::milliseconds(250);
 
 int32_t BlocksIn(int64_t bytes, int64_t block_bytes) {
-  return static_cast<int32_t>(
-      std::clamp<int64_t>(bytes / block_bytes, 1, kMaxBlocksPerTransfer));
+  return static_cast<int32_t>(std::clamp<int64_t>(bytes / block_bytes, 1, kMaxBlocksPerTransfer));
 }
 
 }  // namespace
@@ -113,8 +112,8 @@ void HandoffLoop::Grant(const Attempt& attempt, int32_t first_block_wanted,
   const auto found = targets_.find(attempt);
   if (found == targets_.end()) {
     const absl::Status why = fence_.EndOf(attempt);
-    on_event_(TargetDone{attempt, why.ok() ? absl::NotFoundError("no such offer is open") : why,
-                         "", {}});
+    on_event_(
+        TargetDone{attempt, why.ok() ? absl::NotFoundError("no such offer is open") : why, "", {}});
     return;
   }
   TargetTransfer& transfer = *found->second;
@@ -236,8 +235,7 @@ int64_t HandoffLoop::CopyTurn(const Attempt& attempt, TargetTransfer& transfer) 
   while (bytes < kTurnBytes / 4) {
     const auto landing = transfer.machine.NextRun(BlocksIn(kTurnBytes / 4, block_bytes_));
     if (!landing.has_value()) break;
-    Land(transfer, *landing,
-         transfer.slab->bytes().data() + landing->source_block * block_bytes_);
+    Land(transfer, *landing, transfer.slab->bytes().data() + landing->source_block * block_bytes_);
     bytes += landing->run.count * block_bytes_;
   }
   Settle(attempt, transfer);

@@ -25,8 +25,8 @@ namespace baton::kv_transfer {
 
 class HandoffLoop final : private TransportEvents {
  public:
-  // `own` is this service's address, decoded. TargetDone goes to `on_event` after the transfer has left
-  // active_targets().
+  // `own` is this service's address, decoded. TargetDone goes to `on_event` after the transfer has
+  // left active_targets().
   HandoffLoop(Transport& transport, const HandoffOptions& options, const PeerAddress& own,
               std::string encoded_own, std::function<void(HandoffEvent)> on_event);
 

@@ -61,7 +61,8 @@ void HandoffLoop::OnMessage(std::span<const std::byte> bytes) {
           [&](const CancelMessage& cancel) { HandleCancel(message, cancel); },
           [&](const GrantMessage& grant) {
             for_source([&](SourceTransfer& source) {
-              if (source.machine.state() == SourceMachine::State::kOffered) source.granted_at = now_;
+              if (source.machine.state() == SourceMachine::State::kOffered)
+                source.granted_at = now_;
               source.machine.OnGrant(grant, now_);
             });
           },
@@ -78,9 +79,8 @@ void HandoffLoop::OnMessage(std::span<const std::byte> bytes) {
             for_target([&](TargetTransfer& target) { target.machine.OnReady(ready, now_); });
           },
           [&](const SourceHeartbeat& heartbeat) {
-            for_target([&](TargetTransfer& target) {
-              target.machine.OnSourceHeartbeat(heartbeat, now_);
-            });
+            for_target(
+                [&](TargetTransfer& target) { target.machine.OnSourceHeartbeat(heartbeat, now_); });
           },
       },
       message.body);
@@ -90,21 +90,22 @@ void HandoffLoop::HandleOffer(const Message& message, const OfferMessage& offer)
   const Attempt& attempt = message.attempt;
   const absl::StatusOr<PeerAddress> address = DecodeAddress(offer.source_address);
   if (!address.ok() || address->incarnation != message.sender) {
-    LogWarning(fmt::format("dropped an offer from '{}': its address is not its own", offer.source_name));
+    LogWarning(
+        fmt::format("dropped an offer from '{}': its address is not its own", offer.source_name));
     return;
   }
   const absl::StatusOr<Peer*> peer = peers_.Get(*address);
   if (!peer.ok()) {
-    LogWarning(fmt::format("dropped an offer from '{}': {}", offer.source_name,
-                           peer.status().ToString()));
+    LogWarning(
+        fmt::format("dropped an offer from '{}': {}", offer.source_name, peer.status().ToString()));
     return;
   }
   const std::optional<uint32_t> newest = fence_.Newest(attempt.request);
   if (!fence_.Admit(attempt)) {
     if (*newest > attempt.epoch) {
       SendTo((*peer)->id, attempt,
-             ReleaseMessage{absl::AbortedError(fmt::format("epoch {} of this request has begun",
-                                                           *newest))});
+             ReleaseMessage{
+                 absl::AbortedError(fmt::format("epoch {} of this request has begun", *newest))});
     }
     return;  // a second copy of an offer is dropped
   }
@@ -127,16 +128,14 @@ void HandoffLoop::HandleOffer(const Message& message, const OfferMessage& offer)
 absl::Status HandoffLoop::CheckOffer(const OfferMessage& offer, Peer& peer) {
   if (ending_) return absl::UnavailableError(fmt::format("'{}' is shutting down", own_.name));
   if (targets_.size() >= options_.max_transfers) {
-    return absl::ResourceExhaustedError(
-        fmt::format("'{}' takes part in {} transfers as target, the most it may", own_.name,
-                    targets_.size()));
+    return absl::ResourceExhaustedError(fmt::format(
+        "'{}' takes part in {} transfers as target, the most it may", own_.name, targets_.size()));
   }
   BATON_RETURN_IF_ERROR(CheckCompatible(own_, peer.address));
   if (options_.layout.BlocksFor(offer.tokens) != offer.block_count) {
-    return absl::InvalidArgumentError(fmt::format("{} tokens take {} blocks, {} are offered",
-                                                  offer.tokens,
-                                                  options_.layout.BlocksFor(offer.tokens),
-                                                  offer.block_count));
+    return absl::InvalidArgumentError(
+        fmt::format("{} tokens take {} blocks, {} are offered", offer.tokens,
+                    options_.layout.BlocksFor(offer.tokens), offer.block_count));
   }
   return peers_.PrepareToRead(peer);
 }
@@ -150,8 +149,8 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
       .ready_timeout = options_.ready_timeout};
   if (peer.slab != nullptr) {
     const auto mapped = static_cast<int64_t>(peer.slab->bytes().size()) / block_bytes_;
-    config.source_slab_blocks = static_cast<int32_t>(
-        std::min<int64_t>(config.source_slab_blocks, mapped));
+    config.source_slab_blocks =
+        static_cast<int32_t>(std::min<int64_t>(config.source_slab_blocks, mapped));
   }
   auto transfer = std::make_unique<TargetTransfer>(config, now_);
   transfer->peer = peer.id;

@@ -1,6 +1,7 @@
 // HandoffService over a Transport: the thread, and the way from other threads to it.
 
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <mutex>
@@ -162,6 +163,11 @@ class Service final : public HandoffService {
   }
 
   void Run() {
+    // Signals of the process are for other threads. SIGPIPE would be for this one: writing to a
+    // peer that is gone is an error like any other here.
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
     TimePoint last_busy = SystemClock().Now();
     while (!stopping_) {
       const bool commanded = RunCommands();
@@ -173,9 +179,10 @@ class Service final : public HandoffService {
     }
     RunCommands();
     loop_.EndAll();
+    transport_.reset();  // here, for it says good-bye to its peers
   }
 
-  const std::unique_ptr<Transport> transport_;
+  std::unique_ptr<Transport> transport_;  // until the thread ends
   const HandoffOptions options_;
   const PeerAddress own_;
   const std::string encoded_own_;
@@ -183,9 +190,9 @@ class Service final : public HandoffService {
   const std::span<std::byte> slab_;
 
   mutable std::mutex mutex_;
-  std::vector<Command> commands_;           // each belongs to a transfer, which are bounded
-  absl::flat_hash_set<Attempt> sources_;    // accepted, without a SourceDone yet
-  bool stopping_ = false;                   // the thread's
+  std::vector<Command> commands_;         // each belongs to a transfer, which are bounded
+  absl::flat_hash_set<Attempt> sources_;  // accepted, without a SourceDone yet
+  bool stopping_ = false;                 // the thread's
 
   HandoffLoop loop_;
   std::thread thread_;
@@ -195,16 +202,16 @@ absl::Status CheckOptions(const HandoffOptions& options, std::string_view name) 
   const kernels::KvLayout& layout = options.layout;
   if (layout.layers < 1 || layout.kv_heads < 1 || layout.head_dim < 1 || layout.block_tokens < 1 ||
       options.block_count < 1) {
-    return absl::InvalidArgumentError(fmt::format("a handoff of {} blocks of layout {}",
-                                                  options.block_count, layout.ToString()));
+    return absl::InvalidArgumentError(
+        fmt::format("a handoff of {} blocks of layout {}", options.block_count, layout.ToString()));
   }
   if (options.lease <= Duration{} || options.offer_timeout <= Duration{} ||
       options.ready_timeout <= Duration{}) {
     return absl::InvalidArgumentError("lease, offer_timeout and ready_timeout must be positive");
   }
   if (name.size() > kMaxNameBytes) {
-    return absl::InvalidArgumentError(
-        fmt::format("a service name of {} bytes, at most {} are taken", name.size(), kMaxNameBytes));
+    return absl::InvalidArgumentError(fmt::format(
+        "a service name of {} bytes, at most {} are taken", name.size(), kMaxNameBytes));
   }
   return absl::OkStatus();
 }

@@ -22,8 +22,8 @@ class InprocSlab final : public PeerSlab {
  public:
   explicit InprocSlab(size_t bytes)
       : bytes_(bytes),
-        data_(static_cast<std::byte*>(
-            operator new(bytes, std::align_val_t{kSlabAlignment}, std::nothrow))) {
+        data_(static_cast<std::byte*>(operator new (bytes, std::align_val_t{kSlabAlignment},
+                                                    std::nothrow))) {
     if (data_ != nullptr) std::memset(data_.get(), 0, bytes);
   }
   bool allocated() const { return data_ != nullptr; }
@@ -33,7 +33,7 @@ class InprocSlab final : public PeerSlab {
  private:
   struct Free {
     void operator()(std::byte* data) const {
-      operator delete(data, std::align_val_t{kSlabAlignment});
+      operator delete (data, std::align_val_t{kSlabAlignment});
     }
   };
   size_t bytes_;
@@ -46,7 +46,9 @@ struct Letter {
   bool is_data = false;
   std::string payload;
 };
-struct SenderGone { uint64_t sender = 0; };
+struct SenderGone {
+  uint64_t sender = 0;
+};
 using Mail = std::variant<Letter, SenderGone>;
 
 // What others hold of one transport. Closed when the transport goes; then nothing is taken in.

@@ -177,8 +177,8 @@ std::string Encode(const Message& message) {
 
 absl::StatusOr<Message> Decode(std::span<const std::byte> bytes) {
   if (bytes.size() > kMaxMessageBytes) {
-    return absl::InvalidArgumentError(fmt::format("handoff message of {} bytes, at most {} are taken",
-                                                  bytes.size(), kMaxMessageBytes));
+    return absl::InvalidArgumentError(fmt::format(
+        "handoff message of {} bytes, at most {} are taken", bytes.size(), kMaxMessageBytes));
   }
   ByteReader in(Unseal(bytes));
   Message message;
@@ -188,9 +188,9 @@ absl::StatusOr<Message> Decode(std::span<const std::byte> bytes) {
     return absl::InvalidArgumentError(fmt::format("handoff message of unknown type {}", *type));
   }
   if (!in.complete()) {
-    return absl::InvalidArgumentError(
-        fmt::format("handoff message of type {} with {} bytes does not fit its own counts and bounds",
-                    *type, bytes.size()));
+    return absl::InvalidArgumentError(fmt::format(
+        "handoff message of type {} with {} bytes does not fit its own counts and bounds", *type,
+        bytes.size()));
   }
   return message;
 }

@@ -27,7 +27,7 @@ inline constexpr uint32_t kMaxPullRuns = 1'024;
 inline constexpr uint32_t kMaxCommitPayloadBytes = 64 << 10;
 inline constexpr uint32_t kMaxAddressBytes = 8 << 10;
 inline constexpr uint32_t kMaxNameBytes = 256;
-inline constexpr uint32_t kMaxWhyBytes = 1'024;    // of a status; longer texts are cut
+inline constexpr uint32_t kMaxWhyBytes = 1'024;  // of a status; longer texts are cut
 inline constexpr size_t kMaxMessageBytes = 4 << 20;
 
 // Blocks [first, first + count) of an offer. Block 0 holds the prompt's first tokens.
@@ -97,12 +97,11 @@ struct CancelMessage {
   bool operator==(const CancelMessage&) const = default;
 };
 
-using MessageBody =
-    std::variant<OfferMessage, GrantMessage, ReadyMessage, PullMessage, SourceHeartbeat,
-                 TargetHeartbeat, ReleaseMessage, CancelMessage>;
+using MessageBody = std::variant<OfferMessage, GrantMessage, ReadyMessage, PullMessage,
+                                 SourceHeartbeat, TargetHeartbeat, ReleaseMessage, CancelMessage>;
 
 struct Message {
-  uint64_t sender = 0;    // incarnations
+  uint64_t sender = 0;  // incarnations
   uint64_t receiver = 0;
   Attempt attempt;
   MessageBody body;

@@ -41,9 +41,9 @@ absl::StatusOr<std::string> EncodeAddress(const PeerAddress& address) {
   out.Put(file.fd);
   std::string bytes = std::move(out).Seal();
   if (bytes.size() > kMaxAddressBytes) {
-    return absl::InvalidArgumentError(fmt::format(
-        "the handoff address of '{}' takes {} bytes, at most {} are allowed", address.name,
-        bytes.size(), kMaxAddressBytes));
+    return absl::InvalidArgumentError(
+        fmt::format("the handoff address of '{}' takes {} bytes, at most {} are allowed",
+                    address.name, bytes.size(), kMaxAddressBytes));
   }
   return bytes;
 }

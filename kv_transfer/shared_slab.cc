@@ -81,8 +81,8 @@ int64_t AvailableBytes() {
 }
 
 absl::Status NoMemory(size_t bytes, std::string_view what) {
-  return absl::ResourceExhaustedError(fmt::format("cannot have {} bytes of shared memory for KV: {}: {}",
-                                                  bytes, what, std::strerror(errno)));
+  return absl::ResourceExhaustedError(fmt::format(
+      "cannot have {} bytes of shared memory for KV: {}: {}", bytes, what, std::strerror(errno)));
 }
 
 absl::Status CannotMap(const PeerAddress& address, std::string_view why) {
@@ -120,8 +120,8 @@ absl::StatusOr<std::unique_ptr<SharedSlab>> SharedSlab::Create(size_t bytes, uin
     errno = error;
     return NoMemory(bytes, "posix_fallocate");
   }
-  void* const data = mmap(nullptr, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                          fd.get(), 0);
+  void* const data =
+      mmap(nullptr, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
   if (data == MAP_FAILED) return NoMemory(bytes, "mmap");
   auto* const begin = static_cast<std::byte*>(data);
   const Trailer trailer{.incarnation = incarnation};

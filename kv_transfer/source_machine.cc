@@ -80,8 +80,9 @@ void SourceMachine::AnnounceCommitIfComplete(TimePoint now) {
 void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
   if (state_ != State::kOffered) return;  // a second copy, or after a cancel
   if (grant.first_block_wanted > block_count()) {
-    const auto why = absl::InternalError(fmt::format("the target wants blocks from {}, offered are {}",
-                                                     grant.first_block_wanted, block_count()));
+    const auto why =
+        absl::InternalError(fmt::format("the target wants blocks from {}, offered are {}",
+                                        grant.first_block_wanted, block_count()));
     Send(CancelMessage{why});
     Drain(why, now);
     return;
@@ -98,18 +99,19 @@ void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
 
 absl::Status SourceMachine::CheckPull(const BlockRun& run) const {
   if (run.first < first_wanted_ || run.first > announced_ || run.count > announced_ - run.first) {
-    return absl::InternalError(fmt::format("the target pulls blocks [{}, {}), announced are [{}, {})",
-                                           run.first, run.first + run.count, first_wanted_,
-                                           announced_));
+    return absl::InternalError(
+        fmt::format("the target pulls blocks [{}, {}), announced are [{}, {})", run.first,
+                    run.first + run.count, first_wanted_, announced_));
   }
   for (int32_t i = 0; i < run.count; ++i) {
     if (sent_[static_cast<size_t>(run.first + i)]) {
       return absl::InternalError(fmt::format("the target pulls block {} twice", run.first + i));
     }
     if (source_block(run.first + i) != source_block(run.first) + i) {
-      return absl::InternalError(fmt::format("the target pulls blocks [{}, {}) as one run, which is "
-                                             "not contiguous at the source",
-                                             run.first, run.first + run.count));
+      return absl::InternalError(
+          fmt::format("the target pulls blocks [{}, {}) as one run, which is "
+                      "not contiguous at the source",
+                      run.first, run.first + run.count));
     }
   }
   return absl::OkStatus();
@@ -169,8 +171,8 @@ void SourceMachine::OnTick(TimePoint now) {
   if (now < deadline_ || state_ == State::kDone) return;
   switch (state_) {
     case State::kOffered: {
-      const auto why = absl::DeadlineExceededError(fmt::format(
-          "no Grant within {:.1f} s of the Offer", Seconds(config_.offer_timeout)));
+      const auto why = absl::DeadlineExceededError(
+          fmt::format("no Grant within {:.1f} s of the Offer", Seconds(config_.offer_timeout)));
       Send(CancelMessage{why});
       Drain(why, now);
       break;

@@ -23,12 +23,20 @@
 
 namespace baton::kv_transfer {
 
-struct SendMessage { MessageBody body; };
+struct SendMessage {
+  MessageBody body;
+};
 // Send these consecutive blocks of our slab as the data of `run`; answer with OnSent.
-struct SendRun { BlockRun run; int32_t source_block = 0; };
-// `sends_given_up`: some did not end in time, and may still read the blocks. Whatever they carry then,
-// the target has no run in flight for it, or finds another checksum, and drops it.
-struct Finish { absl::Status status; bool sends_given_up = false; };
+struct SendRun {
+  BlockRun run;
+  int32_t source_block = 0;
+};
+// `sends_given_up`: some did not end in time, and may still read the blocks. Whatever they carry
+// then, the target has no run in flight for it, or finds another checksum, and drops it.
+struct Finish {
+  absl::Status status;
+  bool sends_given_up = false;
+};
 using SourceAction = std::variant<SendMessage, SendRun, Finish>;
 
 class SourceMachine {
@@ -82,16 +90,16 @@ class SourceMachine {
 
   Config config_;
   State state_ = State::kOffered;
-  TimePoint deadline_;          // of the state: Grant, lease, or end of the drain
+  TimePoint deadline_;  // of the state: Grant, lease, or end of the drain
   TimePoint next_heartbeat_;
   Duration heartbeat_{};
   int32_t first_wanted_ = 0;
-  int32_t ready_ = 0;           // blocks the worker has completed
-  int32_t announced_ = 0;       // blocks of which the target knows the checksum
-  bool committed_ = false;      // by the worker
+  int32_t ready_ = 0;       // blocks the worker has completed
+  int32_t announced_ = 0;   // blocks of which the target knows the checksum
+  bool committed_ = false;  // by the worker
   bool commit_announced_ = false;
   std::string commit_payload_;
-  std::vector<bool> sent_;      // each block is sent at most once
+  std::vector<bool> sent_;  // each block is sent at most once
   int32_t sends_outstanding_ = 0;
   int32_t blocks_pulled_ = 0;
   absl::Status outcome_;

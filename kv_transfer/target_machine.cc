@@ -22,9 +22,9 @@ void TargetMachine::Grant(int32_t first_block_wanted, std::vector<int32_t> block
   granted_at_ = last_landed_at_ = now;
   if (first_block_wanted < 0 || first_block_wanted > config_.block_count ||
       blocks.size() != static_cast<size_t>(config_.block_count - first_block_wanted)) {
-    End(absl::InvalidArgumentError(
-        fmt::format("granted {} blocks from block {} of an offer of {}", blocks.size(),
-                    first_block_wanted, config_.block_count)));
+    End(absl::InvalidArgumentError(fmt::format("granted {} blocks from block {} of an offer of {}",
+                                               blocks.size(), first_block_wanted,
+                                               config_.block_count)));
     return;
   }
   first_wanted_ = scan_ = first_block_wanted;
@@ -89,9 +89,9 @@ void TargetMachine::OnLanded(const BlockRun& run, std::span<const uint64_t> chec
     Block& block = At(run.first + i);
     const uint64_t found_checksum = checksums[static_cast<size_t>(i)];
     if (found_checksum != block.checksum) {
-      End(absl::DataLossError(fmt::format(
-          "block {} of {} came with checksum {:016x}, the source announced {:016x}", run.first + i,
-          config_.block_count, found_checksum, block.checksum)));
+      End(absl::DataLossError(
+          fmt::format("block {} of {} came with checksum {:016x}, the source announced {:016x}",
+                      run.first + i, config_.block_count, found_checksum, block.checksum)));
       return;
     }
     block.state = BlockState::kLanded;
@@ -107,10 +107,10 @@ void TargetMachine::OnReady(const ReadyMessage& ready, TimePoint now) {
   const auto count = static_cast<int32_t>(ready.blocks.size());
   if (ready.first < first_wanted_ || ready.first + count > config_.block_count ||
       (ready.last && ready.first + count != config_.block_count)) {
-    End(absl::InternalError(fmt::format("the source announced blocks [{}, {}){}, wanted are [{}, {})",
-                                        ready.first, ready.first + count,
-                                        ready.last ? " as the last" : "", first_wanted_,
-                                        config_.block_count)));
+    End(absl::InternalError(
+        fmt::format("the source announced blocks [{}, {}){}, wanted are [{}, {})", ready.first,
+                    ready.first + count, ready.last ? " as the last" : "", first_wanted_,
+                    config_.block_count)));
     return;
   }
   for (int32_t i = 0; i < count; ++i) {
@@ -138,15 +138,15 @@ void TargetMachine::OnReady(const ReadyMessage& ready, TimePoint now) {
 void TargetMachine::OnSourceHeartbeat(const SourceHeartbeat& heartbeat, TimePoint now) {
   if (state_ != State::kPulling) return;
   // A source that lives but whose messages or data got lost is as good as silent.
-  const bool gap = heartbeat.blocks_announced - first_wanted_ > known_ ||
-                   (heartbeat.committed && !committed_);
+  const bool gap =
+      heartbeat.blocks_announced - first_wanted_ > known_ || (heartbeat.committed && !committed_);
   if (!gap && in_flight_.empty()) deadline_ = now + config_.ready_timeout;
 }
 
 void TargetMachine::OnCancel(const CancelMessage& cancel) {
-  End(absl::AbortedError(fmt::format("the source gave up: {}",
-                                     std::string_view(cancel.why.message().data(),
-                                                      cancel.why.message().size()))));
+  End(absl::AbortedError(
+      fmt::format("the source gave up: {}",
+                  std::string_view(cancel.why.message().data(), cancel.why.message().size()))));
 }
 
 void TargetMachine::OnPeerDown(const absl::Status& why) { End(why, /*tell_source=*/false); }

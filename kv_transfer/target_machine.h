@@ -7,8 +7,9 @@
 //      │                └── cancel by either side, bad checksum, silence, peer lost ─► Done
 //      └── refused, cancelled, never answered, peer lost ─► Done
 //
-// Exactly one Finish comes out, `granted` telling whether the worker waits for a TargetDone. Nothing
-// is written on the transfer's behalf after it: NextRun gives nothing, and Landing is empty.
+// Exactly one Finish comes out, `granted` telling whether the worker waits for a TargetDone.
+// Nothing is written on the transfer's behalf after it: NextRun gives nothing, and Landing is
+// empty.
 //
 // The order of messages does not matter: what counts is how many blocks were verified.
 
@@ -25,8 +26,13 @@
 
 namespace baton::kv_transfer {
 
-struct TargetSend { MessageBody body; };
-struct TargetFinish { absl::Status status; bool granted = false; };
+struct TargetSend {
+  MessageBody body;
+};
+struct TargetFinish {
+  absl::Status status;
+  bool granted = false;
+};
 using TargetAction = std::variant<TargetSend, TargetFinish>;
 
 // Consecutive blocks of the source's slab that go into consecutive blocks of ours.
@@ -90,7 +96,9 @@ class TargetMachine {
     BlockState state = BlockState::kUnknown;
   };
   Block& At(int32_t index) { return blocks_[static_cast<size_t>(index - first_wanted_)]; }
-  const Block& At(int32_t index) const { return blocks_[static_cast<size_t>(index - first_wanted_)]; }
+  const Block& At(int32_t index) const {
+    return blocks_[static_cast<size_t>(index - first_wanted_)];
+  }
   void Send(MessageBody body) { actions_.push_back(TargetSend{std::move(body)}); }
   // Releases the source, unless it is lost, and reports.
   void End(const absl::Status& status, bool tell_source = true);
@@ -99,7 +107,7 @@ class TargetMachine {
 
   Config config_;
   State state_ = State::kOffered;
-  TimePoint deadline_;       // of the worker's answer, then of the source's silence
+  TimePoint deadline_;  // of the worker's answer, then of the source's silence
   TimePoint next_heartbeat_;
   int32_t first_wanted_ = 0;
   std::vector<Block> blocks_;  // those wanted

@@ -11,9 +11,10 @@
 // - Messages to one peer arrive in order, once, or the peer goes down. Data may overtake messages
 //   and be overtaken. A message from a peer may come before or after Connect to it.
 // - A send that was accepted says nothing about arrival.
-// - A connection lasts until one side goes. There is no way to close one that lives: UCX 1.13 crashes
-//   when an endpoint is closed by force under data that is being sent, and closing an idle one could
-//   lose an offer that is on its way.
+// - A connection lasts until one side goes. There is no way to close one that lives: UCX 1.13
+// crashes
+//   when an endpoint is closed by force under data that is being sent, and closing an idle one
+//   could lose an offer that is on its way.
 // - After OnPeerDown(id) the id is not valid any more; every SendData to it has had, or still gets,
 //   its OnSent.
 

@@ -228,13 +228,21 @@ UcxTransport::~UcxTransport() {
   while (SystemClock().Now() < give_up && std::any_of(closing_.begin(), closing_.end(), pending)) {
     ucp_worker_progress(worker_);
   }
+  if (wake_fd_ >= 0) close(wake_fd_);
+  if (std::any_of(closing_.begin(), closing_.end(), pending) || !receiving_.empty()) {
+    // UCX 1.13 aborts the process when a worker is destroyed under requests that have not ended.
+    // Left alone it does nothing: nobody calls it any more, and its sockets close with the process.
+    LogWarning("a peer does not answer: the UCX worker is left to the end of the process");
+    for (auto& [receiving, owned] : receiving_) owned.release();
+    for (auto& [request, peer] : closing_) peer.release();
+    return;
+  }
   for (const auto& [request, peer] : closing_) {
     if (request != nullptr) ucp_request_free(request);
   }
   for (const Arrival& arrival : arrivals_) ucp_am_data_release(worker_, arrival.data);
   if (worker_ != nullptr) ucp_worker_destroy(worker_);
   if (context_ != nullptr) ucp_cleanup(context_);
-  if (wake_fd_ >= 0) close(wake_fd_);
 }
 
 // ---- peers ----
@@ -352,8 +360,8 @@ ucs_status_t UcxTransport::OnUcxMessage(void* self, const void*, size_t, void* d
   return UCS_OK;
 }
 
-ucs_status_t UcxTransport::OnUcxData(void* self, const void* header, size_t header_bytes, void* data,
-                                     size_t bytes, const ucp_am_recv_param_t* param) {
+ucs_status_t UcxTransport::OnUcxData(void* self, const void* header, size_t header_bytes,
+                                     void* data, size_t bytes, const ucp_am_recv_param_t* param) {
   const bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
   static_cast<UcxTransport*>(self)->arrivals_.push_back(
       {std::string(static_cast<const char*>(header), header_bytes), data, bytes, rendezvous});
@@ -387,12 +395,12 @@ void UcxTransport::StartReceive(const Arrival& arrival, TransportEvents& events)
   receiving_bytes_ += arrival.bytes;
   receiving_[receiving] = std::move(owned);
   ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
-                       UCP_OP_ATTR_FLAG_NO_IMM_CMPL;
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FLAG_NO_IMM_CMPL;
   param.cb.recv_am = &OnUcxReceived;
   param.user_data = receiving;
-  void* const request = ucp_am_recv_data_nbx(worker_, arrival.data, receiving->buffer.data(),
-                                             arrival.bytes, &param);
+  void* const request =
+      ucp_am_recv_data_nbx(worker_, arrival.data, receiving->buffer.data(), arrival.bytes, &param);
   if (!UCS_PTR_IS_PTR(request)) {
     receiving->status = UCS_PTR_STATUS(request);
     FinishReceive(receiving, events);

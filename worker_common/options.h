@@ -36,8 +36,8 @@ struct WorkerOptions {
   Duration lease = std::chrono::seconds(5);           // as in HandoffOptions
   Duration offer_timeout = std::chrono::seconds(30);  // likewise
   Duration ready_timeout = std::chrono::seconds(10);  // likewise
-  // A decode worker that has no offer after this long prefills the prompt itself. Long, because the
-  // prompt may only be waiting its turn: a dead prefill worker is found, and replaced, by the router.
+  // A decode worker that has no offer after this long prefills the prompt itself. Long, because
+  // the prompt may only wait its turn: a dead prefill worker is found, and replaced, by the router.
   Duration offer_wait = std::chrono::minutes(2);
 };
 

@@ -21,8 +21,8 @@ void CpuOps::RotateAndStoreRow(const Rope& rope, const KvLayout& layout, std::by
                                int32_t layer, int32_t heads, const SequenceRows& sequence,
                                int32_t index, float* q, const float* k, const float* v,
                                float* key) const {
-  const RotatedPairs pairs = rope.pairs == RopePairs::kInterleaved ? RotatedPairs::kInterleaved
-                                                                    : RotatedPairs::kHalves;
+  const RotatedPairs pairs =
+      rope.pairs == RopePairs::kInterleaved ? RotatedPairs::kInterleaved : RotatedPairs::kHalves;
   const int64_t row = sequence.first_row + index;
   const int32_t position = sequence.first_position + index;
   const int32_t dim = layout.head_dim;

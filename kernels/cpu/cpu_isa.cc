@@ -23,7 +23,8 @@ bool MachineHas(CpuIsa isa) {
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("f16c");
     case CpuIsa::kPortable:
-    case CpuIsa::kAuto: return true;
+    case CpuIsa::kAuto:
+      return true;
   }
   return false;
 #else

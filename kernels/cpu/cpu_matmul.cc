@@ -2,6 +2,7 @@
 
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/dequantize.h"
 #include "kernels/host_matrix.h"
 
 namespace baton::kernels {
@@ -50,9 +51,9 @@ void CpuOps::PrepareActivations(std::span<const Matrix* const> weights, const fl
   bool quantize = false;
   bool round = false;
   for (const Matrix* matrix : weights) {
-    const PanelFormat format = PanelsOf(matrix).format();
-    quantize |= BlockFormatOf(format) != nullptr;
-    round |= format == PanelFormat::kBF16 && isa_.bf16_activations;
+    const DType dtype = PanelsOf(matrix).dtype();
+    quantize |= IsBlockFormat(dtype);
+    round |= dtype == DType::kBF16 && isa_.bf16_activations;
   }
   activations_.x = x;
   activations_.x_stride = cols;
@@ -63,8 +64,7 @@ void CpuOps::PrepareActivations(std::span<const Matrix* const> weights, const fl
   pool_.ParallelFor(rows, grain, [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
       if (quantize) {
-        isa_.quantize_row(x + r * cols, cols,
-                          reinterpret_cast<int8_t*>(quants_.data()) + r * width,
+        isa_.quantize_row(x + r * cols, cols, reinterpret_cast<int8_t*>(quants_.data()) + r * width,
                           reinterpret_cast<float*>(scales_.data()) + r * groups,
                           reinterpret_cast<float*>(scaled_sums_.data()) + r * groups,
                           reinterpret_cast<int32_t*>(minus_sums_.data()) + r * groups,
@@ -108,7 +108,7 @@ void CpuOps::MatMul(std::span<const Matrix* const> weights, const float* x, int3
           static_cast<int32_t>(std::min<int64_t>(kPanelColumns, matrix.rows() - first_column));
       task.add = add;
       task.scratch = panel_scratch_.data() + int64_t{thread} * kPanelScratchBytes;
-      isa_.multiply_panel[static_cast<int>(matrix.format())](activations_, task);
+      isa_.multiply_panel[static_cast<int>(matrix.dtype())](activations_, task);
     }
   });
 }

@@ -44,8 +44,8 @@ void CpuOps::Embed(const Matrix& table, std::span<const TokenId> tokens, float* 
   });
 }
 
-void CpuOps::RmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols,
-                     float epsilon, float* out) {
+void CpuOps::RmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols, float epsilon,
+                     float* out) {
   pool_.ParallelFor(rows, RowGrain(cols), [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
       isa_.rms_norm_row(x + r * cols, weight, cols, epsilon, out + r * cols);

@@ -41,9 +41,9 @@ class CpuOps final : public Ops {
   // A piece of attention: all of a task, or one segment of it with the others in other pieces.
   struct AttentionPiece {
     AttentionTask task;
-    int32_t segment;   // -1: all
+    int32_t segment;  // -1: all
     int32_t segments;
-    int32_t shared;    // index into shared_, of a task in several pieces
+    int32_t shared;  // index into shared_, of a task in several pieces
   };
   // Where the pieces of one task meet: the last to finish merges.
   struct SharedTask {

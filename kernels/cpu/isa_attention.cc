@@ -86,14 +86,13 @@ Work PrepareWork(const AttentionTask& task) {
           keys,
           keys + kTilePositions * padded,
           int64_t{task.head_dim} * (task.half ? 2 : 4),
-          vectors <= kValueRows && task.head_dim % kLanes == 0};
+          vectors <= kValueRows && task.head_dim == padded};
 }
 
 // ---- One tile ---------------------------------------------------------------------------------
 
 BATON_INLINE Floats LoadElements(const uint8_t* from, bool half, int64_t index) {
-  return half ? LoadHalves(from + 2 * index)
-              : Load(reinterpret_cast<const float*>(from) + index);
+  return half ? LoadHalves(from + 2 * index) : Load(reinterpret_cast<const float*>(from) + index);
 }
 
 // head_dim elements of a cache row as floats, zeros up to padded_dim.
@@ -133,8 +132,8 @@ void FindTileRows(const Work& work, int32_t tile_begin, int32_t count, TileRows&
   }
 }
 
-// Tiles ahead that a task with few query vectors fetches into the second-level cache: its arithmetic
-// alone is too short to hide the way to memory.
+// Tiles ahead that a task with few query vectors fetches into the second-level cache: its
+// arithmetic alone is too short to hide the way to memory.
 constexpr int32_t kTilesAhead = 2;
 
 // Inlined, because GCC takes a function that only prefetches for one without effect.
@@ -400,8 +399,7 @@ void AttendSegmentTo(const Work& work, int32_t segment, const State& state) {
 // total = total and part together, for the query vectors that see any of `segment`.
 void Merge(const Work& work, int32_t segment, const State& part, const State& total) {
   for (int32_t i = work.FirstSeeing(segment * kSegmentPositions); i < work.vectors; ++i) {
-    const float maximum =
-        part.maxima[i] > total.maxima[i] ? part.maxima[i] : total.maxima[i];
+    const float maximum = part.maxima[i] > total.maxima[i] ? part.maxima[i] : total.maxima[i];
     const Floats keep = Exp2(Set1(total.maxima[i] - maximum));
     const Floats join = Exp2(Set1(part.maxima[i] - maximum));
     total.maxima[i] = maximum;
@@ -430,9 +428,8 @@ void WriteOutputs(const Work& work, const State& state) {
 void Attend(const AttentionTask& task) {
   const Work work = PrepareWork(task);
   const State total = StateAt(task.scratch, work.vectors, work.padded_dim);
-  const State part =
-      StateAt(task.scratch + SoftmaxStateFloats(kMaxQueryVectors, work.padded_dim), work.vectors,
-              work.padded_dim);
+  const State part = StateAt(task.scratch + SoftmaxStateFloats(kMaxQueryVectors, work.padded_dim),
+                             work.vectors, work.padded_dim);
   AttendSegmentTo(work, 0, total);
   for (int32_t segment = 1; segment < SegmentsOf(work); ++segment) {
     AttendSegmentTo(work, segment, part);
@@ -451,8 +448,8 @@ void MergeSegments(const AttentionTask& task, float* states, int32_t segments) {
   const int64_t state_floats = SoftmaxStateFloats(work.vectors, work.padded_dim);
   const State total = StateAt(states, work.vectors, work.padded_dim);
   for (int32_t segment = 1; segment < segments; ++segment) {
-    Merge(work, segment,
-          StateAt(states + segment * state_floats, work.vectors, work.padded_dim), total);
+    Merge(work, segment, StateAt(states + segment * state_floats, work.vectors, work.padded_dim),
+          total);
   }
   WriteOutputs(work, total);
 }

@@ -13,18 +13,18 @@ void QuantizeRow(const float* x, int64_t cols, int8_t* quants, float* scales, fl
   for (int64_t g = 0; g < cols / kActivationGroup; ++g) {
     const float* group = x + g * kActivationGroup;
     Floats values[kVectors];
-    Floats largest = Zero();
+    Ints largest = ZeroInts();
     BATON_UNROLL for (int v = 0; v < kVectors; ++v) {
       values[v] = Load(group + v * kLanes);
-      largest = Max(largest, Abs(values[v]));
+      largest = MaxMagnitude(largest, values[v]);
     }
-    const float magnitude = ReduceMax(largest);
+    const float magnitude = ReduceMagnitude(largest);  // NaN or infinity spoil the group
     const bool nonzero = !(magnitude < kSmallest);
     const Floats inverse = Set1(nonzero ? 127 / magnitude : 0);
     int32_t half_sums[2] = {0, 0};
     BATON_UNROLL for (int v = 0; v < kVectors; ++v) {
-      half_sums[v * 2 / kVectors] += StoreQuants(quants + g * kActivationGroup + v * kLanes,
-                                                 Mul(values[v], inverse));
+      half_sums[v * 2 / kVectors] +=
+          StoreQuants(quants + g * kActivationGroup + v * kLanes, Mul(values[v], inverse));
     }
     const int32_t sum = half_sums[0] + half_sums[1];
     const float scale = nonzero ? magnitude / 127 : 0;

@@ -7,7 +7,7 @@
 namespace baton::kernels::BATON_ISA {
 
 using MultiplyPanel = void (*)(const Activations& activations, const PanelTask& task);
-MultiplyPanel MultiplyPanelOf(PanelFormat format);
+MultiplyPanel MultiplyPanelOf(DType dtype);
 
 void QuantizeRow(const float* x, int64_t cols, int8_t* quants, float* scales, float* scaled_sums,
                  int32_t* minus_sums, int32_t* minus_half_sums);

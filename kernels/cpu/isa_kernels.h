@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "common/dtype.h"
 #include "kernels/cpu/panel_format.h"
 
 namespace baton::kernels {
@@ -25,8 +26,8 @@ struct Activations {
   const int8_t* quants;
   int64_t quant_stride;
   const float* scales;
-  const float* scaled_sums;    // scale * sum of the group's quants
-  const int32_t* minus_sums;   // -(sum of the group's quants)
+  const float* scaled_sums;   // scale * sum of the group's quants
+  const int32_t* minus_sums;  // -(sum of the group's quants)
   const int32_t* minus_half_sums;
   int64_t group_stride;
 };
@@ -57,8 +58,8 @@ struct AttentionTask {
   int64_t key_offset;  // inside a block, of this layer and kv head
   int64_t value_offset;
   int32_t head_dim;
-  bool half;    // F16 keys and values, else F32
-  float scale;  // of q * k
+  bool half;       // F16 keys and values, else F32
+  float scale;     // of q * k
   const float* q;  // of the first row and head; rows are row_stride apart, heads head_dim
   float* out;
   int64_t row_stride;
@@ -74,7 +75,6 @@ inline constexpr int kSegmentTiles = 8;
 inline constexpr int kSegmentPositions = kSegmentTiles * kTilePositions;
 inline constexpr int kMaxQueryVectors = 96;  // rows * heads of a task
 inline constexpr int kMaxLanes = 16;
-
 
 // Floats of the running softmax of `vectors` query vectors: for each an output of padded_dim (a
 // multiple of kMaxLanes), kMaxLanes partial sums, and a maximum.
@@ -93,6 +93,8 @@ static constexpr int64_t AttentionScratchFloats(int32_t head_dim) {
 
 enum class RotatedPairs { kInterleaved, kHalves };
 
+inline constexpr int kDTypes = static_cast<int>(DType::kQ6_K) + 1;
+
 struct IsaKernels {
   const char* name;
   bool bf16_activations;
@@ -102,7 +104,8 @@ struct IsaKernels {
                        float* scaled_sums, int32_t* minus_sums, int32_t* minus_half_sums);
   // Rounds to BF16 and appends a zero if cols is odd.
   void (*round_row_to_bf16)(const float* x, int64_t cols, uint16_t* out);
-  void (*multiply_panel[kPanelFormats])(const Activations& activations, const PanelTask& task);
+  // By DType.
+  void (*multiply_panel[kDTypes])(const Activations& activations, const PanelTask& task);
 
   void (*rms_norm_row)(const float* x, const float* weight, int64_t cols, float epsilon,
                        float* out);

@@ -208,8 +208,8 @@ BATON_INLINE void QuantTile(const Activations& activations, const PanelTask& tas
   const int64_t offset = row * activations.group_stride + first_group;
   const float* scales = activations.scales + offset;
   const float* scaled_sums = activations.scaled_sums + offset;
-  const int32_t* minus_sums = kHalfGroups ? activations.minus_half_sums + 2 * offset
-                                          : activations.minus_sums + offset;
+  const int32_t* minus_sums =
+      kHalfGroups ? activations.minus_half_sums + 2 * offset : activations.minus_sums + offset;
   const int64_t sum_stride = activations.group_stride * (kHalfGroups ? 2 : 1);
   const int64_t groups = (block.end - block.begin) / kFormat.group;
 
@@ -377,7 +377,8 @@ void MultiplyRows(const Activations& activations, const PanelTask& task, const I
 
 template <BlockFormat kFormat>
 void MultiplyBlockPanel(const Activations& activations, const PanelTask& task) {
-  // Up to 512 inputs of 32 columns, which stay in the first-level cache; blocks of about equal size.
+  // Up to 512 inputs of 32 columns, which stay in the first-level cache; blocks of about equal
+  // size.
   constexpr int64_t kInputs = 512;
   constexpr int64_t kStep = kFormat.super_inputs();
   static_assert(kInputs % kStep == 0 && kStep % kActivationGroup == 0);
@@ -435,23 +436,35 @@ void MultiplyBf16Panel(const Activations& activations, const PanelTask& task) {
 
 }  // namespace
 
-MultiplyPanel MultiplyPanelOf(PanelFormat format) {
-  switch (format) {
-    case PanelFormat::kF32: return MultiplyFloatPanel<F32Weights, false>;
-    case PanelFormat::kF16: return MultiplyFloatPanel<F16Weights, true>;
+MultiplyPanel MultiplyPanelOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return MultiplyFloatPanel<F32Weights, false>;
+    case DType::kF16:
+      return MultiplyFloatPanel<F16Weights, true>;
 #if defined(__AVX512BF16__)
-    case PanelFormat::kBF16: return MultiplyBf16Panel;
+    case DType::kBF16:
+      return MultiplyBf16Panel;
 #else
-    case PanelFormat::kBF16: return MultiplyFloatPanel<Bf16Weights, true>;
+    case DType::kBF16:
+      return MultiplyFloatPanel<Bf16Weights, true>;
 #endif
-    case PanelFormat::kQ8_0: return MultiplyBlockPanel<kFormatQ8_0>;
-    case PanelFormat::kQ4_0: return MultiplyBlockPanel<kFormatQ4_0>;
-    case PanelFormat::kQ4_1: return MultiplyBlockPanel<kFormatQ4_1>;
-    case PanelFormat::kQ5_0: return MultiplyBlockPanel<kFormatQ5_0>;
-    case PanelFormat::kQ5_1: return MultiplyBlockPanel<kFormatQ5_1>;
-    case PanelFormat::kQ4_K: return MultiplyBlockPanel<kFormatQ4_K>;
-    case PanelFormat::kQ5_K: return MultiplyBlockPanel<kFormatQ5_K>;
-    case PanelFormat::kQ6_K: return MultiplyBlockPanel<kFormatQ6_K>;
+    case DType::kQ8_0:
+      return MultiplyBlockPanel<kFormatQ8_0>;
+    case DType::kQ4_0:
+      return MultiplyBlockPanel<kFormatQ4_0>;
+    case DType::kQ4_1:
+      return MultiplyBlockPanel<kFormatQ4_1>;
+    case DType::kQ5_0:
+      return MultiplyBlockPanel<kFormatQ5_0>;
+    case DType::kQ5_1:
+      return MultiplyBlockPanel<kFormatQ5_1>;
+    case DType::kQ4_K:
+      return MultiplyBlockPanel<kFormatQ4_K>;
+    case DType::kQ5_K:
+      return MultiplyBlockPanel<kFormatQ5_K>;
+    case DType::kQ6_K:
+      return MultiplyBlockPanel<kFormatQ6_K>;
   }
   return nullptr;
 }

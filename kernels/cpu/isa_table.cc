@@ -19,8 +19,8 @@ const IsaKernels& GetIsaKernels() {
     table.bf16_activations = kBf16Activations;
     table.quantize_row = QuantizeRow;
     table.round_row_to_bf16 = RoundRowToBf16;
-    for (int format = 0; format < kPanelFormats; ++format) {
-      table.multiply_panel[format] = MultiplyPanelOf(static_cast<PanelFormat>(format));
+    for (int dtype = 0; dtype < kDTypes; ++dtype) {
+      table.multiply_panel[dtype] = MultiplyPanelOf(static_cast<DType>(dtype));
     }
     table.rms_norm_row = RmsNormRow;
     table.swiglu = SwiGlu;

@@ -22,7 +22,8 @@ class LargeBuffer {
   // At least `bytes` large afterwards; the contents are lost when it grows, and it grows by half
   // or more, so that a slowly growing need allocates rarely.
   void Reserve(size_t bytes) {
-    if (bytes > bytes_) *this = LargeBuffer(bytes > bytes_ + bytes_ / 2 ? bytes : bytes_ + bytes_ / 2);
+    if (bytes > bytes_)
+      *this = LargeBuffer(bytes > bytes_ + bytes_ / 2 ? bytes : bytes_ + bytes_ / 2);
   }
 
  private:

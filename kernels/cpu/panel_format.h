@@ -3,7 +3,8 @@
 // How weights lie in memory for the cpu kernels.
 //
 // A matrix of N outputs and K inputs is cut into panels of kPanelColumns outputs ("columns" of
-// y = x W^T); the columns that the last panel lacks are zero bytes, computed and not stored. A panel is read once from its begin to its end.
+// y = x W^T); the columns that the last panel lacks are zero bytes, computed and not stored. A
+// panel is read once from its begin to its end.
 //
 // Float formats, `c` counting the panel's columns:
 //   F32, F16: [k][c]            BF16: [k / 2][c][k % 2], padded to even k
@@ -29,12 +30,12 @@ inline constexpr int kPanelColumns = 32;
 inline constexpr int kActivationGroup = 32;  // inputs that share an activation scale
 
 struct BlockFormat {
-  int bits;              // of a stored quant: 4 or 8
-  int zero;              // 0 or a power of two
+  int bits;  // of a stored quant: 4 or 8
+  int zero;  // 0 or a power of two
   bool has_min;
   bool sub_scales;
-  bool signed_scales;    // sub-scales are i8
-  int group;             // 16 or 32
+  bool signed_scales;  // sub-scales are i8
+  int group;           // 16 or 32
   int groups_per_super;
 
   constexpr int quant_bytes() const { return group * kPanelColumns * bits / 8; }
@@ -44,10 +45,6 @@ struct BlockFormat {
   constexpr int super_bytes() const { return header_bytes() + groups_per_super * group_bytes(); }
   constexpr int super_inputs() const { return group * groups_per_super; }
 };
-
-// What a panel holds; an index into the kernels' table.
-enum class PanelFormat { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K };
-inline constexpr int kPanelFormats = 11;
 
 inline constexpr BlockFormat kFormatQ8_0 = {8, 128, false, false, false, 32, 1};
 inline constexpr BlockFormat kFormatQ4_0 = {4, 8, false, false, false, 32, 1};

@@ -8,42 +8,51 @@
 namespace baton::kernels {
 namespace {
 
-PanelFormat PanelFormatOf(DType dtype) {
+// The layout of a block format; nullptr for F32, F16 and BF16.
+const BlockFormat* BlockFormatOf(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return PanelFormat::kF32;
-    case DType::kF16: return PanelFormat::kF16;
-    case DType::kBF16: return PanelFormat::kBF16;
-    case DType::kQ8_0: return PanelFormat::kQ8_0;
-    case DType::kQ4_0: return PanelFormat::kQ4_0;
-    case DType::kQ4_1: return PanelFormat::kQ4_1;
-    case DType::kQ5_0: return PanelFormat::kQ5_0;
-    case DType::kQ5_1: return PanelFormat::kQ5_1;
-    case DType::kQ4_K: return PanelFormat::kQ4_K;
-    case DType::kQ5_K: return PanelFormat::kQ5_K;
-    case DType::kQ6_K: return PanelFormat::kQ6_K;
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      return nullptr;
+    case DType::kQ8_0:
+      return &kFormatQ8_0;
+    case DType::kQ4_0:
+      return &kFormatQ4_0;
+    case DType::kQ4_1:
+      return &kFormatQ4_1;
+    case DType::kQ5_0:
+      return &kFormatQ5_0;
+    case DType::kQ5_1:
+      return &kFormatQ5_1;
+    case DType::kQ4_K:
+      return &kFormatQ4_K;
+    case DType::kQ5_K:
+      return &kFormatQ5_K;
+    case DType::kQ6_K:
+      return &kFormatQ6_K;
   }
-  return PanelFormat::kF32;
+  return nullptr;
 }
 
-int64_t PanelBytes(PanelFormat format, int64_t cols) {
-  if (const BlockFormat* block = BlockFormatOf(format)) {
+int64_t PanelBytes(DType dtype, int64_t cols) {
+  if (const BlockFormat* block = BlockFormatOf(dtype)) {
     return cols / block->super_inputs() * block->super_bytes();
   }
   const int64_t padded_cols = (cols + 1) / 2 * 2;
-  return padded_cols * kPanelColumns * (format == PanelFormat::kF32 ? 4 : 2);
+  return padded_cols * kPanelColumns * (dtype == DType::kF32 ? 4 : 2);
 }
 
 // Where input k of a column lies in a float panel, in elements.
-int64_t FloatIndex(PanelFormat format, int64_t k, int column) {
-  if (format == PanelFormat::kBF16) return k / 2 * 2 * kPanelColumns + column * 2 + k % 2;
+int64_t FloatIndex(DType dtype, int64_t k, int column) {
+  if (dtype == DType::kBF16) return k / 2 * 2 * kPanelColumns + column * 2 + k % 2;
   return k * kPanelColumns + column;
 }
 
-void PackFloatColumn(PanelFormat format, const std::byte* row, int64_t cols, int column,
-                     uint8_t* panel) {
-  const int element_bytes = format == PanelFormat::kF32 ? 4 : 2;
+void PackFloatColumn(DType dtype, const std::byte* row, int64_t cols, int column, uint8_t* panel) {
+  const int element_bytes = dtype == DType::kF32 ? 4 : 2;
   for (int64_t k = 0; k < cols; ++k) {
-    std::memcpy(panel + FloatIndex(format, k, column) * element_bytes, row + k * element_bytes,
+    std::memcpy(panel + FloatIndex(dtype, k, column) * element_bytes, row + k * element_bytes,
                 element_bytes);
   }
 }
@@ -87,32 +96,57 @@ void PackBlockColumn(const BlockFormat& format, DType dtype, const std::byte* ro
   }
 }
 
-}  // namespace
-
-const BlockFormat* BlockFormatOf(PanelFormat format) {
-  switch (format) {
-    case PanelFormat::kF32:
-    case PanelFormat::kF16:
-    case PanelFormat::kBF16: return nullptr;
-    case PanelFormat::kQ8_0: return &kFormatQ8_0;
-    case PanelFormat::kQ4_0: return &kFormatQ4_0;
-    case PanelFormat::kQ4_1: return &kFormatQ4_1;
-    case PanelFormat::kQ5_0: return &kFormatQ5_0;
-    case PanelFormat::kQ5_1: return &kFormatQ5_1;
-    case PanelFormat::kQ4_K: return &kFormatQ4_K;
-    case PanelFormat::kQ5_K: return &kFormatQ5_K;
-    case PanelFormat::kQ6_K: return &kFormatQ6_K;
-  }
-  return nullptr;
+float LoadHalf(const uint8_t* from) {
+  uint16_t half;
+  std::memcpy(&half, from, sizeof half);
+  return HalfToFloat(half);
 }
 
+float DecodeFloat(DType dtype, const uint8_t* panel, int64_t k, int column) {
+  const int64_t index = FloatIndex(dtype, k, column);
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, panel + 4 * index, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, panel + 2 * index, sizeof bits);
+  return dtype == DType::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
+}
+
+// One column of a super-block, with the arithmetic of Dequantize. out: [super_inputs]
+void DecodeSuperBlock(const BlockFormat& format, const uint8_t* super, int column, float* out) {
+  const float d = LoadHalf(super + 2 * column);
+  const float m = format.has_min ? LoadHalf(super + 2 * (kPanelColumns + column)) : 0;
+  const uint8_t* group = super + format.header_bytes();
+  for (int g = 0; g < format.groups_per_super; ++g, group += format.group_bytes()) {
+    float scale = d;
+    float offset = m;
+    if (format.sub_scales) {
+      scale = d * static_cast<float>(format.signed_scales ? static_cast<int8_t>(group[column])
+                                                          : int{group[column]});
+      if (format.has_min) offset = -(m * static_cast<float>(group[kPanelColumns + column]));
+    }
+    const uint8_t* quants = group + format.sub_bytes();
+    for (int j = 0; j < format.group; ++j, ++out) {
+      const QuantPlace place = PlaceOf(format, j, column);
+      const int byte = quants[place.byte];
+      const int stored = format.bits == 8 ? byte : place.high ? byte >> 4 : byte & 15;
+      const float product = scale * static_cast<float>(stored - format.zero);
+      *out = format.has_min ? product + offset : product;
+    }
+  }
+}
+
+}  // namespace
+
 PanelMatrix::PanelMatrix(const HostMatrix& host, ThreadPool& pool)
-    : format_(PanelFormatOf(host.dtype)),
+    : dtype_(host.dtype),
       rows_(host.rows),
       cols_(host.cols),
-      panel_bytes_(PanelBytes(format_, host.cols)),
+      panel_bytes_(PanelBytes(dtype_, host.cols)),
       memory_(panels() * panel_bytes_) {
-  const BlockFormat* block = BlockFormatOf(format_);
+  const BlockFormat* block = BlockFormatOf(dtype_);
   const int64_t row_bytes = DTypeBytes(host.dtype, cols_);
   pool.ParallelFor(panels(), 1, [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t row = begin * kPanelColumns; row < end * kPanelColumns && row < rows_; ++row) {
@@ -120,7 +154,7 @@ PanelMatrix::PanelMatrix(const HostMatrix& host, ThreadPool& pool)
       uint8_t* panel = memory_.data() + row / kPanelColumns * panel_bytes_;
       const std::byte* source = host.data.data() + row * row_bytes;
       if (block == nullptr) {
-        PackFloatColumn(format_, source, cols_, column, panel);
+        PackFloatColumn(dtype_, source, cols_, column, panel);
       } else {
         PackBlockColumn(*block, host.dtype, source, cols_, column, panel);
       }
@@ -131,44 +165,13 @@ PanelMatrix::PanelMatrix(const HostMatrix& host, ThreadPool& pool)
 void PanelMatrix::DecodeRow(int64_t row, float* out) const {
   const uint8_t* from = panel(row / kPanelColumns);
   const int column = static_cast<int>(row % kPanelColumns);
-  const BlockFormat* format = BlockFormatOf(format_);
+  const BlockFormat* format = BlockFormatOf(dtype_);
   if (format == nullptr) {
-    for (int64_t k = 0; k < cols_; ++k) {
-      const int64_t index = FloatIndex(format_, k, column);
-      uint16_t half;
-      if (format_ == PanelFormat::kF32) {
-        std::memcpy(&out[k], from + 4 * index, 4);
-      } else {
-        std::memcpy(&half, from + 2 * index, 2);
-        out[k] = format_ == PanelFormat::kF16 ? HalfToFloat(half) : BFloat16ToFloat(half);
-      }
-    }
+    for (int64_t k = 0; k < cols_; ++k) out[k] = DecodeFloat(dtype_, from, k, column);
     return;
   }
-  for (int64_t k = 0; k < cols_; from += format->super_bytes()) {
-    uint16_t halves[2] = {0, 0};
-    std::memcpy(&halves[0], from + 2 * column, 2);
-    if (format->has_min) std::memcpy(&halves[1], from + 2 * (kPanelColumns + column), 2);
-    const uint8_t* group = from + format->header_bytes();
-    for (int g = 0; g < format->groups_per_super; ++g, group += format->group_bytes()) {
-      float scale = HalfToFloat(halves[0]);
-      float offset = HalfToFloat(halves[1]);
-      if (format->sub_scales) {
-        scale *= static_cast<float>(format->signed_scales ? static_cast<int8_t>(group[column])
-                                                          : int{group[column]});
-        if (format->has_min) {
-          offset = -(offset * static_cast<float>(group[kPanelColumns + column]));
-        }
-      }
-      const uint8_t* quants = group + format->sub_bytes();
-      for (int j = 0; j < format->group; ++j, ++k) {
-        const QuantPlace place = PlaceOf(*format, j, column);
-        const int byte = quants[place.byte];
-        const int stored = format->bits == 8 ? byte : place.high ? byte >> 4 : byte & 15;
-        const float product = scale * static_cast<float>(stored - format->zero);
-        out[k] = format->has_min ? product + offset : product;
-      }
-    }
+  for (int64_t k = 0; k < cols_; k += format->super_inputs(), from += format->super_bytes()) {
+    DecodeSuperBlock(*format, from, column, out + k);
   }
 }
 

@@ -20,7 +20,7 @@ class PanelMatrix final : public Matrix {
   int64_t cols() const override { return cols_; }
   int64_t bytes() const override { return static_cast<int64_t>(memory_.bytes()); }
 
-  PanelFormat format() const { return format_; }
+  DType dtype() const { return dtype_; }
   int64_t panels() const { return (rows_ + kPanelColumns - 1) / kPanelColumns; }
   int64_t panel_bytes() const { return panel_bytes_; }
   const uint8_t* panel(int64_t index) const { return memory_.data() + index * panel_bytes_; }
@@ -29,14 +29,11 @@ class PanelMatrix final : public Matrix {
   void DecodeRow(int64_t row, float* out) const;
 
  private:
-  const PanelFormat format_;
+  const DType dtype_;
   const int64_t rows_;
   const int64_t cols_;
   const int64_t panel_bytes_;
   LargeBuffer memory_;
 };
-
-// The layout of a block format; nullptr for F32, F16 and BF16.
-const BlockFormat* BlockFormatOf(PanelFormat format);
 
 }  // namespace baton::kernels

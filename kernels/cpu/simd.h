@@ -1,14 +1,15 @@
 #pragma once
 
 // The vector operations that the kernels are written in, for the instruction set that this file is
-// compiled for: avx512 (F, BW, VL, DQ, VNNI, BF16), avx2 (with FMA and F16C), portable (GCC's vector
-// extensions, no intrinsics). Every function is inlined; rounding is that of each named operation,
-// so a kernel's bits do not depend on how the compiler arranges it.
+// compiled for: avx512 (F, BW, VL, DQ, VNNI, BF16), avx2 (with FMA and F16C), portable (GCC's
+// vector extensions, no intrinsics). Every function is inlined; rounding is that of each named
+// operation, so a kernel's bits do not depend on how the compiler arranges it.
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -59,7 +60,15 @@ BATON_INLINE Floats Div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 BATON_INLINE Floats Fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 // The larger; b if either is NaN.
 BATON_INLINE Floats Max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
-BATON_INLINE Floats Abs(Floats x) { return _mm512_abs_ps(x); }
+// The largest |x|, as the float; NaN if any lane is NaN.
+BATON_INLINE Ints MaxMagnitude(Ints largest, Floats x) {
+  // Without their sign, floats order as integers do, with NaN above infinity.
+  return _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(x)));
+}
+BATON_INLINE float ReduceMagnitude(Ints largest) {
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(largest))));
+}
+BATON_INLINE Ints ZeroInts() { return _mm512_setzero_si512(); }
 // x where test >= limit, else 0. NaN tests give x.
 BATON_INLINE Floats ZeroBelow(Floats x, Floats test, Floats limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, limit, _CMP_NLT_UQ), x);
@@ -112,13 +121,15 @@ template <int kZero>
 BATON_INLINE Ints Dot(Ints sum, Ints weights, Ints activations) {
   return _mm512_dpbusd_epi32(sum, weights, activations);
 }
-// dot * scale, rounded once, for a dot that is kShift too large; unshift is -kShift * scale, exactly.
+// dot * scale, rounded once, for a dot that is kShift too large; unshift is -kShift * scale,
+// exactly.
 BATON_INLINE Floats ScaleDot(Ints dot, Floats scale, Floats unshift) {
   return Fma(AsFloats(dot), scale, unshift);
 }
-// Rounds to nearest even and stores kLanes int8; returns the sum.
+// Rounds x, below 128 or NaN, to nearest even and stores kLanes int8, at least -127; NaN becomes
+// -127. Returns their sum.
 BATON_INLINE int32_t StoreQuants(int8_t* to, Floats x) {
-  const Ints rounded = _mm512_cvtps_epi32(x);
+  const Ints rounded = _mm512_cvtps_epi32(Max(x, Set1(-127)));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtsepi32_epi8(rounded));
   return _mm512_reduce_add_epi32(rounded);
 }
@@ -212,7 +223,17 @@ BATON_INLINE Floats Mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 BATON_INLINE Floats Div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
 BATON_INLINE Floats Fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 BATON_INLINE Floats Max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-BATON_INLINE Floats Abs(Floats x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+BATON_INLINE Ints MaxMagnitude(Ints largest, Floats x) {
+  const Floats magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+  return _mm256_max_epi32(largest, _mm256_castps_si256(magnitude));
+}
+BATON_INLINE float ReduceMagnitude(Ints x) {
+  __m128i largest = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  largest = _mm_max_epi32(largest, _mm_unpackhi_epi64(largest, largest));
+  largest = _mm_max_epi32(largest, _mm_shuffle_epi32(largest, 1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(largest));
+}
+BATON_INLINE Ints ZeroInts() { return _mm256_setzero_si256(); }
 BATON_INLINE Floats ZeroBelow(Floats x, Floats test, Floats limit) {
   return _mm256_and_ps(x, _mm256_cmp_ps(test, limit, _CMP_NLT_UQ));
 }
@@ -246,9 +267,7 @@ BATON_INLINE Floats OddBf16(Ints pairs) {
 BATON_INLINE Ints LoadInts(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
-BATON_INLINE void StoreInts(void* to, Ints x) {
-  _mm256_storeu_si256(static_cast<__m256i*>(to), x);
-}
+BATON_INLINE void StoreInts(void* to, Ints x) { _mm256_storeu_si256(static_cast<__m256i*>(to), x); }
 BATON_INLINE Floats ToFloats(Ints x) { return _mm256_cvtepi32_ps(x); }
 BATON_INLINE Floats AsFloats(Ints bits) { return _mm256_castsi256_ps(bits); }
 BATON_INLINE Ints LowNibbles(Ints x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
@@ -282,7 +301,7 @@ BATON_INLINE Floats ScaleDot(Ints dot, Floats scale, Floats unshift) {
   return Fma(AsFloats(dot), scale, unshift);
 }
 BATON_INLINE int32_t StoreQuants(int8_t* to, Floats x) {
-  const Ints rounded = _mm256_cvtps_epi32(x);
+  const Ints rounded = _mm256_cvtps_epi32(Max(x, Set1(-127)));
   const __m128i low = _mm256_castsi256_si128(rounded);
   const __m128i high = _mm256_extracti128_si256(rounded, 1);
   const __m128i words = _mm_packs_epi32(low, high);
@@ -342,7 +361,18 @@ BATON_INLINE Floats Mul(Floats a, Floats b) { return a * b; }
 BATON_INLINE Floats Div(Floats a, Floats b) { return a / b; }
 BATON_INLINE Floats Fma(Floats a, Floats b, Floats c) { return a * b + c; }
 BATON_INLINE Floats Max(Floats a, Floats b) { return (a > b) ? a : b; }
-BATON_INLINE Floats Abs(Floats x) { return Max(x, -x); }
+BATON_INLINE Ints MaxMagnitude(Ints largest, Floats x) {
+  Ints bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits &= 0x7fffffff;
+  return (bits > largest) ? bits : largest;
+}
+BATON_INLINE float ReduceMagnitude(Ints x) {
+  const int32_t low = x[0] > x[1] ? x[0] : x[1];
+  const int32_t high = x[2] > x[3] ? x[2] : x[3];
+  return std::bit_cast<float>(low > high ? low : high);
+}
+BATON_INLINE Ints ZeroInts() { return Ints{0, 0, 0, 0}; }
 BATON_INLINE Floats ZeroBelow(Floats x, Floats test, Floats limit) {
   return (test < limit) ? Zero() : x;
 }
@@ -425,7 +455,7 @@ BATON_INLINE Floats ScaleDot(Ints dot, Floats scale, Floats) {
 BATON_INLINE int32_t StoreQuants(int8_t* to, Floats x) {
   int32_t sum = 0;
   for (int i = 0; i < 4; ++i) {
-    const float clamped = x[i] > 127 ? 127 : x[i] > -127 ? x[i] : -127;  // NaN becomes -127
+    const float clamped = x[i] > -127 ? x[i] : -127;
     // Adding kShift rounds to an integer.
     const auto quant = static_cast<int32_t>((clamped + kShift) - kShift);
     to[i] = static_cast<int8_t>(quant);
@@ -448,7 +478,7 @@ constexpr int kPanelVectors = kPanelColumns / kLanes;
 // 2^x for x <= 127; 0 below -126. Exactly 1 at 0. Relative error below 3e-7.
 BATON_INLINE Floats Exp2(Floats x) {
   const Floats clamped = Max(Set1(-126), x);
-  const Floats shifted = Add(clamped, Set1(kShift));  // rounds to an integer
+  const Floats shifted = Add(clamped, Set1(kShift));                 // rounds to an integer
   const Floats fraction = Sub(clamped, Sub(shifted, Set1(kShift)));  // in [-0.5, 0.5]
   // Taylor: ln(2)^n / n!
   Floats power = Set1(1.5403530393381609e-4f);

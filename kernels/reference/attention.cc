@@ -49,8 +49,8 @@ void ReferenceOps::Attention(const AttentionShape& shape, const KvLayout& layout
       weights.assign(tokens, 0);
       double largest = -std::numeric_limits<double>::infinity();
       for (int32_t t = 0; t < tokens; ++t) {
-        const std::byte* key = TokenAt(layout, slab, sequence.block_table,
-                                       layout.key_offset(layer, kv_head), t);
+        const std::byte* key =
+            TokenAt(layout, slab, sequence.block_table, layout.key_offset(layer, kv_head), t);
         for (int32_t d = 0; d < dim; ++d) {
           weights[t] += double{q[offset + d]} * LoadElement(layout.dtype, key, d);
         }
@@ -62,8 +62,8 @@ void ReferenceOps::Attention(const AttentionShape& shape, const KvLayout& layout
       for (int32_t t = 0; t < tokens; ++t) {
         const double weight = std::exp(weights[t] - largest);
         total += weight;
-        const std::byte* value = TokenAt(layout, slab, sequence.block_table,
-                                         layout.value_offset(layer, kv_head), t);
+        const std::byte* value =
+            TokenAt(layout, slab, sequence.block_table, layout.value_offset(layer, kv_head), t);
         for (int32_t d = 0; d < dim; ++d) {
           sums[d] += weight * LoadElement(layout.dtype, value, d);
         }

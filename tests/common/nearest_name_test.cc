@@ -14,6 +14,7 @@ TEST(NearestName, FindsTypingMistakes) {
   EXPECT_EQ(NearestName("temprature", kNames), "temperature");
   EXPECT_EQ(NearestName("topp", kNames), "top_p");
   EXPECT_EQ(NearestName("stop", kNames), "stop");
+  EXPECT_EQ(NearestName("tpo_k", kNames), "top_k");
 }
 
 TEST(NearestName, SaysNothingWhenNothingIsNear) {

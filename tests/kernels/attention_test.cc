@@ -39,7 +39,7 @@ struct Step {
 // Runs the sequences in steps through RopeAndStoreKv and Attention, as an engine does, and gives
 // the output rows of each sequence.
 std::vector<std::vector<float>> RunSteps(Ops& ops, const Heads& heads, const Inputs& inputs,
-                                    const KvLayout& layout, const std::vector<Step>& steps) {
+                                         const KvLayout& layout, const std::vector<Step>& steps) {
   std::mt19937 random(5);
   TestCache cache(layout, random, inputs.tokens);
   const TestRope rope(RopePairs::kInterleaved, heads.head_dim / 2 * 2, 4096);
@@ -115,8 +115,7 @@ void ExpectReference(const Heads& heads, const KvLayout& layout, const Inputs& i
   // Decode: the last row of each sequence in a step of its own.
   Step most = whole[0];
   for (int32_t& rows : most.rows) --rows;
-  const std::vector<Step> then_last = {
-      most, {std::vector<int32_t>(inputs.tokens.size(), 1)}};
+  const std::vector<Step> then_last = {most, {std::vector<int32_t>(inputs.tokens.size(), 1)}};
   for (const CpuIsa isa : TestIsas()) {
     const auto cpu = CpuBackend(isa, 2);
     for (const auto& steps : {whole, then_last}) {
@@ -166,8 +165,8 @@ TEST(AttentionReferenceTest, AgreesOnLongSequences) {
 // with any number of threads and any block size.
 TEST_P(AttentionTest, IsInvariant) {
   std::mt19937 random = TestRandom();
-  for (const auto& [heads, dtype] : {std::pair(Heads{6, 2, 64}, DType::kF16),
-                                     std::pair(Heads{9, 1, 20}, DType::kF32)}) {
+  for (const auto& [heads, dtype] :
+       {std::pair(Heads{6, 2, 64}, DType::kF16), std::pair(Heads{9, 1, 20}, DType::kF32)}) {
     const Inputs inputs = RandomInputs(random, heads, {300, 70, 33, 1});
     const auto one_thread = CpuBackend(GetParam(), 1);
     const auto expected =
@@ -187,6 +186,23 @@ TEST_P(AttentionTest, IsInvariant) {
       }
     }
   }
+}
+
+// A row's bits do not depend on later tokens of the same chunk, even broken ones.
+TEST_P(AttentionTest, LaterTokensHaveNoEffect) {
+  std::mt19937 random = TestRandom();
+  const Heads heads{6, 2, 32};
+  const KvLayout layout = LayoutOf(heads, 8, DType::kF32);
+  constexpr int32_t kTokens = 50;
+  Inputs inputs = RandomInputs(random, heads, {kTokens});
+  const auto ops = CpuBackend(GetParam(), 2);
+  const auto sound = RunSteps(*ops, heads, inputs, layout, {{inputs.tokens}})[0];
+  std::fill(inputs.k[0].end() - 2 * 32, inputs.k[0].end(), std::nanf(""));
+  std::fill(inputs.v[0].end() - 2 * 32, inputs.v[0].end(), std::nanf(""));
+  const auto broken = RunSteps(*ops, heads, inputs, layout, {{inputs.tokens}})[0];
+  constexpr int64_t kEarlier = int64_t{kTokens - 1} * 6 * 32;
+  EXPECT_TRUE(SameBits(std::span(broken).first(kEarlier), std::span(sound).first(kEarlier)));
+  for (const float x : std::span(broken).subspan(kEarlier)) EXPECT_TRUE(std::isnan(x));
 }
 
 // A race between the pieces of a split sequence would show as a differing repeat.

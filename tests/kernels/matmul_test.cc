@@ -50,9 +50,12 @@ std::unique_ptr<Matrix> Load(Ops& ops, const TestMatrix& matrix) {
 
 std::vector<int64_t> ColsFor(DType dtype) {
   switch (Traits(dtype).block_elements) {
-    case 1: return {1, 17, 130, 576, 1041};
-    case 32: return {32, 576, 1056};
-    default: return {256, 768, 1280};
+    case 1:
+      return {1, 17, 130, 576, 1041};
+    case 32:
+      return {32, 576, 1056};
+    default:
+      return {256, 768, 1280};
   }
 }
 
@@ -155,9 +158,8 @@ TEST_P(MatMulTest, EmbedsExactly) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, MatMulTest, testing::ValuesIn(kAllDTypes), [](const auto& param) {
-  return std::string(Traits(param.param).name);
-});
+INSTANTIATE_TEST_SUITE_P(All, MatMulTest, testing::ValuesIn(kAllDTypes),
+                         [](const auto& param) { return std::string(Traits(param.param).name); });
 
 class MatMulIsaTest : public testing::TestWithParam<CpuIsa> {};
 
@@ -201,6 +203,25 @@ TEST_P(MatMulIsaTest, TakesZerosAndTinyInputs) {
   for (const float value : {0.0f, -0.0f, 1e-40f, -1e-38f, 1e-31f}) {
     const auto out = Product(*ops, *matrix, std::vector<float>(96, value), 1);
     for (const float y : out) EXPECT_NEAR(y, 0, 1e-25) << value;
+  }
+}
+
+// A number that is not finite is not lost, and spoils its own row alone.
+TEST_P(MatMulIsaTest, KeepsNansInTheirRow) {
+  std::mt19937 random = TestRandom();
+  constexpr int64_t kCols = 512;
+  const auto ops = CpuBackend(GetParam(), 1);
+  for (const DType dtype : kAllDTypes) {
+    const auto matrix = Load(*ops, RandomMatrix(random, dtype, 40, kCols));
+    std::vector<float> x = RandomFloats(random, 3 * kCols);
+    const auto sound = Product(*ops, *matrix, x, 3);
+    for (const float broken : {std::nanf(""), -std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+      x[kCols + 77] = broken;
+      const auto out = Product(*ops, *matrix, x, 3);
+      EXPECT_TRUE(SameBits(std::span(out).first(40), std::span(sound).first(40)));
+      EXPECT_TRUE(SameBits(std::span(out).last(40), std::span(sound).last(40)));
+      for (const float y : std::span(out).subspan(40, 40)) EXPECT_FALSE(std::isfinite(y));
+    }
   }
 }
 

@@ -160,8 +160,8 @@ TEST_P(HandoffFaultTest, MessagesFromAnotherIncarnationAreDropped) {
 TEST(HandoffFaultTest, DamagedPulledDataIsFoundAndTold) {
   const auto flip = [](std::string& data) { data[data.size() - 1] ^= 1; };
   auto source = StartFaultyWorker(HastyOptions(true), "prefill-0", {.refuse_mapping = true});
-  auto target = StartFaultyWorker(HastyOptions(true), "decode-0",
-                                  {.on_data = flip, .refuse_mapping = true});
+  auto target =
+      StartFaultyWorker(HastyOptions(true), "decode-0", {.on_data = flip, .refuse_mapping = true});
   const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
   EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(outcome.target->commit_payload, "");
@@ -171,9 +171,9 @@ TEST(HandoffFaultTest, DamagedPulledDataIsFoundAndTold) {
 
 TEST(HandoffFaultTest, ShortPulledDataIsNotTaken) {
   auto source = StartFaultyWorker(HastyOptions(true), "prefill-0", {.refuse_mapping = true});
-  auto target =
-      StartFaultyWorker(HastyOptions(true), "decode-0",
-                        {.on_data = [](std::string& data) { data.pop_back(); }, .refuse_mapping = true});
+  auto target = StartFaultyWorker(
+      HastyOptions(true), "decode-0",
+      {.on_data = [](std::string& data) { data.pop_back(); }, .refuse_mapping = true});
   const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
   EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(outcome.target->status.ToString(), HasSubstr("pulls unanswered"));

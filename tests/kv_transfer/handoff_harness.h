@@ -30,8 +30,8 @@ inline constexpr Duration kPatience = std::chrono::seconds(60);
 struct TestedTransport {
   std::string name;
   TransportKind kind;
-  std::string moved_by;       // as in TransferStats::transport
-  bool inproc_pull = false;   // the in-process transport, without mapping
+  std::string moved_by;      // as in TransferStats::transport
+  bool inproc_pull = false;  // the in-process transport, without mapping
 };
 std::vector<TestedTransport> TestedTransports();
 
@@ -81,8 +81,8 @@ class EventBox {
 inline HandoffOptions SmallOptions(TransportKind kind) {
   HandoffOptions options;
   options.transport = kind;
-  options.layout = {.layers = 2, .kv_heads = 2, .head_dim = 64, .block_tokens = 16,
-                    .dtype = DType::kF16};
+  options.layout = {
+      .layers = 2, .kv_heads = 2, .head_dim = 64, .block_tokens = 16, .dtype = DType::kF16};
   options.model_fingerprint = "a test's model";
   options.block_count = 256;
   return options;
@@ -150,22 +150,25 @@ inline std::unique_ptr<Worker> StartWorker(const HandoffOptions& options, const 
 // Over the in-process transport, which suffers `faults`.
 inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
                                                  const std::string& name, Faults faults) {
-  return AdoptWorker(options, [&](std::function<void(HandoffEvent)> on_event)
-                                  -> absl::StatusOr<std::unique_ptr<HandoffService>> {
-    const TransportOptions transport_options{
-        .kind = TransportKind::kInproc,
-        .incarnation = RandomU64(),
-        .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
-        .ucx_tls = ""};
-    BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
-    return CreateHandoffOver(
-        std::make_unique<FaultyTransport>(std::move(inner), std::move(faults)),
-        transport_options.incarnation, options, name, std::move(on_event));
-  });
+  return AdoptWorker(
+      options,
+      [&](std::function<void(HandoffEvent)> on_event)
+          -> absl::StatusOr<std::unique_ptr<HandoffService>> {
+        const TransportOptions transport_options{
+            .kind = TransportKind::kInproc,
+            .incarnation = RandomU64(),
+            .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
+            .ucx_tls = ""};
+        BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
+        return CreateHandoffOver(
+            std::make_unique<FaultyTransport>(std::move(inner), std::move(faults)),
+            transport_options.incarnation, options, name, std::move(on_event));
+      });
 }
 
 // `count` different blocks of `block_count`, in random order.
-inline std::vector<int32_t> RandomBlocks(int32_t block_count, int32_t count, std::mt19937_64& random) {
+inline std::vector<int32_t> RandomBlocks(int32_t block_count, int32_t count,
+                                         std::mt19937_64& random) {
   std::vector<int32_t> blocks(static_cast<size_t>(block_count));
   for (int32_t i = 0; i < block_count; ++i) blocks[static_cast<size_t>(i)] = i;
   std::shuffle(blocks.begin(), blocks.end(), random);

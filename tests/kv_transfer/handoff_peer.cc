@@ -65,8 +65,8 @@ class Peer {
     in >> address >> count >> seed;
     std::mt19937_64 random(seed);
     const auto blocks = RandomBlocks(Half(), count, random);
-    const absl::Status status = worker_->service->Offer(
-        MakeOffer(worker_->options, attempt, count), FromHex(address), blocks);
+    const absl::Status status = worker_->service->Offer(MakeOffer(worker_->options, attempt, count),
+                                                        FromHex(address), blocks);
     if (!status.ok()) return "error " + status.ToString();
     for (int32_t i = 0; i < (half ? count / 2 : count); ++i) {
       worker_->Fill(blocks[static_cast<size_t>(i)], seed, i);

@@ -28,8 +28,7 @@ constexpr int kLargeLayers = 45;  // 360 KiB a block: UCX moves them by rendezvo
 // A kv_transfer_peer, which is killed at the end at the latest.
 class PeerProcess {
  public:
-  PeerProcess(const std::string& transport, const std::string& name, int timeout_ms,
-              int layers = 2,
+  PeerProcess(const std::string& transport, const std::string& name, int timeout_ms, int layers = 2,
               const std::vector<std::pair<std::string, std::string>>& environment = {}) {
     int in[2], out[2];
     BATON_CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0, "pipes");
@@ -120,7 +119,8 @@ TEST_P(HandoffProcessTest, LargeBlocksCrossTheBorder) {
   for (const char* const number : {"1", "2", "3"}) {
     ASSERT_EQ(source.Ask(fmt::format("offer {} {} 32 {}", number, address, number)), "offered");
     ASSERT_EQ(target.Ask(fmt::format("grant {} 32", number)), "granted");
-    EXPECT_THAT(target.Ask(fmt::format("wait_target {} {}", number, number)), StartsWith("done OK"));
+    EXPECT_THAT(target.Ask(fmt::format("wait_target {} {}", number, number)),
+                StartsWith("done OK"));
     EXPECT_EQ(source.Ask(fmt::format("wait_source {}", number)), "done OK");
   }
 }

@@ -74,7 +74,8 @@ TEST_P(HandoffServiceTest, MovesShuffledBlocksWhileTheyAreBeingComputed) {
   EXPECT_EQ(target_done->stats.blocks_moved, 40);
   EXPECT_EQ(target_done->stats.bytes_moved, 40 * options_.layout.block_bytes());
   EXPECT_EQ(target_done->stats.peer_name, "prefill-0");
-  for (int32_t i = 0; i < 40; ++i) EXPECT_TRUE(target_->Holds(to[static_cast<size_t>(i)], 1, i)) << i;
+  for (int32_t i = 0; i < 40; ++i)
+    EXPECT_TRUE(target_->Holds(to[static_cast<size_t>(i)], 1, i)) << i;
   const auto source_done = source_->events.Take<SourceDone>(attempt);
   ASSERT_TRUE(source_done.has_value());
   EXPECT_TRUE(source_done->status.ok()) << source_done->status;
@@ -239,7 +240,8 @@ TEST_P(HandoffServiceTest, ALongTransferOfEveryBlock) {
   ASSERT_TRUE(done.has_value());
   ASSERT_TRUE(done->status.ok()) << done->status;
   EXPECT_EQ(done->commit_payload.size(), 64u << 10);
-  for (size_t i = 0; i < to.size(); ++i) EXPECT_TRUE(target_->Holds(to[i], 6, static_cast<int32_t>(i)));
+  for (size_t i = 0; i < to.size(); ++i)
+    EXPECT_TRUE(target_->Holds(to[i], 6, static_cast<int32_t>(i)));
   EXPECT_TRUE(source_->events.Take<SourceDone>(attempt)->status.ok());
   ExpectIdle();
 }
@@ -250,9 +252,11 @@ TEST_P(HandoffServiceTest, RefusesWhatDoesNotFit) {
   HandoffService& source = *source_->service;
   const OfferInfo offer = MakeOffer(options_, MakeAttempt(20), 2);
   EXPECT_THAT(source.Offer(offer, address, {1}).ToString(), HasSubstr("2 blocks are needed"));
-  EXPECT_THAT(source.Offer(offer, address, {1, 256}).ToString(), HasSubstr("block 256 of a slab of 256"));
+  EXPECT_THAT(source.Offer(offer, address, {1, 256}).ToString(),
+              HasSubstr("block 256 of a slab of 256"));
   EXPECT_THAT(source.Offer(offer, address, {1, -1}).ToString(), HasSubstr("block -1"));
-  EXPECT_THAT(source.Offer(offer, "nonsense", {1, 2}).ToString(), HasSubstr("not a handoff address"));
+  EXPECT_THAT(source.Offer(offer, "nonsense", {1, 2}).ToString(),
+              HasSubstr("not a handoff address"));
   EXPECT_THAT(source.Offer(offer, source.address(), {1, 2}).ToString(), HasSubstr("itself"));
   std::string damaged = address;
   damaged[damaged.size() / 2] ^= 1;
@@ -342,9 +346,8 @@ TEST_P(HandoffServiceTest, AnOfferThatNobodyAnswersEndsAtItsDeadline) {
   hasty.offer_timeout = std::chrono::milliseconds(50);
   auto source = Start(hasty, "prefill-2");
   const Attempt attempt = MakeAttempt(60);
-  ASSERT_TRUE(source->service
-                  ->Offer(MakeOffer(hasty, attempt, 1), target_->service->address(), {0})
-                  .ok());
+  ASSERT_TRUE(
+      source->service->Offer(MakeOffer(hasty, attempt, 1), target_->service->address(), {0}).ok());
   const auto done = source->events.Take<SourceDone>(attempt);
   ASSERT_TRUE(done.has_value());
   EXPECT_EQ(done->status.code(), absl::StatusCode::kDeadlineExceeded);

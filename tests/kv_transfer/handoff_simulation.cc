@@ -13,7 +13,8 @@ constexpr Duration kLease = milliseconds(100), kReadyTimeout = milliseconds(100)
 constexpr Duration kOfferTimeout = milliseconds(150), kTick = milliseconds(4);
 constexpr Duration kLongestWork = milliseconds(120);  // until the commit, and until the answer
 // By then both sides must have ended, whatever happened: every wait there is, one after the other.
-constexpr Duration kEverythingIsOver = kLongestWork + 2 * kOfferTimeout + 4 * kLease + kReadyTimeout;
+constexpr Duration kEverythingIsOver =
+    kLongestWork + 2 * kOfferTimeout + 4 * kLease + kReadyTimeout;
 constexpr uint64_t kOverwritten = 0xDEAD;
 
 }  // namespace
@@ -26,13 +27,15 @@ std::vector<int32_t> HandoffSimulation::SomeBlocks(int32_t count) {
   for (int32_t i = 0; i < kSlabBlocks; ++i) blocks[static_cast<size_t>(i)] = i;
   // Half of the schedules have runs to merge.
   if (Dice() < 50) std::shuffle(blocks.begin(), blocks.end(), random_);
-  const auto first = static_cast<ptrdiff_t>(random_() % static_cast<uint64_t>(kSlabBlocks - count + 1));
+  const auto first =
+      static_cast<ptrdiff_t>(random_() % static_cast<uint64_t>(kSlabBlocks - count + 1));
   return {blocks.begin() + first, blocks.begin() + first + count};
 }
 
 std::string HandoffSimulation::Run() {
   block_count_ = 1 + static_cast<int32_t>(random_() % 8);
-  first_wanted_ = Dice() < 60 ? 0 : static_cast<int32_t>(random_() % static_cast<uint64_t>(block_count_ + 1));
+  first_wanted_ =
+      Dice() < 60 ? 0 : static_cast<int32_t>(random_() % static_cast<uint64_t>(block_count_ + 1));
   pulled_ = Dice() < 50;
   source_blocks_ = SomeBlocks(block_count_);
   target_blocks_ = SomeBlocks(block_count_ - first_wanted_);
@@ -65,7 +68,8 @@ void HandoffSimulation::PlanWorkers() {
   // The prefill worker completes its blocks a few at a time, and commits.
   TimePoint when = now_;
   for (int32_t done = 0; done < block_count_;) {
-    const auto upto = std::min<int32_t>(block_count_, done + 1 + static_cast<int32_t>(random_() % 3));
+    const auto upto =
+        std::min<int32_t>(block_count_, done + 1 + static_cast<int32_t>(random_() % 3));
     when += Delay(kLongestWork / block_count_);
     At(when, [this, done, upto] {
       if (source_finish_.has_value()) return;
@@ -126,9 +130,11 @@ void HandoffSimulation::PumpSource() {
     } else {
       const auto& finish = std::get<Finish>(action);
       source_finish_ = finish.status;
-      if (sends_outstanding_ > 0 && !finish.sends_given_up) Violated("blocks are let go while being sent");
+      if (sends_outstanding_ > 0 && !finish.sends_given_up)
+        Violated("blocks are let go while being sent");
       // The worker uses its blocks for something else at once.
-      for (const int32_t block : source_blocks_) source_slab_[static_cast<size_t>(block)] = kOverwritten;
+      for (const int32_t block : source_blocks_)
+        source_slab_[static_cast<size_t>(block)] = kOverwritten;
     }
   }
 }
@@ -168,9 +174,8 @@ void HandoffSimulation::Carry(bool to_target, MessageBody body) {
   const bool lost = Dice() < adversity_.loss;
   const int copies = lost ? 0 : Dice() < adversity_.duplication ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
-    At(now_ + Delay(adversity_.longest_delay), [this, to_target, body] {
-      to_target ? ToTarget(body) : ToSource(body);
-    });
+    At(now_ + Delay(adversity_.longest_delay),
+       [this, to_target, body] { to_target ? ToTarget(body) : ToSource(body); });
   }
 }
 
@@ -204,7 +209,8 @@ void HandoffSimulation::ToTarget(const MessageBody& body) {
     return;
   }
   if (const auto* ready = std::get_if<ReadyMessage>(&body)) target_->OnReady(*ready, now_);
-  if (const auto* beat = std::get_if<SourceHeartbeat>(&body)) target_->OnSourceHeartbeat(*beat, now_);
+  if (const auto* beat = std::get_if<SourceHeartbeat>(&body))
+    target_->OnSourceHeartbeat(*beat, now_);
   if (const auto* cancel = std::get_if<CancelMessage>(&body)) {
     if (target_finish_.has_value()) {
       Carry(/*to_target=*/false, ReleaseMessage{absl::AbortedError("no such transfer")});
@@ -273,7 +279,8 @@ void HandoffSimulation::Tick() {
     target_->OnTick(now_);
     PumpTarget();
   }
-  const bool over = source_finish_.has_value() && (!target_.has_value() || target_finish_.has_value());
+  const bool over =
+      source_finish_.has_value() && (!target_.has_value() || target_finish_.has_value());
   if (!over && now_ - TimePoint{} > kEverythingIsOver) {
     Violated(fmt::format("after {} ms the source is in state {}, the target in {}",
                          (now_ - TimePoint{}) / milliseconds(1), static_cast<int>(source_->state()),

@@ -18,11 +18,11 @@ namespace baton::kv_transfer {
 
 // How bad it gets. Chances are in percent.
 struct Adversity {
-  int loss = 0, duplication = 0, damage = 0;         // of messages and data
+  int loss = 0, duplication = 0, damage = 0;              // of messages and data
   Duration longest_delay = std::chrono::milliseconds(5);  // each message its own: they overtake
   int source_cancels = 0, target_cancels = 0;
   int refuses = 0, never_answers = 0;
-  int peer_lost = 0;                                 // each side notices at its own time
+  int peer_lost = 0;  // each side notices at its own time
 };
 
 class HandoffSimulation {
@@ -77,9 +77,9 @@ class HandoffSimulation {
 
   std::optional<SourceMachine> source_;
   std::optional<TargetMachine> target_;
-  bool offer_fenced_ = false;     // a cancel came before the offer
+  bool offer_fenced_ = false;  // a cancel came before the offer
   bool granted_ = false;
-  int sends_outstanding_ = 0;     // reading the source's blocks
+  int sends_outstanding_ = 0;  // reading the source's blocks
   std::optional<absl::Status> source_finish_, target_finish_;
 };
 

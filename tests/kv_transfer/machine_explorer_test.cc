@@ -40,17 +40,15 @@ TEST(MachineExplorerTest, AGoodNetworkAlwaysSucceedsInWhateverOrder) {
 }
 
 TEST(MachineExplorerTest, LossRepetitionAndDelayOfMessages) {
-  const Tally tally = Explore(
-      kSchedules, {.loss = 5, .duplication = 10, .longest_delay = milliseconds(40)});
+  const Tally tally =
+      Explore(kSchedules, {.loss = 5, .duplication = 10, .longest_delay = milliseconds(40)});
   EXPECT_GT(tally.target_ok, 0);
   EXPECT_LT(tally.target_ok, kSchedules);
 }
 
 TEST(MachineExplorerTest, WorkersThatCancelRefuseOrDoNotAnswer) {
-  const Tally tally = Explore(kSchedules, {.source_cancels = 25,
-                                           .target_cancels = 25,
-                                           .refuses = 10,
-                                           .never_answers = 5});
+  const Tally tally = Explore(
+      kSchedules, {.source_cancels = 25, .target_cancels = 25, .refuses = 10, .never_answers = 5});
   EXPECT_GT(tally.target_ok, 0);
   EXPECT_LT(tally.target_ok, kSchedules);
 }

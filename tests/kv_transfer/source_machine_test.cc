@@ -9,8 +9,8 @@
 namespace baton::kv_transfer {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::seconds;
+using ::testing::HasSubstr;
 
 constexpr TimePoint kStart = TimePoint(seconds(1'000));
 constexpr Duration kLease = seconds(5), kOfferTimeout = seconds(30);
@@ -67,8 +67,21 @@ struct Driven {
 // announced, `kSending` has data on its way besides.
 enum From { kOffered, kStreaming, kCommitted, kSending, kCancelling, kDraining, kDone, kFroms };
 enum Event {
-  kBlocksReady, kCommit, kCancel, kGrant, kBadGrant, kPull, kBadPull, kHeartbeat, kReleaseOk,
-  kReleaseBad, kSent, kPeerDown, kTickEarly, kTickLate, kEvents
+  kBlocksReady,
+  kCommit,
+  kCancel,
+  kGrant,
+  kBadGrant,
+  kPull,
+  kBadPull,
+  kHeartbeat,
+  kReleaseOk,
+  kReleaseBad,
+  kSent,
+  kPeerDown,
+  kTickEarly,
+  kTickLate,
+  kEvents
 };
 using State = SourceMachine::State;
 
@@ -93,21 +106,50 @@ Driven MakeFrom(From from) {
 void Apply(Event event, SourceMachine& machine) {
   const TimePoint soon = kStart + std::chrono::milliseconds(10);
   switch (event) {
-    case kBlocksReady: machine.BlocksReady(4); break;
-    case kCommit: machine.Commit("payload", soon); break;
-    case kCancel: machine.Cancel(absl::AbortedError("enough"), soon); break;
-    case kGrant: machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 1'000}, soon); break;
-    case kBadGrant: machine.OnGrant({.first_block_wanted = 5, .heartbeat_ms = 1'000}, soon); break;
-    case kPull: machine.OnPull({.runs = {{1, 1}}}, soon); break;
-    case kBadPull: machine.OnPull({.runs = {{0, 1}}}, soon); break;
-    case kHeartbeat: machine.OnTargetHeartbeat(soon); break;
-    case kReleaseOk: machine.OnRelease({absl::OkStatus()}, soon); break;
-    case kReleaseBad: machine.OnRelease({absl::DataLossError("bad")}, soon); break;
-    case kSent: machine.OnSent(); break;
-    case kPeerDown: machine.OnPeerDown(absl::UnavailableError("gone"), soon); break;
-    case kTickEarly: machine.OnTick(soon); break;
-    case kTickLate: machine.OnTick(kStart + kLease + kOfferTimeout); break;
-    case kEvents: break;
+    case kBlocksReady:
+      machine.BlocksReady(4);
+      break;
+    case kCommit:
+      machine.Commit("payload", soon);
+      break;
+    case kCancel:
+      machine.Cancel(absl::AbortedError("enough"), soon);
+      break;
+    case kGrant:
+      machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 1'000}, soon);
+      break;
+    case kBadGrant:
+      machine.OnGrant({.first_block_wanted = 5, .heartbeat_ms = 1'000}, soon);
+      break;
+    case kPull:
+      machine.OnPull({.runs = {{1, 1}}}, soon);
+      break;
+    case kBadPull:
+      machine.OnPull({.runs = {{0, 1}}}, soon);
+      break;
+    case kHeartbeat:
+      machine.OnTargetHeartbeat(soon);
+      break;
+    case kReleaseOk:
+      machine.OnRelease({absl::OkStatus()}, soon);
+      break;
+    case kReleaseBad:
+      machine.OnRelease({absl::DataLossError("bad")}, soon);
+      break;
+    case kSent:
+      machine.OnSent();
+      break;
+    case kPeerDown:
+      machine.OnPeerDown(absl::UnavailableError("gone"), soon);
+      break;
+    case kTickEarly:
+      machine.OnTick(soon);
+      break;
+    case kTickLate:
+      machine.OnTick(kStart + kLease + kOfferTimeout);
+      break;
+    case kEvents:
+      break;
   }
 }
 
@@ -117,13 +159,13 @@ TEST(SourceMachineTest, FollowsTheTableOfTransitions) {
   // Rows: From; columns: Event, in their order.
   constexpr State kTable[kFroms][kEvents] = {
       // Ready Commit Cancel Grant BadGr Pull BadPl Beat RelOk RelBad Sent Down Early Late
-      {O,     O,     C,     S,    X,    O,   O,    O,   X,    X,     O,   X,   O,    X},  // Offered
-      {S,     S,     C,     S,    S,    S,   C,    S,   X,    X,     S,   X,   S,    X},  // Streaming
-      {S,     S,     C,     S,    S,    S,   C,    S,   X,    X,     S,   X,   S,    X},  // Committed
-      {S,     S,     C,     S,    S,    S,   C,    S,   D,    D,     S,   D,   S,    D},  // Sending
-      {C,     C,     C,     C,    C,    C,   C,    C,   X,    X,     C,   X,   C,    X},  // Cancelling
-      {D,     D,     D,     D,    D,    D,   D,    D,   D,    D,     X,   D,   D,    X},  // Draining
-      {X,     X,     X,     X,    X,    X,   X,    X,   X,    X,     X,   X,   X,    X},  // Done
+      {O, O, C, S, X, O, O, O, X, X, O, X, O, X},  // Offered
+      {S, S, C, S, S, S, C, S, X, X, S, X, S, X},  // Streaming
+      {S, S, C, S, S, S, C, S, X, X, S, X, S, X},  // Committed
+      {S, S, C, S, S, S, C, S, D, D, S, D, S, D},  // Sending
+      {C, C, C, C, C, C, C, C, X, X, C, X, C, X},  // Cancelling
+      {D, D, D, D, D, D, D, D, D, D, X, D, D, X},  // Draining
+      {X, X, X, X, X, X, X, X, X, X, X, X, X, X},  // Done
   };
   for (int from = 0; from < kFroms; ++from) {
     for (int event = 0; event < kEvents; ++event) {
@@ -205,10 +247,10 @@ TEST(SourceMachineTest, SendsWhatIsPulledInRunsThatLieTogether) {
 
 TEST(SourceMachineTest, RefusesPullsThatMakeNoSense) {
   const std::map<std::string, PullMessage> pulls = {
-      {"announced are", {.runs = {{0, 1}}}},       // not wanted
+      {"announced are", {.runs = {{0, 1}}}},         // not wanted
       {"announced are [1, 4)", {.runs = {{3, 2}}}},  // past the end
       {"twice", {.runs = {{2, 1}, {2, 1}}}},
-      {"not contiguous", {.runs = {{1, 2}}}},      // blocks 11 and 20
+      {"not contiguous", {.runs = {{1, 2}}}},  // blocks 11 and 20
   };
   for (const auto& [why, pull] : pulls) {
     Driven driven = MakeFrom(kCommitted);

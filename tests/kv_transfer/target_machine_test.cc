@@ -6,9 +6,9 @@
 namespace baton::kv_transfer {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::HasSubstr;
 
 constexpr TimePoint kStart = TimePoint(seconds(1'000));
 constexpr Duration kLease = seconds(5), kOfferTimeout = seconds(30), kReadyTimeout = seconds(10);
@@ -68,8 +68,19 @@ ReadyMessage Ready(int32_t first, int32_t count, bool last = false) {
 // `kFlying` is kPulling with a run in flight, `kAllButCommit` has landed every block.
 enum From { kOffered, kPulling, kFlying, kAllButCommit, kDone, kFroms };
 enum Event {
-  kGrant, kBadGrant, kRefuse, kCancel, kReady, kReadyLast, kBadReady, kHeartbeat, kOnCancel,
-  kPeerDown, kTickEarly, kTickLate, kEvents
+  kGrant,
+  kBadGrant,
+  kRefuse,
+  kCancel,
+  kReady,
+  kReadyLast,
+  kBadReady,
+  kHeartbeat,
+  kOnCancel,
+  kPeerDown,
+  kTickEarly,
+  kTickLate,
+  kEvents
 };
 
 Driven MakeFrom(From from) {
@@ -91,19 +102,44 @@ Driven MakeFrom(From from) {
 void Apply(Event event, TargetMachine& machine) {
   const TimePoint soon = kStart + milliseconds(10);
   switch (event) {
-    case kGrant: machine.Grant(5, {}, soon); break;
-    case kBadGrant: machine.Grant(2, {1, 2}, soon); break;
-    case kRefuse: machine.Refuse(absl::ResourceExhaustedError("full")); break;
-    case kCancel: machine.Cancel(absl::CancelledError("enough")); break;
-    case kReady: machine.OnReady(Ready(1, 1), soon); break;
-    case kReadyLast: machine.OnReady(Ready(5, 0, true), soon); break;
-    case kBadReady: machine.OnReady(Ready(4, 2), soon); break;
-    case kHeartbeat: machine.OnSourceHeartbeat({1, false}, soon); break;
-    case kOnCancel: machine.OnCancel({absl::AbortedError("client left")}); break;
-    case kPeerDown: machine.OnPeerDown(absl::UnavailableError("gone")); break;
-    case kTickEarly: machine.OnTick(soon); break;
-    case kTickLate: machine.OnTick(kStart + kOfferTimeout); break;
-    case kEvents: break;
+    case kGrant:
+      machine.Grant(5, {}, soon);
+      break;
+    case kBadGrant:
+      machine.Grant(2, {1, 2}, soon);
+      break;
+    case kRefuse:
+      machine.Refuse(absl::ResourceExhaustedError("full"));
+      break;
+    case kCancel:
+      machine.Cancel(absl::CancelledError("enough"));
+      break;
+    case kReady:
+      machine.OnReady(Ready(1, 1), soon);
+      break;
+    case kReadyLast:
+      machine.OnReady(Ready(5, 0, true), soon);
+      break;
+    case kBadReady:
+      machine.OnReady(Ready(4, 2), soon);
+      break;
+    case kHeartbeat:
+      machine.OnSourceHeartbeat({1, false}, soon);
+      break;
+    case kOnCancel:
+      machine.OnCancel({absl::AbortedError("client left")});
+      break;
+    case kPeerDown:
+      machine.OnPeerDown(absl::UnavailableError("gone"));
+      break;
+    case kTickEarly:
+      machine.OnTick(soon);
+      break;
+    case kTickLate:
+      machine.OnTick(kStart + kOfferTimeout);
+      break;
+    case kEvents:
+      break;
   }
 }
 
@@ -111,11 +147,11 @@ TEST(TargetMachineTest, FollowsTheTableOfTransitions) {
   constexpr State O = State::kOffered, P = State::kPulling, X = State::kDone;
   constexpr State kTable[kFroms][kEvents] = {
       // Grant BadGr Refuse Cancel Ready Last BadRd Beat Cancl Down Early Late
-      {P,     X,    X,     X,     O,    O,   O,    O,   X,    X,   O,    X},  // Offered
-      {P,     P,    P,     X,     P,    P,   X,    P,   X,    X,   P,    X},  // Pulling
-      {P,     P,    P,     X,     P,    P,   X,    P,   X,    X,   P,    X},  // Flying
-      {P,     P,    P,     X,     P,    X,   X,    P,   X,    X,   P,    X},  // AllButCommit
-      {X,     X,    X,     X,     X,    X,   X,    X,   X,    X,   X,    X},  // Done
+      {P, X, X, X, O, O, O, O, X, X, O, X},  // Offered
+      {P, P, P, X, P, P, X, P, X, X, P, X},  // Pulling
+      {P, P, P, X, P, P, X, P, X, X, P, X},  // Flying
+      {P, P, P, X, P, X, X, P, X, X, P, X},  // AllButCommit
+      {X, X, X, X, X, X, X, X, X, X, X, X},  // Done
   };
   for (int from = 0; from < kFroms; ++from) {
     for (int event = 0; event < kEvents; ++event) {
@@ -233,7 +269,8 @@ TEST(TargetMachineTest, BlocksThatTheSourceCannotHaveEndIt) {
   ready.blocks[0].source_block = 100;
   driven.machine.OnReady(ready, kStart);
   driven.Collect();
-  EXPECT_THAT(driven.finishes.at(0).status.ToString(), HasSubstr("block 100 of its slab, which has 100"));
+  EXPECT_THAT(driven.finishes.at(0).status.ToString(),
+              HasSubstr("block 100 of its slab, which has 100"));
 }
 
 // ---- time ----

@@ -23,6 +23,14 @@ namespace {
 // reply over shared memory or loopback comes sooner than a wake-up.
 constexpr Duration kPollBeforeSleep = std::chrono::microseconds(30);
 
+// For this thread. Signals of the process are for others; SIGPIPE would be for this one, but writing
+// to a peer that is gone is an error like any other here.
+void BlockSignals() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
+
 class Service final : public HandoffService {
  public:
   Service(std::unique_ptr<Transport> transport, const HandoffOptions& options, PeerAddress own,
@@ -40,6 +48,11 @@ class Service final : public HandoffService {
   ~Service() override {
     Post([this](HandoffLoop&) { stopping_ = true; });
     thread_.join();
+    // It says good-bye to its peers, some of which may be gone.
+    std::thread([this] {
+      BlockSignals();
+      transport_.reset();
+    }).join();
   }
 
   std::span<std::byte> slab() const override { return slab_; }
@@ -163,11 +176,7 @@ class Service final : public HandoffService {
   }
 
   void Run() {
-    // Signals of the process are for other threads. SIGPIPE would be for this one: writing to a
-    // peer that is gone is an error like any other here.
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    BlockSignals();
     TimePoint last_busy = SystemClock().Now();
     while (!stopping_) {
       const bool commanded = RunCommands();
@@ -179,10 +188,9 @@ class Service final : public HandoffService {
     }
     RunCommands();
     loop_.EndAll();
-    transport_.reset();  // here, for it says good-bye to its peers
   }
 
-  std::unique_ptr<Transport> transport_;  // until the thread ends
+  std::unique_ptr<Transport> transport_;  // Post wakes it: outlives the thread
   const HandoffOptions options_;
   const PeerAddress own_;
   const std::string encoded_own_;

@@ -23,8 +23,8 @@ namespace {
 // reply over shared memory or loopback comes sooner than a wake-up.
 constexpr Duration kPollBeforeSleep = std::chrono::microseconds(30);
 
-// For this thread. Signals of the process are for others; SIGPIPE would be for this one, but writing
-// to a peer that is gone is an error like any other here.
+// For this thread. Signals of the process are for others; SIGPIPE would be for this one, but
+// writing to a peer that is gone is an error like any other here.
 void BlockSignals() {
   sigset_t all;
   sigfillset(&all);

@@ -3,10 +3,12 @@
 
 #include "tests/kv_transfer/handoff_harness.h"
 
-// Statuses go between threads, and their reference counts are in a library that ThreadSanitizer does
-// not see into: it would take the last owner's delete for a race with an earlier owner's read.
+// Statuses go between threads, and their reference counts are in a library that ThreadSanitizer
+// does not see into: it would take the last owner's delete for a race with an earlier owner's read.
 extern "C" const char* __tsan_default_suppressions();
-extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libabsl_status.so\n"; }
+extern "C" const char* __tsan_default_suppressions() {
+  return "called_from_lib:libabsl_status.so\n";
+}
 
 namespace baton::kv_transfer {
 

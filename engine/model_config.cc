@@ -10,14 +10,10 @@
 #include "common/status_macros.h"
 #include "engine/fingerprint.h"
 #include "engine/model_tensors.h"
+#include "model_file/end_tokens.h"
 
 namespace baton::engine {
 namespace {
-
-// As the tokenizer's (text/vocabulary.cc).
-constexpr std::string_view kEndTokenNames[] = {"<|im_end|>",     "<|eot_id|>", "<|eom_id|>",
-                                               "<end_of_turn>",  "<|end|>",    "<|endoftext|>",
-                                               "<|end_of_text|>"};
 
 // Keys that change what a llama-like model computes, and the value with which they do nothing.
 struct NeutralKey {
@@ -175,29 +171,6 @@ absl::Status ReadVocabulary(const GgufFile& file, ModelConfig& config) {
                                     "rows",
                                     tokens.size(), config.vocab));
   }
-  if (!file.Has("tokenizer.ggml.token_type")) return absl::OkStatus();
-  BATON_ASSIGN_OR_RETURN(const std::span<const int64_t> types,
-                         file.Ints("tokenizer.ggml.token_type"));
-  constexpr int64_t kControl = 3;
-  for (size_t i = 0; i < std::min(tokens.size(), types.size()); ++i) {
-    if (types[i] != kControl) continue;
-    if (std::ranges::find(kEndTokenNames, tokens[i]) != std::end(kEndTokenNames)) {
-      config.end_tokens.push_back(static_cast<TokenId>(i));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ReadEndTokens(const GgufFile& file, ModelConfig& config) {
-  for (const std::string_view name : {"eos", "eot", "eom"}) {
-    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
-    if (!file.Has(key)) continue;
-    BATON_ASSIGN_OR_RETURN(const TokenId token, BoundedInt(file, key, 0, config.vocab - 1));
-    config.end_tokens.push_back(token);
-  }
-  std::ranges::sort(config.end_tokens);
-  const auto repeated = std::ranges::unique(config.end_tokens);
-  config.end_tokens.erase(repeated.begin(), repeated.end());
   return absl::OkStatus();
 }
 
@@ -214,7 +187,7 @@ absl::StatusOr<ModelConfig> ModelConfig::FromGguf(const GgufFile& file) {
   BATON_RETURN_IF_ERROR(ReadShape(file, config));
   BATON_RETURN_IF_ERROR(ReadRope(file, config));
   BATON_RETURN_IF_ERROR(ReadVocabulary(file, config));
-  BATON_RETURN_IF_ERROR(ReadEndTokens(file, config));
+  BATON_ASSIGN_OR_RETURN(config.end_tokens, ReadEndTokens(file, config.vocab));
   BATON_RETURN_IF_ERROR(FindTensors(file, config).status());
   config.fingerprint = Fingerprint(file);
   return config;

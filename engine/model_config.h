@@ -28,11 +28,9 @@ struct ModelConfig {
   kernels::RopePairs rope_pairs = kernels::RopePairs::kInterleaved;
   int32_t rope_dim = 0;
   float rope_base = 0;
-  float rope_factor = 1;     // linear scaling: positions are divided by it
-  bool tied_output = false;  // the output matrix is the embedding table
-  // What ends a sequence: tokenizer.ggml.{eos,eot,eom}_token_id, and the control tokens whose names
-  // say so ("<|im_end|>", "<|endoftext|>", ...). Ascending.
-  std::vector<TokenId> end_tokens;
+  float rope_factor = 1;            // linear scaling: positions are divided by it
+  bool tied_output = false;         // the output matrix is the embedding table
+  std::vector<TokenId> end_tokens;  // what ends a sequence (model_file/end_tokens.h)
 
   // SHA-256 (hex) over the file's size, metadata, tensor directory and a sample of every tensor
   // (fingerprint.h): workers with different fingerprints never exchange KV.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/status_macros.h"
+#include "router/error_code.h"
 #include "router/http_error.h"
 
 namespace baton::router {
@@ -42,6 +43,9 @@ absl::Status CompletionCall::Submit(std::string_view body) {
     absl::StatusOr<Dispatcher::Handle> handle =
         dispatcher_->Submit(request.Choice(choice), SinkOf(choice));
     if (handle.status().code() == absl::StatusCode::kNotFound) error_param_ = "model";
+    if (ErrorCode(handle.status()) == kContextLengthExceeded) {
+      error_param_ = endpoint_ == Endpoint::kChat ? "messages" : "prompt";
+    }
     BATON_RETURN_IF_ERROR(handle.status());
     bool gone = false;
     {

@@ -1,5 +1,6 @@
 #include "router/http_error.h"
 
+#include "router/error_code.h"
 #include "router/json_text.h"
 
 namespace baton::router {
@@ -19,7 +20,7 @@ HttpError ToHttpError(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kOutOfRange:
-      return {400, "invalid_request_error", "", 0};
+      return {400, "invalid_request_error", ErrorCode(status), 0};
     case absl::StatusCode::kNotFound:
       return {404, "invalid_request_error", "model_not_found", 0};
     case absl::StatusCode::kResourceExhausted:

@@ -12,7 +12,7 @@ namespace baton::router {
 struct HttpError {
   int status = 500;       // HTTP status code
   std::string_view type;  // "invalid_request_error", "rate_limit_error", "server_error"
-  std::string_view code;  // "": null
+  std::string code;       // "": null
   int retry_after_s = 0;  // 0: no Retry-After header
 };
 

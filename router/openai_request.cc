@@ -106,10 +106,12 @@ absl::Status ReadMaxTokens(Endpoint endpoint, FieldReader& fields, GenerateInput
   if (const json::value* value = fields.Find("max_tokens")) {
     input.has_max_tokens = true;
     BATON_ASSIGN_OR_RETURN(input.sampling.max_tokens, JsonInt(*value, "max_tokens"));
+    BATON_RETURN_IF_ERROR(CheckCount("max_tokens", input.sampling.max_tokens, 1, INT32_MAX));
   }
   const json::value* value = fields.Find("max_completion_tokens");
   if (value == nullptr) return absl::OkStatus();
   BATON_ASSIGN_OR_RETURN(const int32_t max_tokens, JsonInt(*value, "max_completion_tokens"));
+  BATON_RETURN_IF_ERROR(CheckCount("max_completion_tokens", max_tokens, 1, INT32_MAX));
   if (input.has_max_tokens && input.sampling.max_tokens != max_tokens) {
     return absl::InvalidArgumentError(
         fmt::format("'max_completion_tokens' is {}, but 'max_tokens' is {}; give one of them",

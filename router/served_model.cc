@@ -8,6 +8,7 @@
 
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "router/error_code.h"
 
 namespace baton::router {
 namespace {
@@ -100,9 +101,11 @@ absl::StatusOr<std::vector<TokenId>> ServedModel::Encode(const std::vector<text:
   for (const text::TextPiece& piece : pieces) bytes += piece.text.size();
   const size_t least_tokens = (bytes + longest_token_bytes_ - 1) / longest_token_bytes_;
   if (least_tokens >= static_cast<size_t>(context_tokens)) {
-    return absl::InvalidArgumentError(
-        fmt::format("prompt has {} bytes, at least {} tokens, but the context is {} tokens", bytes,
-                    least_tokens, context_tokens));
+    return WithErrorCode(
+        absl::InvalidArgumentError(
+            fmt::format("prompt has {} bytes, at least {} tokens, but the context is {} tokens",
+                        bytes, least_tokens, context_tokens)),
+        kContextLengthExceeded);
   }
   return tokenizer_->EncodePrompt(pieces, /*add_bos=*/true);
 }

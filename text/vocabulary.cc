@@ -5,19 +5,9 @@
 #include <algorithm>
 
 #include "common/status_macros.h"
+#include "model_file/end_tokens.h"
 
 namespace baton::text {
-namespace {
-
-constexpr std::string_view kEndKeys[] = {
-    "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
-// Control tokens of these names end an answer whether or not the metadata says so: chat models
-// carry several, and files often name only one.
-constexpr std::string_view kEndNames[] = {"<|im_end|>",     "<|eot_id|>", "<|eom_id|>",
-                                          "<end_of_turn>",  "<|end|>",    "<|endoftext|>",
-                                          "<|end_of_text|>"};
-
-}  // namespace
 
 absl::StatusOr<Vocabulary> Vocabulary::Load(const GgufFile& file, const TokenDecoder& decoder,
                                             bool add_bos) {
@@ -91,18 +81,7 @@ absl::StatusOr<TokenId> Vocabulary::LoadId(const GgufFile& file, std::string_vie
 absl::Status Vocabulary::LoadSpecialIds(const GgufFile& file) {
   BATON_ASSIGN_OR_RETURN(bos_, LoadId(file, "tokenizer.ggml.bos_token_id"));
   BATON_ASSIGN_OR_RETURN(unknown_, LoadId(file, "tokenizer.ggml.unknown_token_id"));
-  const auto add_end = [this](TokenId token) {
-    if (token < 0 || std::ranges::find(end_tokens_, token) != end_tokens_.end()) return;
-    end_tokens_.push_back(token);
-  };
-  for (const std::string_view key : kEndKeys) {
-    BATON_ASSIGN_OR_RETURN(const TokenId token, LoadId(file, key));
-    add_end(token);
-  }
-  for (const auto& [token, name] : special_names_) {
-    const bool ends = std::ranges::find(kEndNames, name) != std::end(kEndNames);
-    if (ends && kind(token) == TokenKind::kControl) add_end(token);
-  }
+  BATON_ASSIGN_OR_RETURN(end_tokens_, ReadEndTokens(file, size()));
   return absl::OkStatus();
 }
 

@@ -3,8 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
+
+#include "tests/common/temp_dir.h"
 
 namespace baton::cli {
 namespace {
@@ -18,7 +19,7 @@ const std::vector<ConfigKey> kAllKeys = {{"model"}, {"block-tokens"}, {"workers"
 class MergeConfigTest : public testing::Test {
  protected:
   std::string Write(const std::string& text) {
-    const std::string path = testing::TempDir() + "/config_test.yaml";
+    const std::string path = directory_.File("config_test.yaml");
     std::ofstream(path) << text;
     return path;
   }
@@ -27,6 +28,8 @@ class MergeConfigTest : public testing::Test {
     ASSERT_FALSE(merged.ok()) << yaml;
     EXPECT_THAT(std::string(merged.status().message()), HasSubstr(text));
   }
+
+  const test::TempDir directory_;
 };
 
 TEST_F(MergeConfigTest, FlagBeatsEnvironmentBeatsFile) {

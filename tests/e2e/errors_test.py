@@ -43,6 +43,8 @@ class HttpErrorsTest(ClusterTestCase):
         error = self.assert_refused(CHAT, self.chat("word " * 20000), 400)
         self.assertIn(CONTEXT_TOKENS, numbers(error["message"]))
         self.assertGreater(max(numbers(error["message"])), 20000)
+        self.assertEqual((error["param"], error["code"]),
+                         ("messages", "context_length_exceeded"))
 
     def test_prompt_that_fills_the_context_leaves_no_room(self):
         tokens = [100] * CONTEXT_TOKENS
@@ -58,7 +60,9 @@ class HttpErrorsTest(ClusterTestCase):
 
     def test_max_tokens_below_one(self):
         for value in (0, -1):
-            self.assert_refused(CHAT, self.chat(max_tokens=value), 400, "max_tokens", str(value))
+            error = self.assert_refused(CHAT, self.chat(max_tokens=value), 400, "max_tokens",
+                                        str(value))
+            self.assertEqual(error["param"], "max_tokens")
 
     def test_values_out_of_range(self):
         for field, value in [("temperature", -0.5), ("temperature", 1e9), ("top_p", 0),

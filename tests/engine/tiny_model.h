@@ -16,6 +16,7 @@
 #include "common/status_macros.h"
 #include "kernels/half.h"
 #include "model_file/gguf.h"
+#include "tests/common/temp_dir.h"
 #include "tests/model_file/gguf_writer.h"
 
 namespace baton::engine {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "router/error_code.h"
+
 namespace baton::router {
 namespace {
 
@@ -25,6 +27,9 @@ TEST(AdmissionTest, PromptLengthIsCheckedAgainstTheContextWithBothNumbers) {
   ExpectRefused({}, 0, "empty");
   ExpectRefused({}, 9120, "prompt has 9120 tokens, but the context is 8192 tokens");
   ExpectRefused({}, 8192, "prompt has 8192 tokens, but the context is 8192 tokens");
+  GenerateInput input;
+  EXPECT_EQ(ErrorCode(AdmitPrompt(input, 9120)), kContextLengthExceeded);
+  EXPECT_EQ(ErrorCode(AdmitPrompt(input, 0)), "");
   GenerateInput longest;
   EXPECT_TRUE(AdmitPrompt(longest, 8191).ok());
   EXPECT_EQ(longest.sampling.max_tokens, 1);

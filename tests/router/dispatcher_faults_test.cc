@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/common/temp_dir.h"
 #include "tests/router/answer.h"
 #include "tests/router/cluster.h"
 #include "tests/router/scripted_worker.h"
@@ -34,8 +35,8 @@ void FinishAlone(ScriptedWorker& worker, const Attempt& attempt) {
 }
 
 TEST(DispatcherFaultsTest, ARequestWaitsForItsWorker) {
-  const std::filesystem::path path =
-      std::filesystem::path(testing::TempDir()) / "dispatcher_faults_workers";
+  const test::TempDir directory;
+  const std::filesystem::path path = directory.File("workers");
   std::ofstream(path) << "# none yet\n";
   DispatcherOptions options;
   options.workers_file = path;
@@ -50,7 +51,6 @@ TEST(DispatcherFaultsTest, ARequestWaitsForItsWorker) {
   std::ofstream(path) << decode.address() << "\n";
   FinishAlone(decode, decode.Await<DecodeCommand>().attempt);
   EXPECT_TRUE(answer.AwaitEnd().finish);
-  std::filesystem::remove(path);
 }
 
 TEST(DispatcherFaultsTest, WithoutAWorkerTheWaitEnds) {

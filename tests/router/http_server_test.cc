@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <thread>
 
+#include "router/error_code.h"
 #include "tests/router/http_test_server.h"
 
 namespace baton::router {
@@ -68,10 +69,9 @@ TEST_F(HttpServerTest, StreamedChat) {
 }
 
 TEST_F(HttpServerTest, TokenIdsAndStats) {
-  const TestResponse response = client_.Post(
-      kChat,
-      R"({"messages":[{"role":"user","content":"hi"}],"return_token_ids":true,)"
-      R"("return_stats":true})");
+  const TestResponse response =
+      client_.Post(kChat, R"({"messages":[{"role":"user","content":"hi"}],"return_token_ids":true,)"
+                          R"("return_stats":true})");
   const boost::json::value body = boost::json::parse(response.body);
   EXPECT_EQ(boost::json::serialize(body.at("prompt_token_ids")), "[999,104,105]");
   EXPECT_EQ(boost::json::serialize(body.at("choices").at(0).at("token_ids")), "[100,101,102]");
@@ -164,7 +164,11 @@ TEST_F(HttpServerTest, DispatcherErrorsBecomeStatusCodes) {
   ExpectError(answer(absl::DeadlineExceededError("late")), 504, "deadline_exceeded", "late");
   ExpectError(answer(absl::InternalError("broken")), 500, "internal_error", "broken");
   ExpectError(answer(absl::DataLossError("lost")), 500, "internal_error", "lost");
-  ExpectError(answer(absl::OutOfRangeError("too long")), 400, "", "too long");
+  ExpectError(answer(absl::OutOfRangeError("too far")), 400, "", "too far");
+  const TestResponse too_long =
+      answer(WithErrorCode(absl::InvalidArgumentError("too long"), kContextLengthExceeded));
+  ExpectError(too_long, 400, "context_length_exceeded", "too long");
+  EXPECT_EQ(ErrorOf(too_long).at("param").as_string(), "messages");
 }
 
 TEST_F(HttpServerTest, RefusingOneChoiceCancelsTheOthers) {
@@ -175,10 +179,6 @@ TEST_F(HttpServerTest, RefusingOneChoiceCancelsTheOthers) {
   EXPECT_TRUE(dispatcher_.WaitForCancel(1));
   EXPECT_TRUE(dispatcher_.WaitForCancel(2));
 }
-
-// A request that was sent ahead while a stream was running waits, complete, in the buffer that the
-
-// disconnect watch reads into.
 
 TEST_F(HttpServerTest, LargeBodies) {
   // Over the limit: answered from the Content-Length alone, while the client is still sending.

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "tests/common/temp_dir.h"
 #include "tests/router/cluster.h"
 #include "tests/router/demo_tokenizer.h"
 #include "tests/router/scripted_worker.h"
@@ -213,16 +214,14 @@ class WorkersFileRegistryTest : public testing::Test {
     std::ofstream(next) << content;
     std::filesystem::rename(next, path_);
   }
-  ~WorkersFileRegistryTest() override { std::filesystem::remove(path_); }
-
   RegistryOptions Options() const {
     RegistryOptions options;
     options.workers_file = path_;
     return options;
   }
 
-  const std::filesystem::path path_ =
-      std::filesystem::path(testing::TempDir()) / "registry_test_workers";
+  const test::TempDir directory_;
+  const std::filesystem::path path_ = directory_.File("workers");
 };
 
 TEST_F(WorkersFileRegistryTest, FollowsTheFile) {
@@ -263,7 +262,7 @@ TEST_F(WorkersFileRegistryTest, AMissingFileIsAnErrorAtTheStart) {
   RegistryOptions options = Options();
   const absl::Status status = Registry::Create(options, {}).status();
   EXPECT_TRUE(absl::IsNotFound(status));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("registry_test_workers"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(path_.string()));
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/common/temp_dir.h"
+
 namespace baton::router {
 namespace {
 
@@ -20,8 +22,8 @@ TEST(WorkersFileTest, OneAddressALineWithCommentsAndBlanks) {
 }
 
 TEST(WorkersFileTest, ReadsOrSaysWhyNot) {
-  const std::filesystem::path path =
-      std::filesystem::path(testing::TempDir()) / "workers_file_test";
+  const test::TempDir directory;
+  const std::filesystem::path path = directory.File("workers");
   std::ofstream(path) << "127.0.0.1:9000\n";
   EXPECT_THAT(*ReadWorkersFile(path), ElementsAre("127.0.0.1:9000"));
   std::ofstream(path) << std::string(1 << 20, '#');

@@ -33,7 +33,7 @@ TEST_F(DemoTokenizer, KnowsItsSpecialTokens) {
   EXPECT_FALSE(tokenizer_->add_bos());
   EXPECT_FALSE(tokenizer_->strips_leading_space());
   // <|im_end|> by metadata, <|endoftext|> by name.
-  EXPECT_THAT(tokenizer_->end_tokens(), ElementsAre(2, 0));
+  EXPECT_THAT(tokenizer_->end_tokens(), ElementsAre(0, 2));
   EXPECT_EQ(tokenizer_->TokenBytes(2), "");
   EXPECT_EQ(tokenizer_->TokenText(2), "<|im_end|>");
   const Ids hello = tokenizer_->Encode(" hello", kPlain);

@@ -1,5 +1,6 @@
 #include "tests/text/vocabularies.h"
 
+#include "tests/common/temp_dir.h"
 #include "tests/text/golden.h"
 #include "text/utf8.h"
 

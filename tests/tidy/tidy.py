@@ -92,6 +92,7 @@ PROVEN_BY = {
     "kv_transfer/ucx_*.cc": "tests/kv_transfer/transports_ucx_test.cc",
     "model_file/gguf_parser.cc": "tests/model_file/gguf_test.cc",
     "router/completion_call.cc": "tests/router/http_server_test.cc",
+    "router/error_code.cc": "tests/router/admission_test.cc",
     "router/grpc_*.cc": "tests/router/grpc_server_test.cc",
     "router/http_*.cc": "tests/router/http_server_test.cc",
     "router/json_fields.cc": "tests/router/openai_request_test.cc",

@@ -18,6 +18,7 @@
 
 #include "common/status_macros.h"
 #include "engine/model_config.h"
+#include "tests/common/temp_dir.h"
 #include "tests/engine/engine_testing.h"
 #include "tests/engine/tiny_model.h"
 #include "worker_common/options.h"

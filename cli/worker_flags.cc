@@ -84,11 +84,7 @@ std::vector<std::string> ToArguments(const WorkerFlags& flags) {
   // CLI11 takes the argument after an empty "--flag=" for its value.
   if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
   if (!flags.served_model_name.empty()) {
-    // CLI11 takes the next argument as the value of "--flag=".
-    if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
-    if (!flags.served_model_name.empty()) {
-      arguments.push_back("--served-model-name=" + flags.served_model_name);
-    }
+    arguments.push_back("--served-model-name=" + flags.served_model_name);
   }
   return arguments;
 }

@@ -51,7 +51,7 @@ BlockCounts BlockPool::counts() const {
   BlockCounts counts;
   counts.total = static_cast<int32_t>(blocks_.size());
   counts.free = static_cast<int32_t>(free_.size());
-  counts.cached = static_cast<int32_t>(lru_.size());
+  counts.cached = cached_;
   counts.held = held_;
   return counts;
 }
@@ -59,10 +59,10 @@ BlockCounts BlockPool::counts() const {
 absl::Status BlockPool::Extend(BlockTable* table, int32_t count) {
   BATON_CHECK(count >= 0, "a table grows");
   BATON_CHECK(table->pool_ == nullptr || table->pool_ == this, "a table stays with its pool");
-  if (static_cast<size_t>(count) > free_.size() + lru_.size()) {
+  if (count > static_cast<int32_t>(free_.size()) + cached_) {
     return absl::ResourceExhaustedError(
         fmt::format("{} KV blocks wanted, but of {} are {} free, {} cached and {} held", count,
-                    blocks_.size(), free_.size(), lru_.size(), held_));
+                    blocks_.size(), free_.size(), cached_, held_));
   }
   table->pool_ = this;
   for (int32_t i = 0; i < count; ++i) table->blocks_.push_back(TakeBlock());
@@ -75,8 +75,8 @@ int32_t BlockPool::TakeBlock() {
     index = free_.back();
     free_.pop_back();
   } else {
-    index = lru_.front();
-    lru_.pop_front();
+    index = oldest_;
+    LeaveCache(index);
     by_hash_.erase(blocks_[index].hash);
     blocks_[index].published = false;
   }
@@ -93,7 +93,7 @@ BlockTable BlockPool::Match(std::span<const BlockHash> hashes) {
     if (found == by_hash_.end()) break;
     Block& block = blocks_[found->second];
     if (block.references++ == 0) {
-      lru_.erase(block.lru);
+      LeaveCache(found->second);
       ++held_;
     }
     table.blocks_.push_back(found->second);
@@ -134,10 +134,26 @@ void BlockPool::Release(int32_t index) {
   if (--block.references > 0) return;
   --held_;
   if (block.published) {
-    block.lru = lru_.insert(lru_.end(), index);
+    EnterCache(index);
   } else {
     free_.push_back(index);
   }
+}
+
+void BlockPool::EnterCache(int32_t index) {
+  Block& block = blocks_[index];
+  block.older = newest_;
+  block.newer = -1;
+  (newest_ < 0 ? oldest_ : blocks_[newest_].newer) = index;
+  newest_ = index;
+  ++cached_;
+}
+
+void BlockPool::LeaveCache(int32_t index) {
+  const Block& block = blocks_[index];
+  (block.older < 0 ? oldest_ : blocks_[block.older].newer) = block.newer;
+  (block.newer < 0 ? newest_ : blocks_[block.newer].older) = block.older;
+  --cached_;
 }
 
 }  // namespace baton::engine

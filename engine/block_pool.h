@@ -10,15 +10,15 @@
 // least recently used cached ones.
 //
 // A published block is full and immutable; several tables may share it. Only the device thread of a
-// worker uses its pool: not thread-safe.
+// worker uses its pool: not thread-safe. A pool allocates memory only when it is made, a table only
+// beyond what was reserved for it.
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "common/block_hash.h"
 #include "kernels/kv_layout.h"
@@ -38,6 +38,8 @@ class BlockTable {
 
   std::span<const int32_t> blocks() const { return blocks_; }
   int32_t size() const { return static_cast<int32_t>(blocks_.size()); }
+  // Memory for the table of a sequence that will have so many blocks.
+  void Reserve(int32_t blocks) { blocks_.reserve(static_cast<size_t>(blocks)); }
   void Clear();
 
  private:
@@ -89,10 +91,13 @@ class BlockPool {
     int32_t references = 0;
     bool published = false;
     BlockHash hash{};
-    std::list<int32_t>::iterator lru;  // valid while cached
+    int32_t older = -1;  // neighbours among the cached blocks
+    int32_t newer = -1;
   };
   int32_t TakeBlock();
   void Release(int32_t block);
+  void EnterCache(int32_t block);
+  void LeaveCache(int32_t block);
 
   kernels::KvLayout layout_;
   std::span<std::byte> slab_;
@@ -100,8 +105,10 @@ class BlockPool {
   std::vector<Block> blocks_;
   std::vector<int32_t> free_;
   int32_t held_ = 0;
-  std::list<int32_t> lru_;  // cached blocks, least recently used first
-  std::unordered_map<BlockHash, int32_t, BlockHashHasher> by_hash_;
+  int32_t cached_ = 0;
+  int32_t oldest_ = -1;  // of the cached blocks, by last use
+  int32_t newest_ = -1;
+  absl::flat_hash_map<BlockHash, int32_t, BlockHashHasher> by_hash_;
 };
 
 }  // namespace baton::engine

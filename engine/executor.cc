@@ -80,6 +80,10 @@ void Executor::TakeCachedPrefix(Sequence* sequence) {
 }
 
 absl::Status Executor::Reserve(Sequence* sequence, int32_t tokens) {
+  // Once for its whole life, so that decode steps do not allocate.
+  const auto most = options_.layout.BlocksFor(static_cast<int64_t>(sequence->tokens.capacity()));
+  sequence->blocks.Reserve(most);
+  if (options_.prefix_cache) sequence->hashes.reserve(static_cast<size_t>(most));
   const int32_t wanted = options_.layout.BlocksFor(int64_t{sequence->computed_tokens} + tokens);
   return pool_.Extend(&sequence->blocks, std::max(0, wanted - sequence->blocks.size()));
 }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/step_planner.h"
+#include "tests/common/counting_new.h"
 #include "tests/engine/engine_testing.h"
 #include "tests/engine/tiny_model.h"
 
@@ -345,6 +346,36 @@ TEST(LayoutFor, RefusesOtherBlocksAndTypes) {
   EXPECT_THAT(std::string(LayoutFor(config, 12, DType::kF16).status().message()), HasSubstr("12"));
   EXPECT_THAT(std::string(LayoutFor(config, 16, DType::kQ8_0).status().message()),
               HasSubstr("Q8_0"));
+}
+
+// Law 9: from its second token on, a sequence costs no allocation, over the ends of several blocks,
+// greedy and sampled.
+TEST_F(ExecutorTest, DecodeStepsDoNotAllocate) {
+  engine_ = Load({.block_count = 64});
+  Executor& executor = engine_->executor();
+  SamplingParams sampled;
+  sampled.temperature = 0.8f;
+  sampled.top_p = 0.9f;
+  sampled.max_tokens = 200;
+  sampled.ignore_eos = true;
+  SamplingParams greedy = sampled;
+  greedy.temperature = 0;
+  std::vector<Sequence> sequences;
+  for (const SamplingParams& sampling : {greedy, sampled, greedy}) {
+    sequences.push_back(NewSequence({1, 2, static_cast<TokenId>(sequences.size()), 4}, sampling));
+    Finish(sequences.back());
+  }
+  std::vector<StepRange> ranges;
+  for (Sequence& sequence : sequences) ranges.push_back({&sequence, 1});
+  const auto step = [&] {
+    for (Sequence& sequence : sequences) ASSERT_TRUE(executor.Reserve(&sequence, 1).ok());
+    executor.Step(ranges);
+  };
+  step();
+  const int64_t before = test::Allocations();
+  for (int i = 0; i < 100; ++i) step();
+  EXPECT_EQ(test::Allocations(), before);
+  EXPECT_GE(sequences[0].hashes.size(), 6u) << "blocks were published meanwhile";
 }
 
 }  // namespace

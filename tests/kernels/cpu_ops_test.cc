@@ -1,27 +1,9 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "kernels/cpu/cpu_isa.h"
+#include "tests/common/counting_new.h"
 #include "tests/kernels/test_support.h"
-
-namespace {
-
-std::atomic<int64_t> allocations{0};
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace baton::kernels {
 namespace {
@@ -100,10 +82,10 @@ TEST(CpuOpsTest, StepsDoNotAllocate) {
   };
   step(prompt);
   step(token);
-  const int64_t before = allocations.load();
+  const int64_t before = test::Allocations();
   step(prompt);
   step(token);
-  EXPECT_EQ(allocations.load(), before);
+  EXPECT_EQ(test::Allocations(), before);
 }
 
 }  // namespace

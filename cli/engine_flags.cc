@@ -15,6 +15,9 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
   app->add_option("--threads", flags->threads, "compute threads; 0: the CPUs this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app->add_option("--pin-threads", flags->pin_threads,
+                  "keep each compute thread on a CPU of its own; for processes that share none")
+      ->capture_default_str();
   app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512")
       ->capture_default_str();
   app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: f16, f32")
@@ -38,6 +41,7 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
 std::vector<std::string> ToArguments(const EngineFlags& flags) {
   return {"--model=" + flags.model,
           fmt::format("--threads={}", flags.threads),
+          fmt::format("--pin-threads={}", flags.pin_threads),
           "--isa=" + flags.isa,
           "--kv-dtype=" + flags.kv_dtype,
           fmt::format("--block-tokens={}", flags.block_tokens),
@@ -60,6 +64,7 @@ absl::StatusOr<LoadedModel> LoadModel(const EngineFlags& flags) {
   BATON_ASSIGN_OR_RETURN(loaded.tokenizer, text::Tokenizer::Create(*loaded.file));
   engine::LocalEngineOptions options;
   options.threads = flags.threads;
+  options.pin_threads = flags.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(flags.isa));
   BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDType(flags));
   options.block_tokens = flags.block_tokens;

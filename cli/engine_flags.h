@@ -20,6 +20,7 @@ namespace baton::cli {
 struct EngineFlags {
   std::string model = "models/SmolLM2-135M-Instruct.Q4_1.gguf";  // what `baton pull` gets
   int32_t threads = 0;
+  bool pin_threads = false;
   std::string isa = "auto";
   std::string kv_dtype = "f16";
   int32_t block_tokens = 16;

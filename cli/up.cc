@@ -197,6 +197,12 @@ class ProcessCluster {
 absl::Status Run(const Flags& flags) {
   BlockSignals();
   BATON_RETURN_IF_ERROR(StartLogging("up", flags.log));
+  if (flags.worker.engine.pin_threads && flags.prefill + flags.decode > 1) {
+    return absl::InvalidArgumentError(fmt::format(
+        "--pin-threads would put {} workers on the same CPUs; start them with 'baton worker', each "
+        "under a CPU mask of its own",
+        flags.prefill + flags.decode));
+  }
   if (flags.worker.transport == "inproc") return RunInThisProcess(flags);
   ProcessCluster cluster(flags);
   BATON_RETURN_IF_ERROR(cluster.Start());

@@ -44,6 +44,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.model_path = engine.model;
   options.served_model = flags.served_model_name;
   options.threads = engine.threads;
+  options.pin_threads = engine.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(engine.isa));
   BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDType(engine));
   options.max_context = engine.max_context;

@@ -38,8 +38,9 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Load(const GgufFile& f
   if (options.reference_ops) {
     engine->ops_ = kernels::CreateReferenceOps();
   } else {
-    BATON_ASSIGN_OR_RETURN(engine->ops_,
-                           kernels::CreateCpuOps({options.threads, options.isa, options.max_rows}));
+    BATON_ASSIGN_OR_RETURN(
+        engine->ops_, kernels::CreateCpuOps(
+                          {options.threads, options.isa, options.max_rows, options.pin_threads}));
   }
   BATON_ASSIGN_OR_RETURN(engine->model_, Model::Load(file, engine->ops_.get(),
                                                      {options.max_rows, options.max_logit_rows,

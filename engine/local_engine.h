@@ -20,6 +20,7 @@ namespace baton::engine {
 struct LocalEngineOptions {
   bool reference_ops = false;  // the slow judge instead of the cpu backend
   int32_t threads = 0;         // 0: what the process may use
+  bool pin_threads = false;    // as in kernels::CpuOptions
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
   DType kv_dtype = DType::kF16;
   int32_t block_tokens = 16;

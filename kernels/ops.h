@@ -23,6 +23,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/dtype.h"
@@ -126,12 +127,18 @@ struct CpuOptions {
   int32_t threads = 0;  // 0: the CPUs that affinity mask and cgroup quota allow
   CpuIsa isa = CpuIsa::kAuto;
   int32_t max_rows = 512;  // the most rows of any call
+  // Keeps each compute thread, the device thread among them from its first step on, on a CPU of its
+  // own: the first of the affinity mask. For processes that share no CPU with others.
+  bool pin_threads = false;
 };
 // FailedPrecondition when the machine lacks the instruction set asked for.
 absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOptions& options);
 
 // "auto", "portable", "avx2", "avx512"; InvalidArgument lists them.
 absl::StatusOr<CpuIsa> CpuIsaFromName(std::string_view name);
+
+// The CPUs of the calling thread's affinity mask, ascending; none where it cannot be read.
+std::vector<int32_t> AllowedCpus();
 
 // CPUs that this process may use: affinity mask, and cgroup v1/v2 CPU quota rounded up.
 int32_t UsableCpus();

@@ -95,6 +95,7 @@ absl::Status WorkerHost::LoadModel() {
 
   engine::LocalEngineOptions engine;
   engine.threads = options_.threads;
+  engine.pin_threads = options_.pin_threads;
   engine.isa = options_.isa;
   engine.kv_dtype = options_.kv_dtype;
   engine.block_tokens = options_.block_tokens;

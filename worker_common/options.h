@@ -19,6 +19,7 @@ struct WorkerOptions {
   std::string served_model;                    // what clients call it; "": the file's own name
 
   int32_t threads = 0;  // 0: the CPUs that the process may use
+  bool pin_threads = false;
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
   int32_t max_context = 0;  // 0: the model's
 

@@ -25,10 +25,10 @@ const IsaKernels& KernelsOf(CpuIsa isa) {
 
 }  // namespace
 
-CpuOps::CpuOps(const IsaKernels& isa, int32_t threads, int32_t max_rows)
+CpuOps::CpuOps(const IsaKernels& isa, int32_t threads, int32_t max_rows, std::vector<int32_t> cpus)
     : isa_(isa),
       max_rows_(max_rows),
-      pool_(threads),
+      pool_(threads, std::move(cpus)),
       panel_scratch_(int64_t{threads} * kPanelScratchBytes) {}
 
 std::string CpuOps::Describe() const {
@@ -38,6 +38,7 @@ std::string CpuOps::Describe() const {
 }
 
 void CpuOps::Embed(const Matrix& table, std::span<const TokenId> tokens, float* out) {
+  pool_.PinCaller();  // a step begins here; loading is any thread's
   const auto& matrix = static_cast<const PanelMatrix&>(table);
   pool_.ParallelFor(std::ssize(tokens), 8, [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) matrix.DecodeRow(tokens[r], out + r * matrix.cols());
@@ -69,7 +70,15 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOptions& options) {
                     kMaxThreads, options.max_rows));
   }
   const int32_t threads = options.threads > 0 ? options.threads : UsableCpus();
-  return std::make_unique<CpuOps>(KernelsOf(isa), threads, options.max_rows);
+  std::vector<int32_t> cpus;
+  if (options.pin_threads) {
+    cpus = AllowedCpus();
+    if (std::ssize(cpus) < threads) {
+      return absl::InvalidArgumentError(
+          fmt::format("{} threads cannot be pinned to {} CPUs", threads, cpus.size()));
+    }
+  }
+  return std::make_unique<CpuOps>(KernelsOf(isa), threads, options.max_rows, std::move(cpus));
 }
 
 }  // namespace baton::kernels

@@ -21,7 +21,7 @@ namespace baton::kernels {
 
 class CpuOps final : public Ops {
  public:
-  CpuOps(const IsaKernels& isa, int32_t threads, int32_t max_rows);
+  CpuOps(const IsaKernels& isa, int32_t threads, int32_t max_rows, std::vector<int32_t> cpus);
 
   std::string Describe() const override;
   absl::StatusOr<std::unique_ptr<Matrix>> LoadMatrix(const HostMatrix& host) override;

@@ -1,6 +1,10 @@
 #include "kernels/cpu/thread_pool.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <chrono>
+#include <utility>
 
 namespace baton::kernels {
 namespace {
@@ -17,12 +21,28 @@ void Pause() {
 #endif
 }
 
+// Without effect where the system forbids it: a pinned thread is only faster.
+void Pin(pthread_t thread, int32_t cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  pthread_setaffinity_np(thread, sizeof set, &set);
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int32_t threads) : shares_(new Share[threads]) {
+ThreadPool::ThreadPool(int32_t threads, std::vector<int32_t> cpus)
+    : shares_(new Share[threads]), cpus_(std::move(cpus)) {
   for (int32_t thread = 1; thread < threads; ++thread) {
     workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+    if (!cpus_.empty()) Pin(workers_.back().native_handle(), cpus_[thread]);
   }
+}
+
+void ThreadPool::PinCaller() {
+  if (cpus_.empty() || pinned_caller_ == std::this_thread::get_id()) return;
+  Pin(pthread_self(), cpus_[0]);
+  pinned_caller_ = std::this_thread::get_id();
 }
 
 ThreadPool::~ThreadPool() {

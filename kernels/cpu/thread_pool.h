@@ -21,11 +21,15 @@ namespace baton::kernels {
 
 class ThreadPool {
  public:
-  // `threads` includes the calling thread: threads - 1 are started.
-  explicit ThreadPool(int32_t threads);
+  // `threads` includes the calling thread: threads - 1 are started. With `cpus`, thread t stays on
+  // CPU cpus[t]: the started ones at once, the caller from PinCaller on.
+  explicit ThreadPool(int32_t threads, std::vector<int32_t> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Cheap when the caller is pinned already, or no CPUs were given.
+  void PinCaller();
 
   int32_t threads() const { return static_cast<int32_t>(workers_.size()) + 1; }
 
@@ -74,6 +78,8 @@ class ThreadPool {
   std::atomic<int32_t> sleepers_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
+  const std::vector<int32_t> cpus_;
+  std::thread::id pinned_caller_;
 };
 
 }  // namespace baton::kernels

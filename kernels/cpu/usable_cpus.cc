@@ -67,11 +67,20 @@ double CgroupCpus() {
 
 }  // namespace
 
-int32_t UsableCpus() {
-  int32_t cpus = static_cast<int32_t>(std::thread::hardware_concurrency());
+std::vector<int32_t> AllowedCpus() {
+  std::vector<int32_t> cpus;
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) cpus = CPU_COUNT(&allowed);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return cpus;
+  for (int32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+int32_t UsableCpus() {
+  auto cpus = static_cast<int32_t>(AllowedCpus().size());
+  if (cpus == 0) cpus = static_cast<int32_t>(std::thread::hardware_concurrency());
   const double quota = std::ceil(CgroupCpus());
   return std::max(1, quota < cpus ? static_cast<int32_t>(quota) : cpus);
 }

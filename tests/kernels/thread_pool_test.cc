@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <numeric>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/ops.h"
 #include "tests/kernels/test_support.h"
 
 namespace baton::kernels {
@@ -64,6 +66,29 @@ TEST(ThreadPoolTest, StartsAndStops) {
     if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(calls.load(), i % 3 != 0 ? 10 : 0);
   }
+}
+
+// The caller is pinned only when it asks for it, and only once.
+TEST(ThreadPoolTest, PinsEachThreadToItsCpu) {
+  const std::vector<int32_t> allowed = AllowedCpus();
+  ASSERT_FALSE(allowed.empty());
+  const auto threads = static_cast<int32_t>(std::min<size_t>(allowed.size(), 4));
+  std::thread([&] {
+    ThreadPool pool(threads, allowed);
+    EXPECT_EQ(AllowedCpus(), allowed);
+    pool.PinCaller();
+    pool.PinCaller();
+    std::vector<std::vector<int32_t>> seen(threads);
+    pool.ParallelFor(1000, 1, [&](int64_t, int64_t, int32_t thread) {
+      if (seen[thread].empty()) seen[thread] = AllowedCpus();
+    });
+    for (int32_t t = 0; t < threads; ++t) {
+      if (seen[t].empty()) continue;  // the others were faster
+      EXPECT_EQ(seen[t], std::vector<int32_t>{allowed[t]}) << t;
+    }
+    EXPECT_EQ(seen[0], std::vector<int32_t>{allowed[0]});
+  }).join();
+  EXPECT_EQ(AllowedCpus(), allowed);
 }
 
 }  // namespace

@@ -1,0 +1,177 @@
+#include "bench/ceilings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <limits>
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/status_macros.h"
+#include "kernels/cpu/cpu_isa.h"
+#include "kernels/cpu/isa_probes.h"
+#include "kernels/cpu/large_buffer.h"
+
+namespace baton::bench {
+namespace {
+
+using kernels::CpuIsa;
+using kernels::IsaProbes;
+using kernels::LargeBuffer;
+
+constexpr int64_t kMinDramBytes = int64_t{64} << 20;  // of a thread
+constexpr int64_t kReadUnit = 256 * kernels::kMaxProbeStreams;
+
+const IsaProbes& ProbesOf(CpuIsa isa) {
+#if defined(__x86_64__)
+  if (isa == CpuIsa::kAvx512) return kernels::avx512::GetIsaProbes();
+  if (isa == CpuIsa::kAvx2) return kernels::avx2::GetIsaProbes();
+#endif
+  static_cast<void>(isa);
+  return kernels::portable::GetIsaProbes();
+}
+
+// What a thread does in a round; made by the thread itself, so that its memory is near it.
+using Round = std::function<void()>;
+using MakeRound = std::function<Round()>;
+
+// The shortest time in which all threads, begun together, did one round.
+absl::StatusOr<double> BestRoundSeconds(const CeilingOptions& options, const MakeRound& make) {
+  std::barrier barrier(options.threads);
+  std::atomic<bool> stopped{false};
+  double best = std::numeric_limits<double>::infinity();
+  const auto work = [&](bool first) {
+    const Round round = make();
+    for (int32_t i = 0; i < options.rounds; ++i) {
+      if (first && options.stop && options.stop()) stopped = true;
+      barrier.arrive_and_wait();
+      if (stopped) return;
+      const TimePoint start = SystemClock().Now();
+      round();
+      barrier.arrive_and_wait();
+      if (first) best = std::min(best, Seconds(SystemClock().Now() - start));
+    }
+  };
+  std::vector<std::thread> others;
+  for (int32_t i = 1; i < options.threads; ++i) others.emplace_back(work, false);
+  work(true);
+  for (std::thread& thread : others) thread.join();
+  if (stopped) return absl::CancelledError("interrupted");
+  return best;
+}
+
+// How often `round` fits into a round's time.
+int64_t TimesIn(double round_ms, const Round& round) {
+  round();
+  const TimePoint start = SystemClock().Now();
+  round();
+  const double seconds = std::max(Seconds(SystemClock().Now() - start), 1e-9);
+  return std::clamp<int64_t>(static_cast<int64_t>(round_ms * 1e-3 / seconds), 1, 1 << 20);
+}
+
+// A way of reading memory: which is the fastest depends on the machine.
+struct ReadPattern {
+  int streams;
+  int64_t ahead_bytes;
+};
+constexpr ReadPattern kDramPatterns[] = {{1, 0}, {1, 2048}, {2, 1024}, {4, 0}, {4, 1024}};
+constexpr ReadPattern kCachePatterns[] = {{1, 0}, {4, 0}};
+
+absl::StatusOr<double> ReadGbS(const CeilingOptions& options, const IsaProbes& probes,
+                               int64_t thread_bytes, std::span<const ReadPattern> patterns) {
+  const int64_t bytes = std::max(thread_bytes / kReadUnit, int64_t{1}) * kReadUnit;
+  double best_gb_s = 0;
+  for (const ReadPattern& pattern : patterns) {
+    const auto read = [&](const LargeBuffer& buffer) {
+      static std::atomic<uint64_t> result;
+      result = probes.read(buffer.data(), bytes, pattern.streams, pattern.ahead_bytes);
+    };
+    int64_t times = 1;  // in a round; the same for all threads
+    if (bytes < kMinDramBytes) {
+      const LargeBuffer sample(static_cast<size_t>(bytes));
+      times = TimesIn(options.round_ms, [&] { read(sample); });
+    }
+    BATON_ASSIGN_OR_RETURN(const double seconds, BestRoundSeconds(options, [&]() -> Round {
+                             const auto buffer =
+                                 std::make_shared<LargeBuffer>(static_cast<size_t>(bytes));
+                             return [&, buffer] {
+                               for (int64_t i = 0; i < times; ++i) read(*buffer);
+                             };
+                           }));
+    const double all_bytes = static_cast<double>(options.threads * times * bytes);
+    best_gb_s = std::max(best_gb_s, all_bytes / seconds * 1e-9);
+  }
+  return best_gb_s;
+}
+
+absl::StatusOr<std::optional<double>> ArithmeticGopS(const CeilingOptions& options,
+                                                     const IsaProbes::Arithmetic& arithmetic) {
+  if (arithmetic.run == nullptr) return std::nullopt;
+  constexpr int64_t kSampleRounds = 1000;
+  static std::atomic<float> result;
+  const auto run = [&](int64_t rounds) { result = arithmetic.run(rounds); };
+  const int64_t rounds = kSampleRounds * TimesIn(options.round_ms, [&] { run(kSampleRounds); });
+  BATON_ASSIGN_OR_RETURN(const double seconds, BestRoundSeconds(options, [&]() -> Round {
+                           return [&] { run(rounds); };
+                         }));
+  const double ops = static_cast<double>(options.threads * rounds * arithmetic.round_ops);
+  return ops / seconds * 1e-9;
+}
+
+absl::Status Check(const CeilingOptions& options) {
+  constexpr int32_t kMaxThreads = 1024;
+  if (options.threads < 0 || options.threads > kMaxThreads || options.rounds < 1 ||
+      options.dram_buffer_bytes < 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("ceilings cannot be measured with {} threads (0..{}), {} rounds (1 or more) "
+                    "and a buffer of {} bytes",
+                    options.threads, kMaxThreads, options.rounds, options.dram_buffer_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+double Ceilings::ReadGbS(int64_t bytes) const {
+  if (bytes <= caches.l2_bytes * threads) return l2_read_gb_s;
+  if (bytes <= caches.l3_bytes) return l3_read_gb_s;
+  return dram_read_gb_s;
+}
+
+absl::StatusOr<Ceilings> MeasureCeilings(const CeilingOptions& asked) {
+  BATON_RETURN_IF_ERROR(Check(asked));
+  CeilingOptions options = asked;
+  if (options.threads == 0) options.threads = kernels::UsableCpus();
+  BATON_ASSIGN_OR_RETURN(const CpuIsa isa, kernels::ResolveCpuIsa(options.isa));
+  const IsaProbes& probes = ProbesOf(isa);
+
+  Ceilings ceilings;
+  ceilings.threads = options.threads;
+  ceilings.isa = probes.name;
+  ceilings.caches = ReadCacheSizes();
+  const auto [l2_bytes, l3_bytes] = ceilings.caches;
+  ceilings.dram_buffer_bytes = options.dram_buffer_bytes > 0
+                                   ? options.dram_buffer_bytes
+                                   : std::max(8 * l3_bytes, options.threads * kMinDramBytes);
+  BATON_ASSIGN_OR_RETURN(
+      ceilings.dram_read_gb_s,
+      ReadGbS(options, probes, ceilings.dram_buffer_bytes / options.threads, kDramPatterns));
+  BATON_ASSIGN_OR_RETURN(ceilings.l2_read_gb_s,
+                         ReadGbS(options, probes, l2_bytes / 2, kCachePatterns));
+  ceilings.l3_read_gb_s = ceilings.dram_read_gb_s;
+  if (const int64_t share = l3_bytes / options.threads / 2; share >= 2 * l2_bytes) {
+    BATON_ASSIGN_OR_RETURN(ceilings.l3_read_gb_s, ReadGbS(options, probes, share, kCachePatterns));
+  }
+  BATON_ASSIGN_OR_RETURN(const std::optional<double> fp32, ArithmeticGopS(options, probes.fp32));
+  ceilings.fp32_gop_s = fp32.value_or(0);
+  BATON_ASSIGN_OR_RETURN(ceilings.bf16_gop_s, ArithmeticGopS(options, probes.bf16));
+  BATON_ASSIGN_OR_RETURN(ceilings.int8_gop_s, ArithmeticGopS(options, probes.int8));
+  return ceilings;
+}
+
+}  // namespace baton::bench

@@ -32,6 +32,10 @@ struct Ceilings {
   // The ceiling of reading again and again `bytes` spread over all threads: of the smallest memory
   // that holds them.
   double ReadGbS(int64_t bytes) const;
+
+  // Each rate becomes the larger of the two. Others on the machine only ever make a measurement too
+  // low, so a long benchmark measures again now and then.
+  void RaiseTo(const Ceilings& later);
 };
 
 struct CeilingOptions {
@@ -43,9 +47,12 @@ struct CeilingOptions {
   StopRequested stop = nullptr;
 };
 
-// Takes about a second. Starts `threads` threads, each reading memory that it touched first, and
-// ends them. FailedPrecondition when the machine lacks `isa`; InvalidArgument for options without
-// sense; Cancelled on a stop.
+// Takes one or two seconds. Starts `threads` threads, each reading memory that it touched first,
+// and ends them. FailedPrecondition when the machine lacks `isa`; InvalidArgument for options
+// without sense; Cancelled on a stop.
 absl::StatusOr<Ceilings> MeasureCeilings(const CeilingOptions& options);
+
+// The same with a fifth of the rounds, for RaiseTo.
+absl::Status MeasureAgain(const CeilingOptions& options, Ceilings* ceilings);
 
 }  // namespace baton::bench

@@ -54,14 +54,6 @@ double ContextSum(double first, double count) { return count * first + count * (
 
 std::string Percent(double share) { return share > 0 ? fmt::format("{:.0f}%", share * 100) : "-"; }
 
-std::string CeilingText(const Ceilings& ceilings) {
-  std::string text = fmt::format("DRAM read {:.1f} GB/s, FP32 {:.0f} GFLOP/s",
-                                 ceilings.dram_read_gb_s, ceilings.fp32_gop_s);
-  if (ceilings.bf16_gop_s) text += fmt::format(", BF16 {:.0f} GFLOP/s", *ceilings.bf16_gop_s);
-  if (ceilings.int8_gop_s) text += fmt::format(", INT8 {:.0f} GOP/s", *ceilings.int8_gop_s);
-  return text;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineBench>> EngineBench::Load(const GgufFile& file,
@@ -224,11 +216,18 @@ EngineWork EngineBench::WorkOf(int32_t batch, const Ceilings& ceilings) const {
   return work;
 }
 
-std::string EngineTableHead(const EngineBench& bench, const Ceilings& ceilings) {
+std::string CeilingsText(const Ceilings& ceilings) {
+  std::string text = fmt::format("ceilings  DRAM read {:.1f} GB/s, FP32 {:.0f} GFLOP/s",
+                                 ceilings.dram_read_gb_s, ceilings.fp32_gop_s);
+  if (ceilings.bf16_gop_s) text += fmt::format(", BF16 {:.0f} GFLOP/s", *ceilings.bf16_gop_s);
+  if (ceilings.int8_gop_s) text += fmt::format(", INT8 {:.0f} GOP/s", *ceilings.int8_gop_s);
+  return text;
+}
+
+std::string EngineTableHead(const EngineBench& bench) {
   std::string head;
   head += fmt::format("model     {}, {:.0f}M parameters\n", bench.name(), bench.parameters() / 1e6);
   head += fmt::format("device    {}\n", bench.ops().Describe());
-  head += fmt::format("ceilings  {}\n", CeilingText(ceilings));
   head += fmt::format("memory    weights {:.1f} MB, KV {:.1f} MB ({}), resident {:.1f} MB\n",
                       bench.weight_bytes() / 1e6, bench.kv_bytes() / 1e6,
                       Traits(bench.layout().dtype).name, ResidentBytes() / 1e6);

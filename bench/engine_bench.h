@@ -84,8 +84,9 @@ class EngineBench {
   int64_t parameters_ = 0;
 };
 
-// The benchmark's head (model, memory, ceilings) and its rows with shares, for people.
-std::string EngineTableHead(const EngineBench& bench, const Ceilings& ceilings);
+// The benchmark's head (model, memory), its rows with shares, and the ceilings, for people.
+std::string EngineTableHead(const EngineBench& bench);
 std::string EngineTableLine(const EngineRow& row, const EngineWork& work, const Ceilings& ceilings);
+std::string CeilingsText(const Ceilings& ceilings);  // one line
 
 }  // namespace baton::bench

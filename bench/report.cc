@@ -67,12 +67,12 @@ std::string KernelRowJson(const KernelRow& row) {
 }
 
 std::string KernelTableHead() {
-  return fmt::format("{:<18} {:<26} {:<5} {:>7} {:>10} {:<8} {:>8} {:>6}", "name", "shape", "type",
+  return fmt::format("{:<18} {:<22} {:<5} {:>7} {:>10} {:<8} {:>8} {:>6}", "name", "shape", "type",
                      "threads", "value", "unit", "ceiling", "share");
 }
 
 std::string KernelTableLine(const KernelRow& row) {
-  return fmt::format("{:<18} {:<26} {:<5} {:>7} {:>10.1f} {:<8} {:>8} {:>6}", row.name, row.shape,
+  return fmt::format("{:<18} {:<22} {:<5} {:>7} {:>10.1f} {:<8} {:>8} {:>6}", row.name, row.shape,
                      row.type, row.threads, row.value, row.unit,
                      row.ceiling ? fmt::format("{:.1f}", *row.ceiling) : "-", Percent(row.share()));
 }

@@ -6,8 +6,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include "bench/engine_bench.h"
+#include "bench/kernel_bench.h"
 #include "cli/command_line.h"
 #include "cli/engine_flags.h"
 #include "cli/signals.h"
@@ -61,27 +63,69 @@ absl::Status BenchEngine(const EngineBenchFlags& flags) {
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<bench::EngineBench> bench,
                          bench::EngineBench::Load(*file, options));
   CatchStopSignals();
+  const bench::CeilingOptions ceiling_options{
+      .threads = local.threads, .isa = local.isa, .stop = StopAsked};
   bench::Ceilings ceilings;
   if (!flags.json) {
+    PrintLine(bench::EngineTableHead(*bench));
     progress.Show("measuring ceilings");
-    BATON_ASSIGN_OR_RETURN(
-        ceilings,
-        bench::MeasureCeilings({.threads = local.threads, .isa = local.isa, .stop = StopAsked}));
-    progress.Clear();
-    PrintLine(bench::EngineTableHead(*bench, ceilings));
+    BATON_ASSIGN_OR_RETURN(ceilings, bench::MeasureCeilings(ceiling_options));
   }
   for (const int32_t batch : options.batches) {
     BATON_ASSIGN_OR_RETURN(const bench::EngineRow row, bench->Measure(batch, [&](double share) {
       progress.Show(fmt::format("batch {}: {:.0f}%", batch, share * 100));
     }));
+    if (!flags.json) BATON_RETURN_IF_ERROR(bench::MeasureAgain(ceiling_options, &ceilings));
     progress.Clear();
     PrintLine(flags.json ? bench::EngineRowJson(row)
                          : bench::EngineTableLine(row, bench->WorkOf(batch, ceilings), ceilings));
   }
+  if (!flags.json) PrintLine("\n" + bench::CeilingsText(ceilings));
   return absl::OkStatus();
 }
 
+struct KernelBenchFlags {
+  bench::KernelBenchOptions bench;
+  std::string isa = "auto";
+  bool json = false;
+};
+
+absl::Status BenchKernels(const KernelBenchFlags& flags) {
+  ProgressLine progress;
+  bench::KernelBenchOptions options = flags.bench;
+  BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(flags.isa));
+  options.stop = StopAsked;
+  options.progress = [&](const std::string& name) { progress.Show("measuring " + name); };
+  CatchStopSignals();
+  bool head = !flags.json;
+  return bench::RunKernelBench(options, [&](const bench::KernelRow& row) {
+    progress.Clear();
+    if (std::exchange(head, false)) PrintLine(bench::KernelTableHead());
+    PrintLine(flags.json ? bench::KernelRowJson(row) : bench::KernelTableLine(row));
+  });
+}
+
 }  // namespace
+
+Action AddBenchKernels(CLI::App* app) {
+  auto flags = std::make_shared<KernelBenchFlags>();
+  bench::KernelBenchOptions& options = flags->bench;
+  app->add_option("--threads", options.threads, "compute threads; 0: the CPUs this process may use")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512")
+      ->capture_default_str();
+  app->add_option("--filter", options.filter,
+                  "regular expression, found anywhere in a row's \"name shape type\": "
+                  "'matmul 1 .*Q4', 'attention'; all when not given");
+  app->add_option("--repeat", options.repeats.count, "measurements; a value is their median")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app->add_flag("--json", flags->json,
+                "print a JSON object a row: {\"name\",\"shape\",\"type\",\"threads\",\"value\","
+                "\"unit\",\"ceiling\",\"share\"}");
+  return [flags] { return BenchKernels(*flags); };
+}
 
 Action AddBenchEngine(CLI::App* app) {
   auto flags = std::make_shared<EngineBenchFlags>();

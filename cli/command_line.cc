@@ -115,6 +115,7 @@ const std::vector<Command>& Commands() {
       {"run", "answer prompts in this process, without a network", AddRun},
       {"chat", "talk to a cluster", AddChat},
       {"eval", "mean negative log likelihood of a text", AddEval},
+      {"bench kernels", "each kernel, and its share of what the machine can do", AddBenchKernels},
       {"bench engine", "tokens per second of a model in this process", AddBenchEngine},
       {"pull", "get a known model", AddPull},
       {"models", "list local and known models", AddModels},

@@ -40,6 +40,7 @@ Action AddWorker(CLI::App* app);
 Action AddRun(CLI::App* app);
 Action AddChat(CLI::App* app);
 Action AddEval(CLI::App* app);
+Action AddBenchKernels(CLI::App* app);
 Action AddBenchEngine(CLI::App* app);
 Action AddPull(CLI::App* app);
 Action AddModels(CLI::App* app);

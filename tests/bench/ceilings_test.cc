@@ -74,6 +74,32 @@ TEST(CeilingsTest, TheSmallestMemoryThatHoldsTheBytesIsTheCeiling) {
   EXPECT_EQ(ceilings.ReadGbS((16 << 20) + 1), 10);
 }
 
+TEST(CeilingsTest, RaiseToKeepsTheBest) {
+  Ceilings ceilings = RoundCeilings();
+  Ceilings later = RoundCeilings();
+  later.dram_read_gb_s = 11;
+  later.l3_read_gb_s = 39;
+  later.fp32_gop_s = 99;
+  later.int8_gop_s = 401;
+  later.bf16_gop_s.reset();
+  ceilings.RaiseTo(later);
+  EXPECT_EQ(ceilings.dram_read_gb_s, 11);
+  EXPECT_EQ(ceilings.l3_read_gb_s, 40);
+  EXPECT_EQ(ceilings.l2_read_gb_s, 80);
+  EXPECT_EQ(ceilings.fp32_gop_s, 100);
+  EXPECT_EQ(ceilings.int8_gop_s, 401);
+  EXPECT_EQ(ceilings.bf16_gop_s, 200);
+}
+
+TEST(CeilingsTest, MeasuringAgainNeverLowers) {
+  Ceilings ceilings = RoundCeilings();
+  ceilings.fp32_gop_s = 1e9;
+  ceilings.dram_read_gb_s = 1e-9;
+  ASSERT_TRUE(MeasureAgain(QuickCeilings(), &ceilings).ok());
+  EXPECT_EQ(ceilings.fp32_gop_s, 1e9);
+  EXPECT_GT(ceilings.dram_read_gb_s, 1e-9);
+}
+
 TEST(CeilingsTest, RefusesOptionsWithoutSense) {
   const auto code = [](const CeilingOptions& options) {
     return MeasureCeilings(options).status().code();

@@ -67,6 +67,7 @@ COLUMNS = 100
 
 # Sources (patterns) whose tests stand under another name: of the whole that they are a part of.
 PROVEN_BY = {
+    "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",
     "engine/fingerprint.cc": "tests/engine/model_config_test.cc",
     "engine/host_slab.cc": "tests/engine/local_engine_test.cc",

@@ -122,7 +122,8 @@ absl::StatusOr<PreparedCase> PreparePrefill(const KernelContext& context, const 
   PreparedCase prepared;
   prepared.work = {.bytes = static_cast<double>(kv_bytes),
                    .working_set_bytes = kv_bytes,
-                   .ops = c.ops(0.5 * c.tokens * (c.tokens + 1.0))};
+                   .ops = c.ops(0.5 * c.tokens * (c.tokens + 1.0)),
+                   .told_in_ops = true};
   prepared.run = [ops = context.ops, cache, shape = c.shape(), tokens = c.tokens,
                   q = RandomActivations(kMaxRows * c.query_floats(), /*seed=*/4),
                   out = std::vector<float>(

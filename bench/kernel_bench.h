@@ -2,11 +2,12 @@
 
 // Every kernel against the machine's ceilings.
 //
-// A row's ceiling is the one that binds (roofline.h): for a product of many rows that of its
-// arithmetic (INT8, BF16 or FP32 dots), for one of few rows that of reading its weights, in the
-// device's own layout, from DRAM. Attention is bound by reading KV or by FP32, and ops that only
-// move activations by the cache that holds them. Ceilings are measured at the start and again every
-// few seconds; the best so far counts, and the last rows are the best of all.
+// A row's ceiling is what the machine can do for this work, bound by what needs the most time for
+// it (roofline.h): for products of many rows their arithmetic (INT8, BF16 or FP32 dots), for those
+// of one row reading the weights, in the device's own layout, from DRAM. Products of one row,
+// decode attention and ops that only move data are told in bytes, all else in operations.
+// Activations come from the smallest cache that holds them. Ceilings are measured at the start and
+// again every few seconds; the best so far counts, and the last rows are the best of all.
 
 #include <cstdint>
 #include <functional>

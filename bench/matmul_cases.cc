@@ -67,7 +67,8 @@ absl::StatusOr<PreparedCase> Prepare(const KernelContext& context, DType dtype,
       .bytes = static_cast<double>(matrices->bytes()),
       .working_set_bytes = matrices->all_bytes(),
       .ops = 2.0 * rows * static_cast<double>(shape.outputs) * static_cast<double>(shape.inputs),
-      .arithmetic = ArithmeticOf(dtype, *context.ceilings)};
+      .arithmetic = ArithmeticOf(dtype, *context.ceilings),
+      .told_in_ops = rows > 1};
   prepared.run = [ops = context.ops, matrices, rows,
                   x = RandomActivations(rows * shape.inputs, /*seed=*/2),
                   out = std::vector<float>(static_cast<size_t>(rows * shape.outputs))]() mutable {

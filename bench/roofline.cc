@@ -1,5 +1,7 @@
 #include "bench/roofline.h"
 
+#include <algorithm>
+
 #include "common/status_macros.h"
 #include "kernels/dequantize.h"
 
@@ -35,15 +37,16 @@ std::optional<double> GopS(Arithmetic arithmetic, const Ceilings& ceilings) {
 }
 
 Reached Reach(const Work& work, const Ceilings& ceilings, double seconds) {
-  constexpr double kMemoryBoundOpsPerByte = 8;
   BATON_CHECK(seconds > 0 && work.bytes > 0, "work takes time and touches memory");
-  const double gb_s = ceilings.ReadGbS(work.working_set_bytes);
+  BATON_CHECK(work.ops > 0 || !work.told_in_ops, "work told in operations has some");
   const std::optional<double> gop_s = GopS(work.arithmetic, ceilings);
-  const bool memory_binds = gop_s ? work.bytes / gb_s >= work.ops / *gop_s
-                                  : work.ops <= kMemoryBoundOpsPerByte * work.bytes;
-  if (memory_binds) return {work.bytes / seconds * 1e-9, "GB/s", gb_s};
-  return {work.ops / seconds * 1e-9, work.arithmetic == Arithmetic::kInt8 ? "GOP/s" : "GFLOP/s",
-          gop_s};
+  const double memory_s = work.bytes / ceilings.ReadGbS(work.working_set_bytes);
+  const double least_s = gop_s ? std::max(memory_s, work.ops / *gop_s) : memory_s;
+  if (!work.told_in_ops) return {work.bytes / seconds * 1e-9, "GB/s", work.bytes / least_s};
+  Reached reached{work.ops / seconds * 1e-9,
+                  work.arithmetic == Arithmetic::kInt8 ? "GOP/s" : "GFLOP/s", std::nullopt};
+  if (gop_s) reached.ceiling = work.ops / least_s;
+  return reached;
 }
 
 }  // namespace baton::bench

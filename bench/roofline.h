@@ -28,9 +28,10 @@ struct Work {
   int64_t working_set_bytes = 0;  // what is read again and again: says which memory it comes from
   double ops = 0;                 // 0: moving the bytes is all
   Arithmetic arithmetic = Arithmetic::kFp32;
+  bool told_in_ops = false;  // a rate is of operations, else of bytes
 };
 
-// What was reached, in the unit of the ceiling that binds.
+// What was reached, and the most that can be.
 struct Reached {
   double value = 0;
   std::string_view unit;          // "GB/s", "GFLOP/s" or, for INT8, "GOP/s"
@@ -38,8 +39,10 @@ struct Reached {
 };
 
 // Work that took `seconds`. The ceiling that binds is the one that needs the most time for the
-// work: its memory for the bytes, or its arithmetic for the operations. Where the arithmetic has no
-// ceiling, work of up to 8 operations a byte counts as bound by memory, and the rest by nothing.
+// work: its memory for the bytes, or its arithmetic for the operations. The unit is the work's own
+// whatever binds, so that runs can be compared: where memory binds work told in operations, the
+// ceiling is the operations for which memory gives the bytes (and the other way round). Where the
+// arithmetic has no ceiling, only memory is one, and only for work told in bytes.
 Reached Reach(const Work& work, const Ceilings& ceilings, double seconds);
 
 }  // namespace baton::bench

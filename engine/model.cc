@@ -61,7 +61,7 @@ struct Model::KvTarget {
 class Model::Loader {
  public:
   Loader(kernels::Ops* ops, const GgufFile& file, const std::function<void(double)>& progress)
-      : ops_(ops), progress_(progress) {
+      : ops_(ops), file_(file), progress_(progress) {
     for (const GgufTensor& tensor : file.tensors()) total_bytes_ += tensor.data.size();
   }
 
@@ -78,6 +78,14 @@ class Model::Loader {
     return absl::OkStatus();
   }
 
+  void WillLoad(const LayerTensors& tensors) {
+    for (const GgufTensor* tensor :
+         {tensors.query, tensors.key, tensors.value, tensors.attention_output, tensors.gate,
+          tensors.up, tensors.down}) {
+      file_.WillRead(*tensor);
+    }
+  }
+
   absl::Status Load(const LayerTensors& tensors, Layer* layer) {
     BATON_RETURN_IF_ERROR(Load(*tensors.attention_norm, &layer->attention_norm));
     BATON_RETURN_IF_ERROR(Load(*tensors.query, &layer->query));
@@ -92,6 +100,7 @@ class Model::Loader {
 
  private:
   void Count(const GgufTensor& tensor) {
+    file_.WasRead(tensor);
     loaded_bytes_ += tensor.data.size();
     if (progress_) {
       progress_(static_cast<double>(loaded_bytes_) / static_cast<double>(total_bytes_));
@@ -99,6 +108,7 @@ class Model::Loader {
   }
 
   kernels::Ops* ops_;
+  const GgufFile& file_;
   const std::function<void(double)>& progress_;
   size_t total_bytes_ = 0;
   size_t loaded_bytes_ = 0;
@@ -137,6 +147,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const GgufFile& file, kernels
   }
   model->layers_.resize(tensors.layers.size());
   for (size_t i = 0; i < tensors.layers.size(); ++i) {
+    if (i + 1 < tensors.layers.size()) loader.WillLoad(tensors.layers[i + 1]);
     BATON_RETURN_IF_ERROR(loader.Load(tensors.layers[i], &model->layers_[i]));
   }
   model->FillRopeTables(divisors);

@@ -32,14 +32,19 @@ void SetHeader(QuantBlock& out, int32_t elements, uint16_t d, uint16_t m) {
   out.m = m;
 }
 
-// Element j is the low nibble of byte j, element j + 16 the high one; bit i of `fifth_bits` is the
-// fifth bit of element i; `zero` is subtracted.
-void SetNibbles(QuantBlock& out, const uint8_t* nibbles, uint32_t fifth_bits, int zero) {
+// Element j is the low nibble of byte j, element j + 16 the high one; `zero` is subtracted.
+void SetNibbles(QuantBlock& out, const uint8_t* nibbles, int zero) {
   for (int j = 0; j < 16; ++j) {
-    const int low = (nibbles[j] & 15) | static_cast<int>((fifth_bits >> j) & 1) << 4;
-    const int high = (nibbles[j] >> 4) | static_cast<int>((fifth_bits >> (j + 16)) & 1) << 4;
-    out.quants[j] = static_cast<int8_t>(low - zero);
-    out.quants[j + 16] = static_cast<int8_t>(high - zero);
+    out.quants[j] = static_cast<int8_t>((nibbles[j] & 15) - zero);
+    out.quants[j + 16] = static_cast<int8_t>((nibbles[j] >> 4) - zero);
+  }
+}
+
+// Bit i of `fifth_bits` is the fifth bit of element i.
+void AddFifthBits(QuantBlock& out, uint32_t fifth_bits) {
+  for (int i = 0; i < 32; ++i) {
+    const auto fifth_bit = static_cast<int8_t>((fifth_bits >> i & 1) << 4);
+    out.quants[i] = static_cast<int8_t>(out.quants[i] + fifth_bit);
   }
 }
 
@@ -52,25 +57,27 @@ void UnpackQ8_0(const uint8_t* block, QuantBlock& out) {
 // {half d; u8 q[16]}
 void UnpackQ4_0(const uint8_t* block, QuantBlock& out) {
   SetHeader(out, 32, Load<uint16_t>(block));
-  SetNibbles(out, block + 2, 0, 8);
+  SetNibbles(out, block + 2, 8);
 }
 
 // {half d, m; u8 q[16]}
 void UnpackQ4_1(const uint8_t* block, QuantBlock& out) {
   SetHeader(out, 32, Load<uint16_t>(block), Load<uint16_t>(block + 2));
-  SetNibbles(out, block + 4, 0, 0);
+  SetNibbles(out, block + 4, 0);
 }
 
 // {half d; u32 fifth_bits; u8 q[16]}
 void UnpackQ5_0(const uint8_t* block, QuantBlock& out) {
   SetHeader(out, 32, Load<uint16_t>(block));
-  SetNibbles(out, block + 6, Load<uint32_t>(block + 2), 16);
+  SetNibbles(out, block + 6, 16);
+  AddFifthBits(out, Load<uint32_t>(block + 2));
 }
 
 // {half d, m; u32 fifth_bits; u8 q[16]}
 void UnpackQ5_1(const uint8_t* block, QuantBlock& out) {
   SetHeader(out, 32, Load<uint16_t>(block), Load<uint16_t>(block + 2));
-  SetNibbles(out, block + 8, Load<uint32_t>(block + 4), 0);
+  SetNibbles(out, block + 8, 0);
+  AddFifthBits(out, Load<uint32_t>(block + 4));
 }
 
 // The header of Q4_K and Q5_K, {half d, dmin; u8 packed[12]}: 8 groups of 32 elements with a scale
@@ -89,25 +96,30 @@ void SetKHeader(const uint8_t* block, QuantBlock& out) {
 
 // Nibbles of Q4_K and Q5_K: groups 2i and 2i + 1 are the low and high ones of bytes 32i .. 32i
 // + 31.
-int KNibble(const uint8_t* nibbles, int group, int j) {
-  const uint8_t byte = nibbles[group / 2 * 32 + j];
-  return group % 2 == 0 ? byte & 15 : byte >> 4;
+void SetKNibbles(QuantBlock& out, const uint8_t* nibbles) {
+  for (int pair = 0; pair < 4; ++pair) {
+    for (int j = 0; j < 32; ++j) {
+      out.quants[64 * pair + j] = static_cast<int8_t>(nibbles[32 * pair + j] & 15);
+      out.quants[64 * pair + 32 + j] = static_cast<int8_t>(nibbles[32 * pair + j] >> 4);
+    }
+  }
 }
 
 // {header; u8 q[128]}
 void UnpackQ4_K(const uint8_t* block, QuantBlock& out) {
   SetKHeader(block, out);
-  for (int i = 0; i < 256; ++i) {
-    out.quants[i] = static_cast<int8_t>(KNibble(block + 16, i / 32, i % 32));
-  }
+  SetKNibbles(out, block + 16);
 }
 
 // {header; u8 fifth_bits[32]; u8 q[128]}: bit g of fifth_bits[j] belongs to element j of group g.
 void UnpackQ5_K(const uint8_t* block, QuantBlock& out) {
   SetKHeader(block, out);
-  for (int i = 0; i < 256; ++i) {
-    const int fifth_bit = (block[16 + i % 32] >> (i / 32)) & 1;
-    out.quants[i] = static_cast<int8_t>(KNibble(block + 48, i / 32, i % 32) | fifth_bit << 4);
+  SetKNibbles(out, block + 48);
+  for (int g = 0; g < 8; ++g) {
+    for (int j = 0; j < 32; ++j) {
+      const auto fifth_bit = static_cast<int8_t>((block[16 + j] >> g & 1) << 4);
+      out.quants[32 * g + j] = static_cast<int8_t>(out.quants[32 * g + j] | fifth_bit);
+    }
   }
 }
 
@@ -118,14 +130,17 @@ void UnpackQ6_K(const uint8_t* block, QuantBlock& out) {
   SetHeader(out, 256, Load<uint16_t>(block + 208));
   out.group = 16;
   std::memcpy(out.scales, block + 192, 16);
-  for (int i = 0; i < 256; ++i) {
-    const int half = i / 128;
-    const int run = i % 128 / 32;
-    const int j = i % 32;
-    const uint8_t low_byte = block[64 * half + 32 * (run % 2) + j];
-    const int low = run < 2 ? low_byte & 15 : low_byte >> 4;
-    const int high = (block[128 + 32 * half + j] >> (2 * run)) & 3;
-    out.quants[i] = static_cast<int8_t>((low | high << 4) - 32);
+  for (int half = 0; half < 2; ++half) {
+    for (int run = 0; run < 4; ++run) {
+      const uint8_t* low = block + 64 * half + 32 * (run % 2);
+      const uint8_t* high = block + 128 + 32 * half;
+      const int low_shift = run / 2 * 4;
+      int8_t* quants = out.quants + 128 * half + 32 * run;
+      for (int j = 0; j < 32; ++j) {
+        const int quant = (low[j] >> low_shift & 15) | (high[j] >> (2 * run) & 3) << 4;
+        quants[j] = static_cast<int8_t>(quant - 32);
+      }
+    }
   }
 }
 

@@ -26,7 +26,7 @@ struct QuantBlock {
   bool has_min = false;
   uint16_t d = 0;  // half precision, as in the file
   uint16_t m = 0;
-  int8_t quants[256] = {};
+  int8_t quants[256 + 16] = {};  // the last 16 are padding
   int8_t scales[16] = {};
   int8_t mins[8] = {};
 };

@@ -41,7 +41,8 @@ struct HostMatrix {
   std::span<const std::byte> data;
 };
 
-// A weight matrix in the device's own layout. Belongs to the Ops that made it.
+// A weight matrix in the device's own layout. Belongs to the Ops that made it, which keeps its
+// memory to its own end.
 class Matrix {
  public:
   virtual ~Matrix() = default;

@@ -29,6 +29,13 @@ absl::Status ErrnoStatus(int error, std::string_view what, const std::string& pa
   return absl::UnavailableError(message);
 }
 
+// For all pages that `data` touches.
+void Advise(std::span<const std::byte> data, int advice) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t before = reinterpret_cast<uintptr_t>(data.data()) % page;
+  madvise(const_cast<std::byte*>(data.data()) - before, data.size() + before, advice);
+}
+
 std::string_view TypeName(const GgufValue& value) {
   constexpr std::string_view kNames[] = {"a bool",
                                          "an integer",
@@ -152,6 +159,9 @@ absl::StatusOr<double> GgufFile::FloatOr(std::string_view key, double fallback) 
 absl::StatusOr<bool> GgufFile::BoolOr(std::string_view key, bool fallback) const {
   return Has(key) ? Get<bool>(*this, key, "a bool") : fallback;
 }
+
+void GgufFile::WillRead(const GgufTensor& tensor) const { Advise(tensor.data, MADV_WILLNEED); }
+void GgufFile::WasRead(const GgufTensor& tensor) const { Advise(tensor.data, MADV_DONTNEED); }
 
 const GgufTensor* GgufFile::FindTensor(std::string_view name) const {
   const auto found = tensor_index_.find(name);

@@ -70,6 +70,11 @@ class GgufFile {
   const GgufTensor* FindTensor(std::string_view name) const;
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 
+  // Hints for whoever reads each tensor once: it will be read soon; it was read, and its pages need
+  // not stay in this process (they are read from the file again if need be).
+  void WillRead(const GgufTensor& tensor) const;
+  void WasRead(const GgufTensor& tensor) const;
+
  private:
   friend class GgufParser;
   GgufFile() = default;

@@ -8,6 +8,9 @@
 namespace baton::kernels {
 namespace {
 
+constexpr int64_t kLeastRowsOfABlock = 96;
+constexpr int64_t kFewRows = 16;  // a panel of so many is over too soon to be a task of its own
+
 int64_t RoundUp(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -21,7 +24,7 @@ const PanelMatrix& PanelsOf(const Matrix* matrix) {
 absl::StatusOr<std::unique_ptr<Matrix>> CpuOps::LoadMatrix(const HostMatrix& host) {
   BATON_RETURN_IF_ERROR(CheckHostMatrix(host));
   ReserveActivations(host.cols);
-  return std::make_unique<PanelMatrix>(host, pool_);
+  return std::make_unique<PanelMatrix>(host, pool_, weights_);
 }
 
 void CpuOps::ReserveActivations(int64_t cols) {
@@ -85,11 +88,14 @@ void CpuOps::MatMul(std::span<const Matrix* const> weights, const float* x, int3
   PrepareActivations(weights, x, rows);
   int64_t panels = 0;
   for (const Matrix* matrix : weights) panels += PanelsOf(matrix).panels();
-  // Row blocks of equal height, outermost, so that a block's activations stay in the cache.
-  const int64_t row_blocks = (rows + kMaxTaskRows - 1) / kMaxTaskRows;
+  // Row blocks of equal height, outermost, so that a block's activations stay in the cache; each
+  // thread has its own where that leaves them high enough to share an expanded panel.
+  int64_t row_blocks = (rows + kMaxTaskRows - 1) / kMaxTaskRows;
+  const int64_t even_blocks = RoundUp(row_blocks, pool_.threads());
+  if (rows >= even_blocks * kLeastRowsOfABlock) row_blocks = even_blocks;
   const int64_t block_rows = RoundUp((rows + row_blocks - 1) / row_blocks, 4);
   const int64_t tasks = row_blocks * panels;
-  const int64_t grain = std::max<int64_t>(1, tasks / (pool_.threads() * int64_t{8}));
+  const int64_t grain = rows > kFewRows ? 1 : std::max<int64_t>(1, tasks / (pool_.threads() * 8));
   pool_.ParallelFor(tasks, grain, [&](int64_t begin, int64_t end, int32_t thread) {
     for (int64_t i = begin; i < end; ++i) {
       int64_t panel = i % panels;

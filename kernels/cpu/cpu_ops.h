@@ -14,6 +14,7 @@
 #include "kernels/cpu/large_buffer.h"
 #include "kernels/cpu/panel_matrix.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/weight_arena.h"
 #include "kernels/ops.h"
 
 namespace baton::kernels {
@@ -62,6 +63,7 @@ class CpuOps final : public Ops {
   const IsaKernels& isa_;
   const int32_t max_rows_;
   ThreadPool pool_;
+  WeightArena weights_;
 
   // The left side of a matrix product, for max_rows_ rows of the widest matrix loaded.
   LargeBuffer quants_, scales_, scaled_sums_, minus_sums_, minus_half_sums_, bf16_;

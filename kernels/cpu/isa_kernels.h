@@ -45,7 +45,7 @@ struct PanelTask {
   bool add;
   uint8_t* scratch;  // kPanelScratchBytes, aligned to 64
 };
-inline constexpr int kMaxTaskRows = 192;
+inline constexpr int kMaxTaskRows = 256;
 inline constexpr int kExpandedBytes = 28 * 1024;
 inline constexpr int kPanelScratchBytes = kExpandedBytes + kMaxTaskRows * kPanelColumns * 4;
 

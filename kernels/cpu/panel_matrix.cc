@@ -1,5 +1,6 @@
 #include "kernels/cpu/panel_matrix.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/dequantize.h"
@@ -49,11 +50,37 @@ int64_t FloatIndex(DType dtype, int64_t k, int column) {
   return k * kPanelColumns + column;
 }
 
-void PackFloatColumn(DType dtype, const std::byte* row, int64_t cols, int column, uint8_t* panel) {
-  const int element_bytes = dtype == DType::kF32 ? 4 : 2;
-  for (int64_t k = 0; k < cols; ++k) {
-    std::memcpy(panel + FloatIndex(dtype, k, column) * element_bytes, row + k * element_bytes,
-                element_bytes);
+// Elements [begin, end) of a column, `begin` even.
+template <typename Element>
+void PackElements(const std::byte* row, int64_t begin, int64_t end, int column, uint8_t* panel) {
+  for (int64_t k = begin; k < end; ++k) {
+    std::memcpy(panel + (k * kPanelColumns + column) * sizeof(Element), row + k * sizeof(Element),
+                sizeof(Element));
+  }
+}
+void PackBf16Pairs(const std::byte* row, int64_t begin, int64_t end, int column, uint8_t* panel) {
+  for (int64_t k = begin; k < end; k += 2) {
+    std::memcpy(panel + (k * kPanelColumns + 2 * column) * 2, row + k * 2, k + 1 < end ? 4 : 2);
+  }
+}
+
+// One panel of a float format, so many inputs of all columns at a time that both sides stay in the
+// first-level cache.
+void PackFloatPanel(DType dtype, const std::byte* rows, int64_t row_bytes, int columns,
+                    int64_t cols, uint8_t* panel) {
+  constexpr int64_t kInputs = 64;
+  for (int64_t begin = 0; begin < cols; begin += kInputs) {
+    const int64_t end = std::min(begin + kInputs, cols);
+    for (int column = 0; column < columns; ++column) {
+      const std::byte* row = rows + column * row_bytes;
+      if (dtype == DType::kBF16) {
+        PackBf16Pairs(row, begin, end, column, panel);
+      } else if (dtype == DType::kF16) {
+        PackElements<uint16_t>(row, begin, end, column, panel);
+      } else {
+        PackElements<uint32_t>(row, begin, end, column, panel);
+      }
+    }
   }
 }
 
@@ -77,22 +104,36 @@ void PackSuperBlock(const BlockFormat& format, const QuantBlock& block, int colu
       group[column] = static_cast<uint8_t>(block.scales[g]);
       if (format.has_min) group[kPanelColumns + column] = static_cast<uint8_t>(block.mins[g]);
     }
-    uint8_t* quants = group + format.sub_bytes();
-    for (int j = 0; j < format.group; ++j) {
-      const int stored = block.quants[g * format.group + j] + format.zero;
-      const QuantPlace place = PlaceOf(format, j, column);
-      quants[place.byte] |= static_cast<uint8_t>(place.high ? stored << 4 : stored);
+    uint8_t stored[32];
+    for (int j = 0; j < 32; ++j) {  // past the end of a group of 16 it is not used
+      stored[j] = static_cast<uint8_t>(block.quants[g * format.group + j] + format.zero);
+    }
+    uint8_t* quads = group + format.sub_bytes() + 4 * column;
+    if (format.bits == 8) {
+      for (int j = 0; j < format.group; j += 4, quads += 4 * kPanelColumns) {
+        std::memcpy(quads, stored + j, 4);
+      }
+    } else {
+      for (int j = 0; j < format.group; j += 8, quads += 4 * kPanelColumns) {
+        uint32_t low;
+        uint32_t high;
+        std::memcpy(&low, stored + j, 4);
+        std::memcpy(&high, stored + j + 4, 4);
+        low |= high << 4;
+        std::memcpy(quads, &low, 4);
+      }
     }
   }
 }
 
-void PackBlockColumn(const BlockFormat& format, DType dtype, const std::byte* row, int64_t cols,
-                     int column, uint8_t* panel) {
+void PackBlockPanel(const BlockFormat& format, DType dtype, const std::byte* rows,
+                    int64_t row_bytes, int columns, int64_t cols, uint8_t* panel) {
   QuantBlock block;
-  const int64_t super_blocks = cols / format.super_inputs();
-  for (int64_t s = 0; s < super_blocks; ++s) {
-    UnpackBlock(dtype, row + s * Traits(dtype).block_bytes, block);
-    PackSuperBlock(format, block, column, panel + s * format.super_bytes());
+  for (int64_t s = 0; s < cols / format.super_inputs(); ++s) {
+    for (int column = 0; column < columns; ++column) {
+      UnpackBlock(dtype, rows + column * row_bytes + s * Traits(dtype).block_bytes, block);
+      PackSuperBlock(format, block, column, panel + s * format.super_bytes());
+    }
   }
 }
 
@@ -140,23 +181,24 @@ void DecodeSuperBlock(const BlockFormat& format, const uint8_t* super, int colum
 
 }  // namespace
 
-PanelMatrix::PanelMatrix(const HostMatrix& host, ThreadPool& pool)
+PanelMatrix::PanelMatrix(const HostMatrix& host, ThreadPool& pool, WeightArena& arena)
     : dtype_(host.dtype),
       rows_(host.rows),
       cols_(host.cols),
       panel_bytes_(PanelBytes(dtype_, host.cols)),
-      memory_(panels() * panel_bytes_) {
+      memory_(arena.Allocate(panels() * panel_bytes_)) {
   const BlockFormat* block = BlockFormatOf(dtype_);
   const int64_t row_bytes = DTypeBytes(host.dtype, cols_);
   pool.ParallelFor(panels(), 1, [&](int64_t begin, int64_t end, int32_t) {
-    for (int64_t row = begin * kPanelColumns; row < end * kPanelColumns && row < rows_; ++row) {
-      const int column = static_cast<int>(row % kPanelColumns);
-      uint8_t* panel = memory_.data() + row / kPanelColumns * panel_bytes_;
-      const std::byte* source = host.data.data() + row * row_bytes;
+    for (int64_t i = begin; i < end; ++i) {
+      const std::byte* rows = host.data.data() + i * kPanelColumns * row_bytes;
+      const auto columns =
+          static_cast<int>(std::min<int64_t>(kPanelColumns, rows_ - i * kPanelColumns));
+      uint8_t* const panel = memory_ + i * panel_bytes_;
       if (block == nullptr) {
-        PackFloatColumn(dtype_, source, cols_, column, panel);
+        PackFloatPanel(dtype_, rows, row_bytes, columns, cols_, panel);
       } else {
-        PackBlockColumn(*block, host.dtype, source, cols_, column, panel);
+        PackBlockPanel(*block, dtype_, rows, row_bytes, columns, cols_, panel);
       }
     }
   });

@@ -19,7 +19,7 @@ void Pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int32_t threads) {
+ThreadPool::ThreadPool(int32_t threads) : shares_(new Share[threads]) {
   for (int32_t thread = 1; thread < threads; ++thread) {
     workers_.emplace_back([this, thread] { WorkerLoop(thread); });
   }
@@ -41,7 +41,7 @@ void ThreadPool::Run(const Job& job) {
     return;
   }
   job_ = job;
-  next_.store(0, std::memory_order_relaxed);
+  CutShares(job);
   const uint64_t number = Number(gate_.load(std::memory_order_relaxed)) + 1;
   // Sequentially consistent against sleepers_: either this sees the sleeper, or the sleeper sees
   // the new gate before it sleeps.
@@ -55,12 +55,25 @@ void ThreadPool::Run(const Job& job) {
   while ((gate_.load(std::memory_order_acquire) & kInside) != 0) Pause();
 }
 
+// Shares of whole grains.
+void ThreadPool::CutShares(const Job& job) {
+  const int64_t grains = (job.count + job.grain - 1) / job.grain;
+  for (int32_t t = 0; t < threads(); ++t) {
+    shares_[t].next.store(grains * t / threads() * job.grain, std::memory_order_relaxed);
+    const int64_t end = grains * (t + 1) / threads() * job.grain;
+    shares_[t].end = end < job.count ? end : job.count;
+  }
+}
+
 void ThreadPool::Claim(int32_t thread) {
-  while (true) {
-    const int64_t begin = next_.fetch_add(job_.grain, std::memory_order_relaxed);
-    if (begin >= job_.count) return;
-    const int64_t end = begin + job_.grain < job_.count ? begin + job_.grain : job_.count;
-    job_.call(job_.context, begin, end, thread);
+  for (int32_t i = 0; i < threads(); ++i) {
+    Share& share = shares_[(thread + i) % threads()];
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const int64_t begin = share.next.fetch_add(job_.grain, std::memory_order_relaxed);
+      if (begin >= share.end) break;
+      const int64_t end = begin + job_.grain < share.end ? begin + job_.grain : share.end;
+      job_.call(job_.context, begin, end, thread);
+    }
   }
 }
 

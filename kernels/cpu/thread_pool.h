@@ -6,9 +6,14 @@
 // thread that has not yet begun: on a busy machine it simply does more of the loop itself. Idle
 // threads spin for a short while, for the next loop of the same step, and then sleep. Allocates
 // only at construction.
+//
+// Thread t begins with the t-th of equal shares of the range, in order, and helps with the others'
+// shares after it. So loops over the same rows find them in the cache of the core that had them
+// last, and a weight matrix is read in one stream by each core.
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -25,8 +30,8 @@ class ThreadPool {
   int32_t threads() const { return static_cast<int32_t>(workers_.size()) + 1; }
 
   // Calls body(begin, end, thread) for disjoint ranges of at most `grain` indices that cover
-  // [0, count), in ascending order within a thread; 0 <= thread < threads(). Returns when all are
-  // done; what they wrote is visible to the caller. `body` must not throw.
+  // [0, count); 0 <= thread < threads(). Returns when all are done; what they wrote is visible to
+  // the caller. `body` must not throw.
   template <typename Body>
   void ParallelFor(int64_t count, int64_t grain, const Body& body) {
     Run(Job{[](const void* context, int64_t begin, int64_t end, int32_t thread) {
@@ -43,7 +48,14 @@ class ThreadPool {
     int64_t grain;
   };
 
+  // What is left of one thread's share of the job.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+
   void Run(const Job& job);
+  void CutShares(const Job& job);
   void Claim(int32_t thread);
   void WorkerLoop(int32_t thread);
   uint64_t WaitForJob(uint64_t seen);
@@ -56,8 +68,8 @@ class ThreadPool {
   static uint64_t Number(uint64_t gate) { return gate >> 32; }
 
   Job job_{};
+  std::unique_ptr<Share[]> shares_;  // [threads()]
   alignas(64) std::atomic<uint64_t> gate_{kClosed};
-  alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint32_t> wakeups_{0};
   std::atomic<int32_t> sleepers_{0};
   std::atomic<bool> stopping_{false};

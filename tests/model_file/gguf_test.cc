@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <limits>
 #include <random>
 
@@ -127,6 +128,17 @@ TEST_F(GgufTest, ReadsTensors) {
   ASSERT_NE(norm, nullptr);
   EXPECT_EQ(norm->rows(), 1);
   EXPECT_EQ(norm->data.front(), std::byte{1});
+}
+
+TEST_F(GgufTest, HintsChangeNoData) {
+  const auto file = OpenBytes(SmallFile().Bytes());
+  ASSERT_TRUE(file.ok()) << file.status();
+  for (const GgufTensor& tensor : (*file)->tensors()) {
+    const std::vector<std::byte> before(tensor.data.begin(), tensor.data.end());
+    (*file)->WillRead(tensor);
+    (*file)->WasRead(tensor);
+    EXPECT_TRUE(std::ranges::equal(tensor.data, before)) << tensor.name;
+  }
 }
 
 TEST_F(GgufTest, ReadsVersion2) {

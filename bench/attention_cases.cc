@@ -19,16 +19,19 @@ namespace {
 using kernels::KvLayout;
 using kernels::SequenceRows;
 
-constexpr DType kKvTypes[] = {DType::kF16, DType::kF32};
+using KvType = decltype(KvLayout::dtype);
+constexpr KvType kKvTypes[] = {KvType::kF16, KvType::kF32};
 constexpr int32_t kBlockTokens = 16;
 
-// A paged cache of several layers, full of random keys and values. Its blocks lie in no order.
+// A paged cache of several layers, full of random keys and values, with the Ops for it. Its blocks
+// lie in no order.
 class FilledCache {
  public:
-  static absl::StatusOr<std::shared_ptr<FilledCache>> Create(kernels::Ops* ops,
+  static absl::StatusOr<std::shared_ptr<FilledCache>> Create(const KernelContext& context,
                                                              const KvLayout& layout,
                                                              int32_t sequences, int32_t tokens) {
     std::shared_ptr<FilledCache> cache(new FilledCache(layout));
+    BATON_ASSIGN_OR_RETURN(cache->ops_, context.new_ops());
     const int32_t blocks = layout.BlocksFor(tokens);
     BATON_ASSIGN_OR_RETURN(cache->slab_, engine::HostSlab::Allocate(int64_t{sequences} * blocks *
                                                                     layout.block_bytes()));
@@ -40,12 +43,13 @@ class FilledCache {
     }
     for (int32_t layer = 0; layer < layout.layers; ++layer) {
       for (const std::vector<int32_t>& table : cache->tables_) {
-        cache->Fill(ops, layer, table, tokens);
+        cache->Fill(layer, table, tokens);
       }
     }
     return cache;
   }
 
+  kernels::Ops* ops() const { return ops_.get(); }
   const KvLayout& layout() const { return layout_; }
   const std::byte* slab() const { return slab_.bytes().data(); }
   std::span<const int32_t> table(int32_t sequence) const { return tables_[sequence]; }
@@ -53,19 +57,20 @@ class FilledCache {
  private:
   explicit FilledCache(const KvLayout& layout) : layout_(layout) {}
 
-  void Fill(kernels::Ops* ops, int32_t layer, std::span<const int32_t> table, int32_t tokens) {
+  void Fill(int32_t layer, std::span<const int32_t> table, int32_t tokens) {
     const int64_t row_floats = int64_t{layout_.kv_heads} * layout_.head_dim;
     if (random_.empty()) random_ = RandomActivations(kMaxRows * row_floats, /*seed=*/3);
     std::vector<float> query(random_.size());
     const kernels::Rope no_turn;  // a rotary_dim of 0
     for (int32_t first = 0; first < tokens; first += kMaxRows) {
       const SequenceRows rows{table, first, 0, std::min(kMaxRows, tokens - first)};
-      ops->RopeAndStoreKv(no_turn, layout_, slab_.bytes().data(), layer, layout_.kv_heads,
-                          {&rows, 1}, query.data(), random_.data(), random_.data());
+      ops_->RopeAndStoreKv(no_turn, layout_, slab_.bytes().data(), layer, layout_.kv_heads,
+                           {&rows, 1}, query.data(), random_.data(), random_.data());
     }
   }
 
   const KvLayout layout_;
+  std::unique_ptr<kernels::Ops> ops_;
   engine::HostSlab slab_;
   std::vector<std::vector<int32_t>> tables_;
   std::vector<float> random_;
@@ -73,7 +78,7 @@ class FilledCache {
 
 struct AttentionCase {
   ModelShape model;
-  DType kv_type;
+  KvType kv_type;
   int32_t batch;
   int32_t tokens;  // of context, or of a prompt
 
@@ -97,7 +102,7 @@ absl::StatusOr<PreparedCase> PrepareDecode(const KernelContext& context, const A
   const auto layers = static_cast<int32_t>(
       std::clamp((context.cycle_bytes + layer_bytes - 1) / layer_bytes, int64_t{1}, kMaxLayers));
   BATON_ASSIGN_OR_RETURN(const std::shared_ptr<FilledCache> cache,
-                         FilledCache::Create(context.ops, c.layout(layers), c.batch, c.tokens));
+                         FilledCache::Create(context, c.layout(layers), c.batch, c.tokens));
   std::vector<SequenceRows> rows;
   for (int32_t i = 0; i < c.batch; ++i) rows.push_back({cache->table(i), c.tokens - 1, i, 1});
   PreparedCase prepared;
@@ -105,11 +110,11 @@ absl::StatusOr<PreparedCase> PrepareDecode(const KernelContext& context, const A
                    .working_set_bytes = layers * layer_bytes,
                    .ops = c.ops(double{1} * c.batch * c.tokens)};
   prepared.run =
-      [ops = context.ops, cache, rows, shape = c.shape(), layers, layer = 0,
+      [cache, rows, shape = c.shape(), layers, layer = 0,
        q = RandomActivations(c.batch * c.query_floats(), /*seed=*/4),
        out = std::vector<float>(static_cast<size_t>(c.batch * c.query_floats()))]() mutable {
-        ops->Attention(shape, cache->layout(), cache->slab(), layer++ % layers, rows, q.data(),
-                       out.data());
+        cache->ops()->Attention(shape, cache->layout(), cache->slab(), layer++ % layers, rows,
+                                q.data(), out.data());
       };
   return prepared;
 }
@@ -117,22 +122,23 @@ absl::StatusOr<PreparedCase> PrepareDecode(const KernelContext& context, const A
 // One layer's attention of a whole prompt, chunk after chunk.
 absl::StatusOr<PreparedCase> PreparePrefill(const KernelContext& context, const AttentionCase& c) {
   BATON_ASSIGN_OR_RETURN(const std::shared_ptr<FilledCache> cache,
-                         FilledCache::Create(context.ops, c.layout(1), 1, c.tokens));
+                         FilledCache::Create(context, c.layout(1), 1, c.tokens));
   const int64_t kv_bytes = c.tokens * c.layout(1).bytes_per_token();
   PreparedCase prepared;
   prepared.work = {.bytes = static_cast<double>(kv_bytes),
                    .working_set_bytes = kv_bytes,
                    .ops = c.ops(0.5 * c.tokens * (c.tokens + 1.0)),
                    .told_in_ops = true};
-  prepared.run = [ops = context.ops, cache, shape = c.shape(), tokens = c.tokens,
-                  q = RandomActivations(kMaxRows * c.query_floats(), /*seed=*/4),
-                  out = std::vector<float>(
-                      static_cast<size_t>(kMaxRows * c.query_floats()))]() mutable {
-    for (int32_t first = 0; first < tokens; first += kMaxRows) {
-      const SequenceRows rows{cache->table(0), first, 0, std::min(kMaxRows, tokens - first)};
-      ops->Attention(shape, cache->layout(), cache->slab(), 0, {&rows, 1}, q.data(), out.data());
-    }
-  };
+  prepared.run =
+      [cache, shape = c.shape(), tokens = c.tokens,
+       q = RandomActivations(kMaxRows * c.query_floats(), /*seed=*/4),
+       out = std::vector<float>(static_cast<size_t>(kMaxRows * c.query_floats()))]() mutable {
+        for (int32_t first = 0; first < tokens; first += kMaxRows) {
+          const SequenceRows rows{cache->table(0), first, 0, std::min(kMaxRows, tokens - first)};
+          cache->ops()->Attention(shape, cache->layout(), cache->slab(), 0, {&rows, 1}, q.data(),
+                                  out.data());
+        }
+      };
   return prepared;
 }
 
@@ -145,7 +151,7 @@ std::string HeadsText(const ModelShape& model) {
 std::vector<KernelCase> AttentionCases() {
   std::vector<KernelCase> cases;
   for (const ModelShape& model : {kSmallModel, kMiddleModel}) {
-    for (const DType type : kKvTypes) {
+    for (const KvType type : kKvTypes) {
       const std::string type_name(Traits(type).name);
       for (const int32_t batch : {1, 8}) {
         for (const int32_t context_tokens : {1024, 8192}) {

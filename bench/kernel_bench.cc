@@ -67,8 +67,6 @@ std::vector<KernelCase> AllKernelCases() {
 absl::Status RunKernelBench(const KernelBenchOptions& options,
                             const std::function<void(const KernelRow&)>& on_row) {
   BATON_ASSIGN_OR_RETURN(std::vector<KernelCase> cases, Select(options.filter));
-  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<kernels::Ops> ops,
-                         kernels::CreateCpuOps({options.threads, options.isa, kMaxRows}));
   const auto tell = [&](const std::string& name) {
     if (options.progress) options.progress(name);
   };
@@ -83,7 +81,10 @@ absl::Status RunKernelBench(const KernelBenchOptions& options,
   const int64_t cycle_bytes =
       options.cycle_bytes > 0 ? options.cycle_bytes
                               : 4 * std::max(ceilings.caches.l3_bytes, ceilings.caches.l2_bytes);
-  const KernelContext context{ops.get(), &ceilings, cycle_bytes};
+  const auto new_ops = [&] {
+    return kernels::CreateCpuOps({options.threads, options.isa, kMaxRows});
+  };
+  const KernelContext context{new_ops, &ceilings, cycle_bytes};
   for (KernelCase& next : cases) {
     BATON_RETURN_IF_ERROR(CheckStop(options.stop));
     const KernelCase kernel = std::exchange(next, {});  // drops its matrices when it is done

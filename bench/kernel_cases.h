@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ namespace baton::bench {
 
 // What cases are made for. Outlives them.
 struct KernelContext {
-  kernels::Ops* ops = nullptr;  // for kMaxRows rows
+  // For kMaxRows rows. Each matrix has Ops of its own, which keep its memory to their end.
+  std::function<absl::StatusOr<std::unique_ptr<kernels::Ops>>()> new_ops;
   const Ceilings* ceilings = nullptr;
   // What stays in memory between two steps of a real engine, weights and KV, is laid out several
   // times, until it takes this many bytes, and used in turn: so that it is read from where it would

@@ -36,17 +36,18 @@ class CycledMatrices {
   CycledMatrices(DType dtype, const MatrixShape& shape) : dtype_(dtype), shape_(shape) {}
 
   absl::Status Load(const KernelContext& context) {
-    if (!matrices_.empty()) return absl::OkStatus();
+    if (ops_ != nullptr) return absl::OkStatus();
+    BATON_ASSIGN_OR_RETURN(ops_, context.new_ops());
     const std::vector<std::byte> bytes =
         RandomWeights(dtype_, shape_.outputs, shape_.inputs, /*seed=*/1);
     do {
-      BATON_ASSIGN_OR_RETURN(
-          matrices_.emplace_back(),
-          context.ops->LoadMatrix({dtype_, shape_.outputs, shape_.inputs, bytes}));
+      BATON_ASSIGN_OR_RETURN(matrices_.emplace_back(),
+                             ops_->LoadMatrix({dtype_, shape_.outputs, shape_.inputs, bytes}));
     } while (all_bytes() < context.cycle_bytes);
     return absl::OkStatus();
   }
 
+  kernels::Ops* ops() const { return ops_.get(); }
   const Matrix* Next() { return matrices_[next_++ % matrices_.size()].get(); }
   int64_t bytes() const { return matrices_.front()->bytes(); }
   int64_t all_bytes() const { return bytes() * std::ssize(matrices_); }
@@ -54,6 +55,7 @@ class CycledMatrices {
  private:
   const DType dtype_;
   const MatrixShape shape_;
+  std::unique_ptr<kernels::Ops> ops_;
   std::vector<std::unique_ptr<Matrix>> matrices_;
   size_t next_ = 0;
 };
@@ -69,12 +71,11 @@ absl::StatusOr<PreparedCase> Prepare(const KernelContext& context, DType dtype,
       .ops = 2.0 * rows * static_cast<double>(shape.outputs) * static_cast<double>(shape.inputs),
       .arithmetic = ArithmeticOf(dtype, *context.ceilings),
       .told_in_ops = rows > 1};
-  prepared.run = [ops = context.ops, matrices, rows,
-                  x = RandomActivations(rows * shape.inputs, /*seed=*/2),
+  prepared.run = [matrices, rows, x = RandomActivations(rows * shape.inputs, /*seed=*/2),
                   out = std::vector<float>(static_cast<size_t>(rows * shape.outputs))]() mutable {
     const Matrix* const weights = matrices->Next();
     float* const outs = out.data();
-    ops->MatMul({&weights, 1}, x.data(), rows, {&outs, 1}, /*add=*/false);
+    matrices->ops()->MatMul({&weights, 1}, x.data(), rows, {&outs, 1}, /*add=*/false);
   };
   return prepared;
 }

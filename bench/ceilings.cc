@@ -7,7 +7,6 @@
 #include <barrier>
 #include <limits>
 #include <memory>
-#include <span>
 #include <thread>
 #include <vector>
 
@@ -34,6 +33,30 @@ const IsaProbes& ProbesOf(CpuIsa isa) {
 #endif
   static_cast<void>(isa);
   return kernels::portable::GetIsaProbes();
+}
+
+absl::Status Check(const CeilingOptions& options) {
+  constexpr int32_t kMaxThreads = 1024;
+  if (options.threads < 0 || options.threads > kMaxThreads || options.rounds < 1 ||
+      options.dram_buffer_bytes < 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("ceilings cannot be measured with {} threads (0..{}), {} rounds (1 or more) "
+                    "and a buffer of {} bytes",
+                    options.threads, kMaxThreads, options.rounds, options.dram_buffer_bytes));
+  }
+  return absl::OkStatus();
+}
+
+// With what the machine decides filled in.
+absl::StatusOr<CeilingOptions> Resolve(CeilingOptions options) {
+  BATON_RETURN_IF_ERROR(Check(options));
+  if (options.threads == 0) options.threads = kernels::UsableCpus();
+  BATON_ASSIGN_OR_RETURN(options.isa, kernels::ResolveCpuIsa(options.isa));
+  if (options.dram_buffer_bytes == 0) {
+    options.dram_buffer_bytes =
+        std::max(8 * ReadCacheSizes().l3_bytes, options.threads * kMinDramBytes);
+  }
+  return options;
 }
 
 // What a thread does in a round; made by the thread itself, so that its memory is near it.
@@ -74,28 +97,20 @@ int64_t TimesIn(double round_ms, const Round& round) {
   return std::clamp<int64_t>(static_cast<int64_t>(round_ms * 1e-3 / seconds), 1, 1 << 20);
 }
 
-// A way of reading memory: which is the fastest depends on the machine.
-struct ReadPattern {
-  int streams;
-  int64_t ahead_bytes;
-};
-constexpr ReadPattern kDramPatterns[] = {{1, 8192}, {2, 0}, {2, 1024}, {4, 0}, {4, 1024}};
 constexpr ReadPattern kCachePatterns[] = {{1, 0}, {4, 0}};
 
+// Of caches.
 absl::StatusOr<double> ReadGbS(const CeilingOptions& options, const IsaProbes& probes,
-                               int64_t thread_bytes, std::span<const ReadPattern> patterns) {
+                               int64_t thread_bytes) {
   const int64_t bytes = std::max(thread_bytes / kReadUnit, int64_t{1}) * kReadUnit;
   double best_gb_s = 0;
-  for (const ReadPattern& pattern : patterns) {
+  for (const ReadPattern& pattern : kCachePatterns) {
     const auto read = [&](const LargeBuffer& buffer) {
       static std::atomic<uint64_t> result;
       result = probes.read(buffer.data(), bytes, pattern.streams, pattern.ahead_bytes);
     };
-    int64_t times = 1;  // in a round; the same for all threads
-    if (bytes < kMinDramBytes) {
-      const LargeBuffer sample(static_cast<size_t>(bytes));
-      times = TimesIn(options.round_ms, [&] { read(sample); });
-    }
+    const LargeBuffer sample(static_cast<size_t>(bytes));
+    const int64_t times = TimesIn(options.round_ms, [&] { read(sample); });
     BATON_ASSIGN_OR_RETURN(const double seconds, BestRoundSeconds(options, [&]() -> Round {
                              const auto buffer =
                                  std::make_shared<LargeBuffer>(static_cast<size_t>(bytes));
@@ -105,6 +120,16 @@ absl::StatusOr<double> ReadGbS(const CeilingOptions& options, const IsaProbes& p
                            }));
     const double all_bytes = static_cast<double>(options.threads * times * bytes);
     best_gb_s = std::max(best_gb_s, all_bytes / seconds * 1e-9);
+  }
+  return best_gb_s;
+}
+
+absl::StatusOr<double> DramGbS(const CeilingOptions& options) {
+  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<DramProbe> probe, MakeDramProbe(options));
+  double best_gb_s = 0;
+  for (int32_t i = 0; i < options.rounds; ++i) {
+    BATON_RETURN_IF_ERROR(CheckStop(options.stop));
+    best_gb_s = std::max(best_gb_s, probe->ReadGbS());
   }
   return best_gb_s;
 }
@@ -121,18 +146,6 @@ absl::StatusOr<std::optional<double>> ArithmeticGopS(const CeilingOptions& optio
                          }));
   const double ops = static_cast<double>(options.threads * rounds * arithmetic.round_ops);
   return ops / seconds * 1e-9;
-}
-
-absl::Status Check(const CeilingOptions& options) {
-  constexpr int32_t kMaxThreads = 1024;
-  if (options.threads < 0 || options.threads > kMaxThreads || options.rounds < 1 ||
-      options.dram_buffer_bytes < 0) {
-    return absl::InvalidArgumentError(
-        fmt::format("ceilings cannot be measured with {} threads (0..{}), {} rounds (1 or more) "
-                    "and a buffer of {} bytes",
-                    options.threads, kMaxThreads, options.rounds, options.dram_buffer_bytes));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -152,29 +165,27 @@ void Ceilings::RaiseTo(const Ceilings& later) {
   int8_gop_s = std::max(int8_gop_s, later.int8_gop_s);
 }
 
+absl::StatusOr<std::unique_ptr<DramProbe>> MakeDramProbe(const CeilingOptions& asked) {
+  BATON_ASSIGN_OR_RETURN(const CeilingOptions options, Resolve(asked));
+  return std::make_unique<DramProbe>(ProbesOf(options.isa), options.threads,
+                                     options.dram_buffer_bytes);
+}
+
 absl::StatusOr<Ceilings> MeasureCeilings(const CeilingOptions& asked) {
-  BATON_RETURN_IF_ERROR(Check(asked));
-  CeilingOptions options = asked;
-  if (options.threads == 0) options.threads = kernels::UsableCpus();
-  BATON_ASSIGN_OR_RETURN(const CpuIsa isa, kernels::ResolveCpuIsa(options.isa));
-  const IsaProbes& probes = ProbesOf(isa);
+  BATON_ASSIGN_OR_RETURN(const CeilingOptions options, Resolve(asked));
+  const IsaProbes& probes = ProbesOf(options.isa);
 
   Ceilings ceilings;
   ceilings.threads = options.threads;
   ceilings.isa = probes.name;
   ceilings.caches = ReadCacheSizes();
+  ceilings.dram_buffer_bytes = options.dram_buffer_bytes;
   const auto [l2_bytes, l3_bytes] = ceilings.caches;
-  ceilings.dram_buffer_bytes = options.dram_buffer_bytes > 0
-                                   ? options.dram_buffer_bytes
-                                   : std::max(8 * l3_bytes, options.threads * kMinDramBytes);
-  BATON_ASSIGN_OR_RETURN(
-      ceilings.dram_read_gb_s,
-      ReadGbS(options, probes, ceilings.dram_buffer_bytes / options.threads, kDramPatterns));
-  BATON_ASSIGN_OR_RETURN(ceilings.l2_read_gb_s,
-                         ReadGbS(options, probes, l2_bytes / 2, kCachePatterns));
+  BATON_ASSIGN_OR_RETURN(ceilings.dram_read_gb_s, DramGbS(options));
+  BATON_ASSIGN_OR_RETURN(ceilings.l2_read_gb_s, ReadGbS(options, probes, l2_bytes / 2));
   ceilings.l3_read_gb_s = ceilings.dram_read_gb_s;
   if (const int64_t share = l3_bytes / options.threads / 2; share >= 2 * l2_bytes) {
-    BATON_ASSIGN_OR_RETURN(ceilings.l3_read_gb_s, ReadGbS(options, probes, share, kCachePatterns));
+    BATON_ASSIGN_OR_RETURN(ceilings.l3_read_gb_s, ReadGbS(options, probes, share));
   }
   BATON_ASSIGN_OR_RETURN(const std::optional<double> fp32, ArithmeticGopS(options, probes.fp32));
   ceilings.fp32_gop_s = fp32.value_or(0);

@@ -4,10 +4,12 @@
 // taken in the same run with the same number of threads and the same instruction set.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "bench/dram_probe.h"
 #include "bench/machine.h"
 #include "bench/timing.h"
 #include "kernels/ops.h"
@@ -52,7 +54,10 @@ struct CeilingOptions {
 // without sense; Cancelled on a stop.
 absl::StatusOr<Ceilings> MeasureCeilings(const CeilingOptions& options);
 
-// The same with a fifth of the rounds, for RaiseTo.
+// A probe of DRAM as MeasureCeilings uses it, for `options` that it accepts.
+absl::StatusOr<std::unique_ptr<DramProbe>> MakeDramProbe(const CeilingOptions& options);
+
+// The same as MeasureCeilings with a fifth of the rounds, for RaiseTo.
 absl::Status MeasureAgain(const CeilingOptions& options, Ceilings* ceilings);
 
 }  // namespace baton::bench

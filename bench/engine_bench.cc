@@ -163,7 +163,10 @@ absl::StatusOr<EngineRow> EngineBench::Measure(int32_t batch,
   const auto advance = [&] {
     if (progress) progress(static_cast<double>(++done) / total);
   };
-  std::vector<double> prefill_rates, decode_rates;
+  std::vector<double> prefill_rates, decode_rates, dram_gb_s;
+  const auto ask_dram = [&] {
+    if (options_.dram_gb_s) dram_gb_s.push_back(options_.dram_gb_s());
+  };
   for (int32_t repeat = 0; repeat < options_.repeat; ++repeat) {
     BATON_ASSIGN_OR_RETURN(std::vector<Sequence> sequences, NewSequences(batch, repeat));
     const TimePoint start = SystemClock().Now();
@@ -171,13 +174,15 @@ absl::StatusOr<EngineRow> EngineBench::Measure(int32_t batch,
       BATON_RETURN_IF_ERROR(Prefill(&sequence));
       advance();
     }
+    const double prefill_s = Seconds(SystemClock().Now() - start);
+    ask_dram();
     const TimePoint first_tokens = SystemClock().Now();
     for (int32_t step = 0; step < options_.generated_tokens; ++step) {
       BATON_RETURN_IF_ERROR(DecodeStep(&sequences));
       advance();
     }
-    const double prefill_s = Seconds(first_tokens - start);
     const double decode_s = Seconds(SystemClock().Now() - first_tokens);
+    ask_dram();
     prefill_rates.push_back(double{1} * batch * options_.prompt_tokens / prefill_s);
     decode_rates.push_back(double{1} * batch * options_.generated_tokens / decode_s);
   }
@@ -187,7 +192,8 @@ absl::StatusOr<EngineRow> EngineBench::Measure(int32_t batch,
                    .prompt_tokens = options_.prompt_tokens,
                    .generated_tokens = options_.generated_tokens,
                    .prefill_tokens_per_s = Median(std::move(prefill_rates)),
-                   .decode_tokens_per_s = Median(std::move(decode_rates))};
+                   .decode_tokens_per_s = Median(std::move(decode_rates)),
+                   .dram_gb_s = dram_gb_s.empty() ? 0 : Median(dram_gb_s)};
 }
 
 EngineWork EngineBench::WorkOf(int32_t batch, const Ceilings& ceilings) const {
@@ -241,12 +247,13 @@ std::string EngineTableHead(const EngineBench& bench) {
 std::string EngineTableLine(const EngineRow& row, const EngineWork& work,
                             const Ceilings& ceilings) {
   const double prompts_per_s = row.prefill_tokens_per_s / row.prompt_tokens;
+  const double dram_gb_s = row.dram_gb_s > 0 ? row.dram_gb_s : ceilings.dram_read_gb_s;
   const double gb_s = work.decode_bytes * row.decode_tokens_per_s / row.batch * 1e-9;
   return fmt::format("{:>5} {:>7} {:>9}   {:>16.1f} {:>9.1f} {:>8}   {:>15.1f} {:>7.1f} {:>8}",
                      row.batch, row.prompt_tokens, row.generated_tokens, row.prefill_tokens_per_s,
                      work.prefill_ops * prompts_per_s * 1e-9,
                      Percent(work.prefill_s * prompts_per_s), row.decode_tokens_per_s, gb_s,
-                     Percent(gb_s / ceilings.dram_read_gb_s));
+                     Percent(gb_s / dram_gb_s));
 }
 
 }  // namespace baton::bench

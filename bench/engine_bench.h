@@ -26,6 +26,7 @@ struct EngineBenchOptions {
   int32_t generated_tokens = 128;
   int32_t chunk_tokens = 512;  // most prompt tokens of a step
   int32_t repeat = 3;
+  std::function<double()> dram_gb_s = nullptr;  // asked before and after each decode
   StopRequested stop = nullptr;
 };
 

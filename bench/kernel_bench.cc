@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <regex>
 #include <utility>
@@ -43,14 +44,22 @@ absl::StatusOr<std::vector<KernelCase>> Select(const std::string& filter) {
                   filter, all.size(), FullName(all.front()), fmt::join(names, ", ")));
 }
 
+// What is read from DRAM is compared with what DRAM gives at that time.
 absl::StatusOr<KernelRow> Measure(const KernelCase& kernel, const KernelContext& context,
-                                  const Repeats& repeats) {
+                                  const Repeats& repeats, DramProbe* dram) {
   BATON_ASSIGN_OR_RETURN(const PreparedCase prepared, kernel.prepare(context));
-  const double seconds = MedianSeconds(repeats, prepared.run);
-  const Reached reached = Reach(prepared.work, *context.ceilings, seconds);
-  return KernelRow{kernel.name,    kernel.shape,
-                   kernel.type,    context.ceilings->threads,
-                   reached.value,  std::string(reached.unit),
+  const Work& work = prepared.work;
+  Ceilings ceilings = *context.ceilings;
+  std::vector<double> dram_gb_s;
+  std::function<void()> between;
+  if (!work.told_in_ops && work.working_set_bytes > ceilings.caches.l3_bytes) {
+    between = [&] { dram_gb_s.push_back(dram->ReadGbS()); };
+  }
+  const double seconds = MedianSeconds(repeats, prepared.run, between);
+  if (!dram_gb_s.empty()) ceilings.dram_read_gb_s = Median(std::move(dram_gb_s));
+  const Reached reached = Reach(work, ceilings, seconds);
+  return KernelRow{kernel.name,      kernel.shape,  kernel.type,
+                   ceilings.threads, reached.value, std::string(reached.unit),
                    reached.ceiling};
 }
 
@@ -76,6 +85,7 @@ absl::Status RunKernelBench(const KernelBenchOptions& options,
   ceiling_options.isa = options.isa;
   ceiling_options.stop = options.stop;
   BATON_ASSIGN_OR_RETURN(Ceilings ceilings, MeasureCeilings(ceiling_options));
+  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<DramProbe> dram, MakeDramProbe(ceiling_options));
   TimePoint measured = SystemClock().Now();
 
   const int64_t cycle_bytes =
@@ -94,7 +104,8 @@ absl::Status RunKernelBench(const KernelBenchOptions& options,
       measured = SystemClock().Now();
     }
     tell(FullName(kernel));
-    BATON_ASSIGN_OR_RETURN(const KernelRow row, Measure(kernel, context, options.repeats));
+    BATON_ASSIGN_OR_RETURN(const KernelRow row,
+                           Measure(kernel, context, options.repeats, dram.get()));
     on_row(row);
   }
   for (const KernelRow& row : CeilingRows(ceilings)) on_row(row);

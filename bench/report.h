@@ -40,6 +40,7 @@ struct EngineRow {
   int32_t generated_tokens = 0;
   double prefill_tokens_per_s = 0;  // of all sequences together
   double decode_tokens_per_s = 0;
+  double dram_gb_s = 0;  // what DRAM gave around decode, 0 if it was not asked; not in the JSON
 };
 
 // {"model","threads","batch","prompt_tokens","generated_tokens","prefill_tokens_per_s",

@@ -19,10 +19,12 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-double MedianSeconds(const Repeats& repeats, const std::function<void()>& run) {
+double MedianSeconds(const Repeats& repeats, const std::function<void()>& run,
+                     const std::function<void()>& between) {
   run();
   std::vector<double> seconds;
   for (int32_t i = 0; i < std::max(repeats.count, 1); ++i) {
+    if (between) between();
     const TimePoint start = SystemClock().Now();
     int64_t calls = 0;
     double elapsed = 0;
@@ -33,6 +35,7 @@ double MedianSeconds(const Repeats& repeats, const std::function<void()>& run) {
     } while (elapsed * 1e3 < repeats.round_ms);
     seconds.push_back(elapsed / static_cast<double>(calls));
   }
+  if (between) between();
   return Median(std::move(seconds));
 }
 

@@ -23,7 +23,9 @@ struct Repeats {
   double round_ms = 20;  // calls are repeated until a measurement has taken this long
 };
 
-// The median time of one call of `run`, after one call that is not counted.
-double MedianSeconds(const Repeats& repeats, const std::function<void()>& run);
+// The median time of one call of `run`, after one call that is not counted. `between` is called
+// before each measurement and after the last.
+double MedianSeconds(const Repeats& repeats, const std::function<void()>& run,
+                     const std::function<void()>& between = nullptr);
 
 }  // namespace baton::bench

@@ -58,6 +58,8 @@ absl::Status BenchEngine(const EngineBenchFlags& flags) {
   local.progress = [&](double share) {
     progress.Show(fmt::format("loading {}: {:.0f}%", flags.engine.model, share * 100));
   };
+  std::unique_ptr<bench::DramProbe> dram;
+  if (!flags.json) options.dram_gb_s = [&dram] { return dram->ReadGbS(); };
   BATON_ASSIGN_OR_RETURN(const std::shared_ptr<const GgufFile> file,
                          GgufFile::Open(flags.engine.model));
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<bench::EngineBench> bench,
@@ -69,6 +71,7 @@ absl::Status BenchEngine(const EngineBenchFlags& flags) {
   if (!flags.json) {
     PrintLine(bench::EngineTableHead(*bench));
     progress.Show("measuring ceilings");
+    BATON_ASSIGN_OR_RETURN(dram, bench::MakeDramProbe(ceiling_options));
     BATON_ASSIGN_OR_RETURN(ceilings, bench::MeasureCeilings(ceiling_options));
   }
   for (const int32_t batch : options.batches) {

@@ -56,6 +56,16 @@ TEST_F(EngineBenchTest, MeasuresEachBatch) {
   }
 }
 
+TEST_F(EngineBenchTest, AsksWhatDramGivesAroundEachDecode) {
+  EngineBenchOptions options = Small();
+  std::vector<double> answers = {1, 10, 2, 4};
+  size_t asked = 0;
+  options.dram_gb_s = [&] { return answers[asked++]; };
+  EXPECT_EQ(Load(options)->Measure(1)->dram_gb_s, 3);
+  EXPECT_EQ(asked, 4);
+  EXPECT_EQ(Load(Small())->Measure(1)->dram_gb_s, 0);
+}
+
 TEST_F(EngineBenchTest, ProgressRisesToAll) {
   const auto bench = Load(Small());
   double last = 0;
@@ -166,6 +176,9 @@ TEST_F(EngineBenchTest, TableTellsSharesAndMemory) {
   for (const char* part : {"1000.0", "20.0", "50%", "50.0", "2.5", "25%"}) {
     EXPECT_THAT(line, HasSubstr(part));
   }
+  EngineRow slower = row;
+  slower.dram_gb_s = 5;
+  EXPECT_THAT(EngineTableLine(slower, work, ceilings), testing::EndsWith(" 50%"));
   EXPECT_EQ(head.substr(head.rfind('\n') + 1).size(), line.size());
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <thread>
 
 namespace baton::bench {
@@ -17,6 +18,13 @@ TEST(TimingTest, CallsOnceUncountedAndThenOnceARepeat) {
   int calls = 0;
   EXPECT_GT(MedianSeconds({.count = 3, .round_ms = 0}, [&] { ++calls; }), 0);
   EXPECT_EQ(calls, 1 + 3);
+}
+
+TEST(TimingTest, CallsBetweenMeasurements) {
+  std::string order;
+  MedianSeconds(
+      {.count = 2, .round_ms = 0}, [&] { order += 'r'; }, [&] { order += 'b'; });
+  EXPECT_EQ(order, "rbrbrb");
 }
 
 TEST(TimingTest, RepeatsCallsUntilTheRoundIsOver) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -90,11 +91,14 @@ int Run(CLI::App* app, const Action& action, const std::vector<std::string>& arg
   return kFailed;
 }
 
-void PrintHelp() {
-  std::puts(
-      "baton: disaggregated serving of large language models\n\nusage: baton COMMAND [FLAGS]\n");
+// Of all commands, or of those whose first word is `group`.
+void PrintHelp(const std::string& group = "") {
+  std::printf(
+      "baton: disaggregated serving of large language models\n\nusage: baton %s [FLAGS]\n\n",
+      group.empty() ? "COMMAND" : (group + " COMMAND").c_str());
   for (const Command& command : Commands()) {
-    std::printf("  %-8s %s\n", command.name.c_str(), command.summary.c_str());
+    if (!group.empty() && !command.name.starts_with(group + " ")) continue;
+    std::printf("  %-14s %s\n", command.name.c_str(), command.summary.c_str());
   }
   std::puts(
       "\n`baton COMMAND --help` tells a command's flags. A flag --some-name is also the key\n"
@@ -111,11 +115,27 @@ const std::vector<Command>& Commands() {
       {"run", "answer prompts in this process, without a network", AddRun},
       {"chat", "talk to a cluster", AddChat},
       {"eval", "mean negative log likelihood of a text", AddEval},
+      {"bench kernels", "each kernel, and its share of what the machine can do", AddBenchKernels},
+      {"bench engine", "tokens per second of a model in this process", AddBenchEngine},
       {"pull", "get a known model", AddPull},
       {"models", "list local and known models", AddModels},
   };
   return commands;
 }
+
+namespace {
+
+bool IsHelp(const std::string& argument) {
+  return argument == "--help" || argument == "-h" || argument == "help";
+}
+
+// Whether commands have `word` as the first of two.
+bool IsGroup(const std::string& word) {
+  return std::ranges::any_of(
+      Commands(), [&](const Command& command) { return command.name.starts_with(word + " "); });
+}
+
+}  // namespace
 
 int Main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
@@ -123,9 +143,19 @@ int Main(int argc, char** argv) {
     PrintHelp();
     return kBadUsage;
   }
-  if (arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
+  if (IsHelp(arguments[0])) {
     PrintHelp();
     return kDone;
+  }
+  std::string name = arguments[0];
+  size_t words = 1;
+  if (IsGroup(name)) {
+    if (arguments.size() < 2 || IsHelp(arguments[1])) {
+      PrintHelp(name);
+      return arguments.size() < 2 ? kBadUsage : kDone;
+    }
+    name += " " + arguments[1];
+    words = 2;
   }
   std::vector<ConfigKey> all_keys;
   std::unique_ptr<CLI::App> chosen;
@@ -136,13 +166,13 @@ int Main(int argc, char** argv) {
     Action act = command.add(app.get());
     const std::vector<ConfigKey> keys = KeysOf(*app);
     all_keys.insert(all_keys.end(), keys.begin(), keys.end());
-    if (command.name == arguments[0]) {
+    if (command.name == name) {
       chosen = std::move(app);
       action = std::move(act);
     }
   }
-  if (chosen == nullptr) return Usage(UnknownCommand(arguments[0]));
-  return Run(chosen.get(), action, {arguments.begin() + 1, arguments.end()}, all_keys);
+  if (chosen == nullptr) return Usage(UnknownCommand(name));
+  return Run(chosen.get(), action, {arguments.begin() + words, arguments.end()}, all_keys);
 }
 
 }  // namespace baton::cli

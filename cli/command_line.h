@@ -21,7 +21,8 @@ namespace baton::cli {
 
 int Main(int argc, char** argv);
 
-// A subcommand: adds its flags to `app` and gives what to do once they are parsed.
+// A subcommand, named by one word or by two ("bench engine"): adds its flags to `app` and gives
+// what to do once they are parsed.
 using Action = std::function<absl::Status()>;
 struct Command {
   std::string name;
@@ -32,13 +33,15 @@ struct Command {
 // All of them, in the order of --help.
 const std::vector<Command>& Commands();
 
-// One function per command, each in a file of its name.
+// One function per command, each in a file of its name's first word.
 Action AddUp(CLI::App* app);
 Action AddRouter(CLI::App* app);
 Action AddWorker(CLI::App* app);
 Action AddRun(CLI::App* app);
 Action AddChat(CLI::App* app);
 Action AddEval(CLI::App* app);
+Action AddBenchKernels(CLI::App* app);
+Action AddBenchEngine(CLI::App* app);
 Action AddPull(CLI::App* app);
 Action AddModels(CLI::App* app);
 

@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <atomic>
+
 namespace baton::cli {
 namespace {
 
@@ -12,6 +14,9 @@ sigset_t EndSignals() {
   sigaddset(&set, SIGTERM);
   return set;
 }
+
+std::atomic<bool> stop_asked{false};
+static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler may not write it
 
 }  // namespace
 
@@ -34,5 +39,15 @@ void WaitForSignal() {
   while (sigwait(&set, &signal) != 0) {
   }
 }
+
+void CatchStopSignals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop_asked = true; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+bool StopAsked() { return stop_asked; }
 
 }  // namespace baton::cli

@@ -13,4 +13,9 @@ bool WaitForSignal(Duration timeout);
 // Waits until one comes.
 void WaitForSignal();
 
+// For commands that compute and look up now and then: from here on the first SIGINT or SIGTERM only
+// makes StopAsked true, and a second one ends the process as usual.
+void CatchStopSignals();
+bool StopAsked();
+
 }  // namespace baton::cli

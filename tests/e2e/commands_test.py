@@ -4,6 +4,7 @@ errors are the last line on standard error, "baton: ...", after those of child p
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import tempfile
@@ -64,6 +65,59 @@ class RunTest(unittest.TestCase):
         self.assertTrue(0.5 < answer["mean_nll"] < 5, answer)
 
 
+class BenchTest(unittest.TestCase):
+    def rows(self, *arguments):
+        result = run_baton("bench", *arguments, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr, "", "no progress where there is no terminal")
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    def test_kernels(self):
+        rows = self.rows("kernels", "--filter", "rms_norm", "--repeat", 1, "--threads", 1)
+        self.assertEqual({row["name"] for row in rows},
+                         {"rms_norm", "ceiling_dram", "ceiling_l3", "ceiling_l2", "ceiling_dot"})
+        for row in rows:
+            self.assertEqual(list(row), ["name", "shape", "type", "threads", "value", "unit",
+                                         "ceiling", "share"])
+            self.assertEqual(row["threads"], 1)
+            self.assertGreater(row["value"], 0)
+            self.assertAlmostEqual(row["share"], row["value"] / row["ceiling"], places=3)
+
+    def test_engine(self):
+        rows = self.rows("engine", "-m", MODEL, "--batch", "1,2", "--prompt", 16, "--generate", 4,
+                         "--repeat", 1, "--threads", 2)
+        self.assertEqual([row["batch"] for row in rows], [1, 2])
+        for row in rows:
+            self.assertEqual(list(row), ["model", "threads", "batch", "prompt_tokens",
+                                         "generated_tokens", "prefill_tokens_per_s",
+                                         "decode_tokens_per_s"])
+            self.assertEqual((row["model"], row["threads"], row["prompt_tokens"],
+                              row["generated_tokens"]), (MODEL.name, 2, 16, 4))
+            self.assertGreater(row["prefill_tokens_per_s"], 0)
+            self.assertGreater(row["decode_tokens_per_s"], 0)
+
+    def test_help_lists_the_benchmarks(self):
+        for arguments, code in ((["bench"], 2), (["bench", "--help"], 0), (["bench", "-h"], 0)):
+            result = run_baton(*arguments)
+            self.assertEqual(result.returncode, code)
+            self.assertIn("bench kernels", result.stdout)
+            self.assertIn("bench engine", result.stdout)
+            self.assertNotIn("worker", result.stdout)
+        for benchmark in ("kernels", "engine"):
+            result = run_baton("bench", benchmark, "--help")
+            self.assertEqual(result.returncode, 0)
+            self.assertIn("--repeat", result.stdout)
+
+    def test_an_interrupt_ends_it(self):
+        with subprocess.Popen([BATON, "bench", "kernels"], cwd=ROOT, env=environment(), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.readline()  # the table's head comes with the first row
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1)
+        self.assertEqual(errors, "baton: interrupted\n")
+
+
 class RefusalsTest(unittest.TestCase):
     def assert_fails(self, code, *arguments, words=(), **more):
         result = run_baton(*arguments, **more)
@@ -111,6 +165,15 @@ class RefusalsTest(unittest.TestCase):
         self.assertIn(str(CONTEXT_TOKENS), text)
         self.assertIn(str(CONTEXT_TOKENS + 8), text)
 
+    def test_benchmarks_of_nothing(self):
+        engine = ["bench", "engine", "-m", MODEL]
+        self.assert_fails(1, *engine, "--batch", 0, words=["batch of 0"])
+        self.assert_fails(1, *engine, "--prompt", CONTEXT_TOKENS, "--generate", 8,
+                          words=[CONTEXT_TOKENS, CONTEXT_TOKENS + 8])
+        self.assert_fails(1, "bench", "engine", "-m", "models/none.gguf",
+                          words=["models/none.gguf"])
+        self.assert_fails(1, "bench", "kernels", "--filter", "pigeon", words=["pigeon", "matmul"])
+
     def test_port_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -126,6 +189,9 @@ class RefusalsTest(unittest.TestCase):
     def test_bad_usage(self):
         self.assert_fails(2, "upp", words=["'up'"])
         self.assert_fails(2, "up", "--prefil", "1", words=["--prefill"])
+        self.assert_fails(2, "bench", "kernel", words=["'bench kernels'"])
+        self.assert_fails(2, "bench", "engine", "--bach", 1, words=["--batch"])
+        self.assert_fails(2, "bench", "engine", "--batch", "many")
         self.assert_fails(2, "run", "-m", MODEL)
         self.assert_fails(2, "run", "-m", MODEL, "-p", "x", "-n", "many")
         self.assert_fails(2, "worker", "--role", "cook", "--model", MODEL)

@@ -67,6 +67,7 @@ COLUMNS = 100
 
 # Sources (patterns) whose tests stand under another name: of the whole that they are a part of.
 PROVEN_BY = {
+    "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",
     "engine/fingerprint.cc": "tests/engine/model_config_test.cc",
     "engine/host_slab.cc": "tests/engine/local_engine_test.cc",
@@ -77,6 +78,7 @@ PROVEN_BY = {
     "kernels/cpu/isa_attention.cc": "tests/kernels/attention_test.cc",
     "kernels/cpu/isa_elementwise.cc": "tests/kernels/elementwise_test.cc",
     "kernels/cpu/isa_matmul.cc": "tests/kernels/matmul_test.cc",
+    "kernels/cpu/isa_probes.cc": "tests/bench/ceilings_test.cc",
     "kernels/cpu/isa_table.cc": "tests/kernels/cpu_ops_test.cc",
     "kernels/cpu/large_buffer.cc": "tests/kernels/cpu_ops_test.cc",
     "kernels/cpu/panel_matrix.cc": "tests/kernels/matmul_test.cc",
@@ -110,7 +112,7 @@ PROVEN_BY = {
     "text/vocabulary.cc": "tests/text/tokenizer_test.cc",
 }
 # Rooms whose sources are proven by programs that run them, not by tests of the same name.
-UNMIRRORED_ROOMS = {"cli", "bench", "tests"}
+UNMIRRORED_ROOMS = {"cli", "tests"}
 
 CPP = (".h", ".cc")
 SOURCES = CPP + (".py", ".sh", ".cmake", ".proto", "CMakeLists.txt", ".ci/run")

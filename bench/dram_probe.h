@@ -1,0 +1,50 @@
+#pragma once
+
+// How fast this machine reads DRAM just now. On machines that are lent in parts it changes by the
+// second, with what others do and with the cores that one happens to run on: so it is asked for
+// beside every measurement that it is compared with.
+
+#include <barrier>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "kernels/cpu/isa_probes.h"
+#include "kernels/cpu/large_buffer.h"
+
+namespace baton::bench {
+
+// A way of reading memory: which is the fastest depends on the machine.
+struct ReadPattern {
+  int streams;
+  int64_t ahead_bytes;
+};
+
+// Owns threads - 1 threads, which sleep between calls, and memory that each touched first. Used by
+// the thread that made it.
+class DramProbe {
+ public:
+  // `bytes` of all threads together, well beyond all caches.
+  DramProbe(const kernels::IsaProbes& probes, int32_t threads, int64_t bytes);
+  ~DramProbe();
+  DramProbe(const DramProbe&) = delete;
+  DramProbe& operator=(const DramProbe&) = delete;
+
+  // Of all threads together, by the best of several patterns. Takes some 25 ms.
+  double ReadGbS();
+
+ private:
+  void Serve();
+  void Read(const kernels::LargeBuffer& buffer) const;
+
+  const kernels::IsaProbes& probes_;
+  const int64_t thread_bytes_;
+  // Written by the owner while the others wait at the barrier.
+  ReadPattern pattern_{};
+  bool stopping_ = false;
+  std::barrier<> barrier_;
+  kernels::LargeBuffer own_;
+  std::vector<std::thread> others_;
+};
+
+}  // namespace baton::bench

@@ -45,7 +45,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.served_model = flags.served_model_name;
   options.threads = engine.threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(engine.isa));
-  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDType(engine));
+  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDTypeOf(engine));
   options.max_context = engine.max_context;
   options.block_tokens = engine.block_tokens;
   options.chunk_tokens = engine.chunk_tokens;

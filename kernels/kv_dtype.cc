@@ -7,8 +7,11 @@
 namespace baton::kernels {
 namespace {
 
-constexpr KvDTypeTraits kTraits[] = {
-    {"F32", 4, false}, {"F16", 2, false}, {"BF16", 2, false}, {"INT8", 1, true}, {"FP8", 1, true}};
+constexpr KvDTypeTraits kTraits[] = {{"F32", 4, 1, false},
+                                     {"F16", 2, 1, false},
+                                     {"BF16", 2, 2, false},
+                                     {"INT8", 1, 1, true},
+                                     {"FP8", 1, 1, true}};
 
 }  // namespace
 

@@ -20,6 +20,7 @@ inline constexpr KvDType kKvDTypes[] = {KvDType::kF32, KvDType::kF16, KvDType::k
 struct KvDTypeTraits {
   std::string_view name;  // "F16", "INT8"
   int32_t element_bytes;
+  int32_t together;  // neighbours that lie together in a block; see kv_layout.h
   bool scaled;
 };
 

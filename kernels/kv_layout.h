@@ -9,6 +9,8 @@
 //                                     many tokens' keys, so that scores need no transposing
 //     V: [token in block][head_dim]
 //     [token in block]                float scales, where the format has them
+// BF16's pairs lie together, as machines multiply them: K is [head_dim / 2][token][2], with an odd
+// head_dim rounded up, V is [token / 2][head_dim][2].
 // Offsets are in bytes from the block's start.
 
 #include <cstdint>
@@ -27,7 +29,11 @@ struct KvLayout {
 
   int64_t element_bytes() const { return Traits(dtype).element_bytes; }
   // Elements, and then scales, of one head's keys or values.
-  int64_t data_bytes() const { return int64_t{block_tokens} * head_dim * element_bytes(); }
+  int64_t data_bytes() const {
+    const int32_t together = Traits(dtype).together;
+    const int32_t dim = (head_dim + together - 1) / together * together;
+    return int64_t{block_tokens} * dim * element_bytes();
+  }
   int64_t head_bytes() const {
     return data_bytes() + (Traits(dtype).scaled ? block_tokens * sizeof(float) : 0);
   }
@@ -44,10 +50,10 @@ struct KvLayout {
   }
   // From key_offset or value_offset on, of the block's token `token`.
   int64_t key_element(int32_t token, int32_t element) const {
-    return (int64_t{element} * block_tokens + token) * element_bytes();
+    return Index(element, token, block_tokens) * element_bytes();
   }
   int64_t value_element(int32_t token, int32_t element) const {
-    return (int64_t{token} * head_dim + element) * element_bytes();
+    return Index(token, element, head_dim) * element_bytes();
   }
   int64_t scale(int32_t token) const { return data_bytes() + token * int64_t{sizeof(float)}; }
 
@@ -58,6 +64,13 @@ struct KvLayout {
   std::string ToString() const;
 
   bool operator==(const KvLayout&) const = default;
+
+ private:
+  // In [rows / together][columns][together].
+  int64_t Index(int32_t row, int32_t column, int32_t columns) const {
+    const int32_t together = Traits(dtype).together;
+    return (int64_t{row / together} * columns + column) * together + row % together;
+  }
 };
 
 }  // namespace baton::kernels

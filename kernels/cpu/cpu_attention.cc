@@ -15,7 +15,7 @@ int32_t SegmentsOf(const AttentionTask& task) {
 // Heads that share a kv head are taken together, but for the rare model with very many of them.
 constexpr int32_t kMaxTaskHeads = 32;
 
-constexpr int32_t kRunsPerThread = 8;
+constexpr int32_t kRunsPerThread = 16;
 
 }  // namespace
 
@@ -167,12 +167,14 @@ void CpuOps::Attention(const AttentionShape& shape, const KvLayout& layout, cons
     }
   }
   states_.Reserve(state_floats_ * sizeof(float));
-  // Runs of pieces, so that a thread knows what it does next, but enough of them for balance.
-  const int64_t run =
-      std::max<int64_t>(1, std::ssize(pieces_) / (kRunsPerThread * pool_.threads()));
-  pool_.ParallelFor(std::ssize(pieces_), run, [&](int64_t begin, int64_t end, int32_t thread) {
+  // Runs of pieces, enough of them for balance. After a run its thread likely takes the one that
+  // follows those of the other threads.
+  const int64_t pieces = std::ssize(pieces_);
+  const int64_t run = std::max<int64_t>(1, pieces / (kRunsPerThread * pool_.threads()));
+  pool_.ParallelFor(pieces, run, [&](int64_t begin, int64_t end, int32_t thread) {
     for (int64_t i = begin; i < end; ++i) {
-      RunPiece(pieces_[i], i + 1 < end ? &pieces_[i + 1] : nullptr, thread);
+      const int64_t next = i + 1 < end ? i + 1 : begin + run * pool_.threads();
+      RunPiece(pieces_[i], next < pieces ? &pieces_[next] : nullptr, thread);
     }
   });
 }

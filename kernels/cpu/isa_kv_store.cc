@@ -19,14 +19,15 @@ float LargestMagnitude(const float* x, int32_t count) {
   return ReduceMagnitude(largest);
 }
 
-// `count` elements (at most kLanes) of kBytes each, `stride` bytes apart.
+// `count` pieces of kBytes each, `stride` bytes apart.
 template <int kBytes>
 BATON_INLINE void Scatter(const uint8_t* from, int32_t count, int64_t stride, uint8_t* to) {
   for (int32_t i = 0; i < count; ++i) std::memcpy(to + i * stride, from + i * kBytes, kBytes);
 }
 
-// One vector to `to`, its elements `stride` bytes apart, and its scale to `scale`.
-template <KvDType kDType>
+// One vector to `to`, `kTogether` elements at a time, `stride` bytes apart, and its scale to
+// `scale`.
+template <KvDType kDType, int kTogether>
 void StoreVector(const float* x, int32_t count, int64_t stride, uint8_t* to, uint8_t* scale) {
   using Format = KvFormat<kDType>;
   Floats inverse = Set1(1);
@@ -43,24 +44,30 @@ void StoreVector(const float* x, int32_t count, int64_t stride, uint8_t* to, uin
     if constexpr (Format::kLargest > 0) values = Mul(values, inverse);
     alignas(64) uint8_t elements[4 * kLanes];
     Format::Store(elements, values);
-    if (stride == Format::kBytes) {
-      std::memcpy(to + int64_t{i} * Format::kBytes, elements, part * Format::kBytes);
+    constexpr int kBytes = kTogether * Format::kBytes;
+    if (stride == kBytes) {
+      std::memcpy(to + i / kTogether * stride, elements, part * Format::kBytes);
     } else {
-      Scatter<Format::kBytes>(elements, part, stride, to + i * stride);
+      Scatter<kBytes>(elements, (part + kTogether - 1) / kTogether, stride,
+                      to + i / kTogether * stride);
     }
   }
 }
 
 template <KvDType kDType>
 void StoreToken(const KvToken& token) {
-  constexpr int kBytes = KvFormat<kDType>::kBytes;
+  using Format = KvFormat<kDType>;
+  constexpr int kTogether = Format::kTogether;
+  constexpr int kUnitBytes = kTogether * Format::kBytes;
+  const int32_t units = (token.head_dim + kTogether - 1) / kTogether;
   const int64_t scale =
-      int64_t{token.block_tokens} * token.head_dim * kBytes + token.index * int64_t{4};
-  StoreVector<kDType>(token.key, token.head_dim, int64_t{token.block_tokens} * kBytes,
-                      token.keys + token.index * kBytes, token.keys + scale);
-  StoreVector<kDType>(token.value, token.head_dim, kBytes,
-                      token.values + int64_t{token.index} * token.head_dim * kBytes,
-                      token.values + scale);
+      int64_t{token.block_tokens} * units * kUnitBytes + token.index * int64_t{sizeof(float)};
+  StoreVector<kDType, kTogether>(token.key, token.head_dim, token.block_tokens * kUnitBytes,
+                                 token.keys + token.index * kUnitBytes, token.keys + scale);
+  const int64_t row = int64_t{token.index / kTogether} * token.head_dim;
+  StoreVector<kDType, 1>(token.value, token.head_dim, kUnitBytes,
+                         token.values + row * kUnitBytes + token.index % kTogether * Format::kBytes,
+                         token.values + scale);
 }
 
 }  // namespace

@@ -35,9 +35,6 @@ BATON_INLINE Floats LoadFloatPair(const uint8_t* low, const uint8_t* high) {
   return _mm512_insertf32x8(both, _mm256_castsi256_ps(LoadRaw2(high)), 1);
 }
 BATON_INLINE Floats DecodeHalves(Raw2 raw) { return _mm512_cvtph_ps(raw); }
-BATON_INLINE Floats DecodeBf16(Raw2 raw) {
-  return AsFloats(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
-}
 BATON_INLINE Floats DecodeInt8(Raw1 raw) { return ToFloats(_mm512_cvtepi8_epi32(raw)); }
 // Moved by 7 bits, an E4M3 number is a half of 2^-8 its value, but for a second sign in bit 14.
 BATON_INLINE Floats DecodeFp8(Raw1 raw) {
@@ -59,9 +56,6 @@ BATON_INLINE Raw2 LoadRaw2(const uint8_t* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }
 BATON_INLINE Floats DecodeHalves(Raw2 raw) { return _mm256_cvtph_ps(raw); }
-BATON_INLINE Floats DecodeBf16(Raw2 raw) {
-  return AsFloats(_mm256_slli_epi32(_mm256_cvtepu16_epi32(raw), 16));
-}
 BATON_INLINE Floats DecodeInt8(Raw1 raw) { return ToFloats(_mm256_cvtepi8_epi32(raw)); }
 BATON_INLINE Floats DecodeFp8(Raw1 raw) {
   const __m128i moved = _mm_slli_epi16(_mm_cvtepi8_epi16(raw), 7);
@@ -85,9 +79,6 @@ BATON_INLINE Raw2 LoadRaw2(const uint8_t* from) {
 }
 BATON_INLINE Floats DecodeHalves(Raw2 raw) {
   return Floats{HalfToFloat(raw[0]), HalfToFloat(raw[1]), HalfToFloat(raw[2]), HalfToFloat(raw[3])};
-}
-BATON_INLINE Floats DecodeBf16(Raw2 raw) {
-  return AsFloats(__builtin_convertvector(raw, Ints) << 16);
 }
 BATON_INLINE Floats DecodeInt8(Raw1 raw) {
   return ToFloats((__builtin_convertvector(raw, Ints) << 24) >> 24);
@@ -146,25 +137,57 @@ BATON_INLINE void StoreFp8(uint8_t* to, Floats x) {
   std::memcpy(to, &bytes, sizeof bytes);
 }
 
+// ---- Pairs of BF16 ------------------------------------------------------------------------------
+
+#if defined(__AVX512BF16__)
+constexpr bool kMultipliesBf16 = true;
+// sum + the two products of each lane's pairs. Subnormal numbers count as 0.
+BATON_INLINE Floats DotPairs(Floats sum, Ints a, Ints b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+// 2 * kLanes floats, rounded to nearest even.
+BATON_INLINE Ints RoundToPairs(Floats low, Floats high) {
+  return reinterpret_cast<Ints>(_mm512_cvtne2ps_pbh(high, low));
+}
+BATON_INLINE Ints BroadcastPair(const float* at) {
+  int32_t pair;
+  std::memcpy(&pair, at, sizeof pair);
+  return _mm512_set1_epi32(pair);
+}
+BATON_INLINE Ints LoadPairs(const uint8_t* from, int lanes) {
+  return _mm512_maskz_loadu_epi32(FirstMask(lanes < kLanes ? lanes : kLanes), from);
+}
+BATON_INLINE Ints LoadPairsPair(const uint8_t* low, const uint8_t* high) {
+  return _mm512_castps_si512(LoadFloatPair(low, high));
+}
+BATON_INLINE Ints FirstOfPairs(Ints pairs) {
+  return _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff));
+}
+#else
+constexpr bool kMultipliesBf16 = false;
+#endif
+
 // ---- Formats ------------------------------------------------------------------------------------
-//   kBytes                of an element
-//   kLargest              the number of a vector's largest element, in formats with scales, else 0
-//   kUnit                 what a loaded number is to be multiplied by, beside its scale
-//   Load(from)            kLanes elements
-//   LoadPair(low, high)   one half of the lanes from each
-//   Store(to, x)          rounds to nearest, ties to even
+//   kBytes        of an element
+//   kTogether     KvDTypeTraits::together: a unit is so many elements
+//   kLargest      the number of a vector's largest element, in formats with scales, else 0
+//   kScale        what a loaded number is to be multiplied by, beside its scale
+//   Load(from, i)           element i of each of kLanes units
+//   LoadPair(low, high, i)  one half of the lanes from each
+//   Store(to, x)  kLanes elements, rounded to nearest, ties to even
 template <KvDType kDType>
 struct KvFormat;
 
 template <>
 struct KvFormat<KvDType::kF32> {
   static constexpr int kBytes = 4;
+  static constexpr int kTogether = 1;
   static constexpr float kLargest = 0;
-  static constexpr float kUnit = 1;
-  BATON_INLINE Floats Load(const uint8_t* from) {
+  static constexpr float kScale = 1;
+  BATON_INLINE Floats Load(const uint8_t* from, int) {
     return BATON_ISA::Load(reinterpret_cast<const float*>(from));
   }
-  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high) {
+  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high, int) {
     return LoadFloatPair(low, high);
   }
   BATON_INLINE void Store(uint8_t* to, Floats x) { std::memcpy(to, &x, sizeof x); }
@@ -173,10 +196,11 @@ struct KvFormat<KvDType::kF32> {
 template <>
 struct KvFormat<KvDType::kF16> {
   static constexpr int kBytes = 2;
+  static constexpr int kTogether = 1;
   static constexpr float kLargest = 0;
-  static constexpr float kUnit = 1;
-  BATON_INLINE Floats Load(const uint8_t* from) { return DecodeHalves(LoadRaw2(from)); }
-  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high) {
+  static constexpr float kScale = 1;
+  BATON_INLINE Floats Load(const uint8_t* from, int) { return DecodeHalves(LoadRaw2(from)); }
+  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high, int) {
     return DecodeHalves(LoadRaw2Pair(low, high));
   }
   BATON_INLINE void Store(uint8_t* to, Floats x) { StoreHalves(to, x); }
@@ -185,11 +209,16 @@ struct KvFormat<KvDType::kF16> {
 template <>
 struct KvFormat<KvDType::kBF16> {
   static constexpr int kBytes = 2;
+  static constexpr int kTogether = 2;
   static constexpr float kLargest = 0;
-  static constexpr float kUnit = 1;
-  BATON_INLINE Floats Load(const uint8_t* from) { return DecodeBf16(LoadRaw2(from)); }
-  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high) {
-    return DecodeBf16(LoadRaw2Pair(low, high));
+  static constexpr float kScale = 1;
+  BATON_INLINE Floats Load(const uint8_t* from, int i) {
+    const Ints pairs = LoadInts(from);
+    return i == 0 ? EvenBf16(pairs) : OddBf16(pairs);
+  }
+  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high, int i) {
+    const Ints pairs = reinterpret_cast<Ints>(LoadFloatPair(low, high));
+    return i == 0 ? EvenBf16(pairs) : OddBf16(pairs);
   }
   BATON_INLINE void Store(uint8_t* to, Floats x) { StoreBf16(to, x); }
 };
@@ -197,10 +226,11 @@ struct KvFormat<KvDType::kBF16> {
 template <>
 struct KvFormat<KvDType::kInt8> {
   static constexpr int kBytes = 1;
+  static constexpr int kTogether = 1;
   static constexpr float kLargest = 127;
-  static constexpr float kUnit = 1;
-  BATON_INLINE Floats Load(const uint8_t* from) { return DecodeInt8(LoadRaw1(from)); }
-  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high) {
+  static constexpr float kScale = 1;
+  BATON_INLINE Floats Load(const uint8_t* from, int) { return DecodeInt8(LoadRaw1(from)); }
+  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high, int) {
     return DecodeInt8(LoadRaw1Pair(low, high));
   }
   BATON_INLINE void Store(uint8_t* to, Floats x) { StoreQuants(reinterpret_cast<int8_t*>(to), x); }
@@ -209,10 +239,11 @@ struct KvFormat<KvDType::kInt8> {
 template <>
 struct KvFormat<KvDType::kFp8> {
   static constexpr int kBytes = 1;
+  static constexpr int kTogether = 1;
   static constexpr float kLargest = 448;
-  static constexpr float kUnit = 256;
-  BATON_INLINE Floats Load(const uint8_t* from) { return DecodeFp8(LoadRaw1(from)); }
-  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high) {
+  static constexpr float kScale = 256;
+  BATON_INLINE Floats Load(const uint8_t* from, int) { return DecodeFp8(LoadRaw1(from)); }
+  BATON_INLINE Floats LoadPair(const uint8_t* low, const uint8_t* high, int) {
     return DecodeFp8(LoadRaw1Pair(low, high));
   }
   BATON_INLINE void Store(uint8_t* to, Floats x) { StoreFp8(to, x); }

@@ -106,7 +106,30 @@ bool SameRows(const std::vector<std::vector<float>>& a, const std::vector<std::v
 
 class AttentionTest : public testing::TestWithParam<CpuIsa> {};
 
-// Bound: 1e-5 for values of deviation 1 (float against double over the same cache).
+// Bounds for values of deviation 1, of the largest and the mean square error. 1e-5 is float against
+// double over the same cache. Where pairs of BF16 are multiplied, queries and weights are rounded
+// to 8 bits: by 2^-9 in the mean, which scores of deviation 2 sum up.
+struct Bounds {
+  double largest;
+  double mean;
+};
+Bounds BoundsOf(CpuIsa isa, KvDType dtype) {
+  if (isa == CpuIsa::kAvx512 && dtype == KvDType::kBF16) return {0.03, 0.002};
+  return {1e-5, 1e-5};
+}
+
+void ExpectNear(const std::vector<float>& actual, const std::vector<float>& expected,
+                const Bounds& bounds) {
+  ASSERT_EQ(actual.size(), expected.size());
+  double squares = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double error = double{actual[i]} - expected[i];
+    ASSERT_LE(std::abs(error), bounds.largest) << "at " << i;
+    squares += error * error;
+  }
+  EXPECT_LE(std::sqrt(squares / static_cast<double>(expected.size())), bounds.mean);
+}
+
 // Everything that a sequence does not use is NaN or a huge block id.
 void ExpectReference(const Heads& heads, const KvLayout& layout, const Inputs& inputs) {
   const auto reference = CreateReferenceOps();
@@ -121,10 +144,9 @@ void ExpectReference(const Heads& heads, const KvLayout& layout, const Inputs& i
     for (const auto& steps : {whole, then_last}) {
       const auto actual = RunSteps(*cpu, heads, inputs, layout, steps);
       for (size_t s = 0; s < expected.size(); ++s) {
-        for (size_t i = 0; i < expected[s].size(); ++i) {
-          ASSERT_NEAR(actual[s][i], expected[s][i], 1e-5)
-              << IsaName(isa) << " " << layout.ToString() << " sequence " << s << " at " << i;
-        }
+        SCOPED_TRACE(testing::Message()
+                     << IsaName(isa) << " " << layout.ToString() << " sequence " << s);
+        ExpectNear(actual[s], expected[s], BoundsOf(isa, layout.dtype));
       }
     }
   }
@@ -169,8 +191,9 @@ TEST_P(AttentionTest, IsInvariant) {
   std::mt19937 random = TestRandom();
   for (const auto& [heads, dtype] :
        {std::pair(Heads{6, 2, 64}, KvDType::kF16), std::pair(Heads{9, 1, 20}, KvDType::kF32),
-        std::pair(Heads{8, 1, 32}, KvDType::kBF16), std::pair(Heads{3, 1, 64}, KvDType::kInt8),
-        std::pair(Heads{16, 2, 16}, KvDType::kFp8), std::pair(Heads{7, 1, 20}, KvDType::kInt8)}) {
+        std::pair(Heads{8, 1, 32}, KvDType::kBF16), std::pair(Heads{5, 1, 21}, KvDType::kBF16),
+        std::pair(Heads{3, 1, 64}, KvDType::kInt8), std::pair(Heads{16, 2, 16}, KvDType::kFp8),
+        std::pair(Heads{7, 1, 20}, KvDType::kInt8)}) {
     const Inputs inputs = RandomInputs(random, heads, {300, 70, 33, 1});
     const auto one_thread = CpuBackend(GetParam(), 1);
     const auto expected =

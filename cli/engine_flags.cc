@@ -20,7 +20,7 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
       ->capture_default_str();
   app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512")
       ->capture_default_str();
-  app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: f16, f32")
+  app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: " + kernels::KvDTypeNames())
       ->capture_default_str();
   app->add_option("--block-tokens", flags->block_tokens, "tokens of a KV block: 8, 16, 32")
       ->check(CLI::IsMember({8, 16, 32}))
@@ -51,11 +51,11 @@ std::vector<std::string> ToArguments(const EngineFlags& flags) {
           fmt::format("--prefix-cache={}", flags.prefix_cache)};
 }
 
-absl::StatusOr<DType> KvDType(const EngineFlags& flags) {
-  const std::optional<DType> dtype = DTypeFromName(flags.kv_dtype);
-  if (dtype == DType::kF16 || dtype == DType::kF32) return *dtype;
-  return absl::InvalidArgumentError(
-      fmt::format("--kv-dtype is '{}', but must be f16 or f32", flags.kv_dtype));
+absl::StatusOr<kernels::KvDType> KvDTypeOf(const EngineFlags& flags) {
+  const std::optional<kernels::KvDType> dtype = kernels::KvDTypeFromName(flags.kv_dtype);
+  if (dtype.has_value()) return *dtype;
+  return absl::InvalidArgumentError(fmt::format("--kv-dtype is '{}', but must be one of {}",
+                                                flags.kv_dtype, kernels::KvDTypeNames()));
 }
 
 absl::StatusOr<LoadedModel> LoadModel(const EngineFlags& flags) {
@@ -66,7 +66,7 @@ absl::StatusOr<LoadedModel> LoadModel(const EngineFlags& flags) {
   options.threads = flags.threads;
   options.pin_threads = flags.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(flags.isa));
-  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDType(flags));
+  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDTypeOf(flags));
   options.block_tokens = flags.block_tokens;
   options.kv_bytes = flags.kv_mb << 20;
   options.max_context = flags.max_context;

@@ -36,7 +36,8 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
 // The same flags as arguments for a child process.
 std::vector<std::string> ToArguments(const EngineFlags& flags);
 
-absl::StatusOr<DType> KvDType(const EngineFlags& flags);
+// The format that --kv-dtype names; InvalidArgument lists them.
+absl::StatusOr<kernels::KvDType> KvDTypeOf(const EngineFlags& flags);
 
 // A model for this process: the mapped file, its tokenizer, and the engine.
 struct LoadedModel {

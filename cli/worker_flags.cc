@@ -46,7 +46,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.threads = engine.threads;
   options.pin_threads = engine.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(engine.isa));
-  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDType(engine));
+  BATON_ASSIGN_OR_RETURN(options.kv_dtype, KvDTypeOf(engine));
   options.max_context = engine.max_context;
   options.block_tokens = engine.block_tokens;
   options.chunk_tokens = engine.chunk_tokens;

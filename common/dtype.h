@@ -1,6 +1,6 @@
 #pragma once
 
-// Number formats of weights and KV caches. Block formats are GGUF's (ggml): `block_elements`
+// Number formats of weights. Block formats are GGUF's (ggml): `block_elements`
 // consecutive elements of a row share one block of `block_bytes` bytes.
 
 #include <cstdint>

@@ -163,14 +163,10 @@ std::optional<FinishReason> Executor::Finished(const Sequence& sequence) const {
 }
 
 absl::StatusOr<kernels::KvLayout> LayoutFor(const ModelConfig& config, int32_t block_tokens,
-                                            DType dtype) {
+                                            kernels::KvDType dtype) {
   if (block_tokens != 8 && block_tokens != 16 && block_tokens != 32) {
     return absl::InvalidArgumentError(
         fmt::format("a KV block cannot hold {} tokens, only 8, 16 or 32", block_tokens));
-  }
-  if (dtype != DType::kF16 && dtype != DType::kF32) {
-    return absl::InvalidArgumentError(
-        fmt::format("KV cannot be {}, only F16 or F32", Traits(dtype).name));
   }
   return kernels::KvLayout{config.layers, config.kv_heads, config.head_dim, block_tokens, dtype};
 }

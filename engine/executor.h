@@ -103,8 +103,8 @@ class Executor {
   std::vector<std::optional<OutputToken>> results_;
 };
 
-// The KV layout of a model: block_tokens 8, 16 or 32; dtype F16 or F32. InvalidArgument otherwise.
+// The KV layout of a model. InvalidArgument for block_tokens other than 8, 16 or 32.
 absl::StatusOr<kernels::KvLayout> LayoutFor(const ModelConfig& config, int32_t block_tokens,
-                                            DType dtype);
+                                            kernels::KvDType dtype);
 
 }  // namespace baton::engine

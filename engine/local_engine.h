@@ -22,7 +22,7 @@ struct LocalEngineOptions {
   int32_t threads = 0;         // 0: what the process may use
   bool pin_threads = false;    // as in kernels::CpuOptions
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
-  DType kv_dtype = DType::kF16;
+  kernels::KvDType kv_dtype = kernels::KvDType::kF16;
   int32_t block_tokens = 16;
   int64_t block_count = 0;  // 0: as many blocks as kv_bytes hold
   int64_t kv_bytes = 0;     // with block_count 0; 0: one sequence of full context

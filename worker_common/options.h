@@ -6,7 +6,6 @@
 #include <string>
 
 #include "common/clock.h"
-#include "common/dtype.h"
 #include "kernels/ops.h"
 #include "kv_transfer/handoff.h"
 
@@ -23,7 +22,7 @@ struct WorkerOptions {
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
   int32_t max_context = 0;  // 0: the model's
 
-  DType kv_dtype = DType::kF16;
+  kernels::KvDType kv_dtype = kernels::KvDType::kF16;
   int32_t block_tokens = 16;
   int64_t kv_bytes = 0;  // of the pool; 0: 1 GiB, or one context where that is more
   bool prefix_cache = true;

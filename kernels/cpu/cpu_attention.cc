@@ -15,6 +15,8 @@ int32_t SegmentsOf(const AttentionTask& task) {
 // Heads that share a kv head are taken together, but for the rare model with very many of them.
 constexpr int32_t kMaxTaskHeads = 32;
 
+constexpr int32_t kRunsPerThread = 16;
+
 }  // namespace
 
 void CpuOps::RotateAndStoreRow(const Rope& rope, const KvLayout& layout, std::byte* slab,
@@ -33,20 +35,16 @@ void CpuOps::RotateAndStoreRow(const Rope& rope, const KvLayout& layout, std::by
   isa_.rotate(pairs, rope.rotary_dim, cosine, sine, layout.kv_heads, dim, key);
 
   const int64_t block = sequence.block_table[position / layout.block_tokens];
-  const int64_t row_bytes = dim * layout.element_bytes();
-  auto* base = reinterpret_cast<uint8_t*>(slab) + block * layout.block_bytes() +
-               position % layout.block_tokens * row_bytes;
+  auto* base = reinterpret_cast<uint8_t*>(slab) + block * layout.block_bytes();
   for (int32_t h = 0; h < layout.kv_heads; ++h) {
-    const float* value = v + (row * layout.kv_heads + h) * dim;
-    uint8_t* key_to = base + layout.key_offset(layer, h);
-    uint8_t* value_to = base + layout.value_offset(layer, h);
-    if (layout.dtype == DType::kF16) {
-      isa_.store_halves(key + h * dim, dim, key_to);
-      isa_.store_halves(value, dim, value_to);
-    } else {
-      std::memcpy(key_to, key + h * dim, row_bytes);
-      std::memcpy(value_to, value, row_bytes);
-    }
+    isa_.store_kv({.dtype = layout.dtype,
+                   .head_dim = dim,
+                   .block_tokens = layout.block_tokens,
+                   .index = position % layout.block_tokens,
+                   .key = key + h * dim,
+                   .value = v + (row * layout.kv_heads + h) * dim,
+                   .keys = base + layout.key_offset(layer, h),
+                   .values = base + layout.value_offset(layer, h)});
   }
 }
 
@@ -72,25 +70,33 @@ void CpuOps::RopeAndStoreKv(const Rope& rope, const KvLayout& layout, std::byte*
   });
 }
 
-// One piece for the task, or one for each of its segments.
-void CpuOps::AddPieces(const AttentionTask& task, bool split) {
-  const int32_t segments = SegmentsOf(task);
+// The tasks of the same rows, each in one piece or in one for each of its segments. What lies
+// together in the cache, the kv heads of a segment, comes together.
+void CpuOps::AddPieces(std::span<const AttentionTask> tasks, bool split) {
+  const int32_t segments = SegmentsOf(tasks[0]);
   if (!split || segments == 1) {
-    pieces_.push_back({task, -1, segments, -1});
+    for (const AttentionTask& task : tasks) pieces_.push_back({task, -1, segments, -1});
     return;
   }
-  const int32_t shared = shared_count_++;
-  shared_[shared].states = state_floats_;
-  shared_[shared].unfinished.store(segments, std::memory_order_relaxed);
-  state_floats_ +=
-      segments * SoftmaxStateFloats(int64_t{task.rows} * task.heads, PaddedDim(task.head_dim));
+  const int32_t first_shared = shared_count_;
+  for (const AttentionTask& task : tasks) {
+    SharedTask& shared = shared_[shared_count_++];
+    shared.states = state_floats_;
+    shared.unfinished.store(segments, std::memory_order_relaxed);
+    state_floats_ +=
+        segments * SoftmaxStateFloats(int64_t{task.rows} * task.heads, PaddedDim(task.head_dim));
+  }
   for (int32_t segment = 0; segment < segments; ++segment) {
-    pieces_.push_back({task, segment, segments, shared});
+    for (int32_t i = 0; i < std::ssize(tasks); ++i) {
+      pieces_.push_back({tasks[i], segment, segments, first_shared + i});
+    }
   }
 }
 
-void CpuOps::RunPiece(const AttentionPiece& piece, int32_t thread) {
+void CpuOps::RunPiece(const AttentionPiece& piece, const AttentionPiece* next, int32_t thread) {
   AttentionTask task = piece.task;
+  task.next = next == nullptr ? nullptr : &next->task;
+  task.next_segment = next == nullptr ? 0 : std::max(next->segment, 0);
   const int64_t scratch_floats = AttentionScratchFloats(task.head_dim);
   task.scratch = reinterpret_cast<float*>(attention_scratch_.data()) + thread * scratch_floats;
   if (piece.segment < 0) {
@@ -129,12 +135,12 @@ void CpuOps::Attention(const AttentionShape& shape, const KvLayout& layout, cons
   state_floats_ = 0;
   pieces_.clear();
 
-  AttentionTask task;
+  AttentionTask task{};
   task.slab = reinterpret_cast<const uint8_t*>(slab);
   task.block_tokens = layout.block_tokens;
   task.block_bytes = layout.block_bytes();
   task.head_dim = dim;
-  task.half = layout.dtype == DType::kF16;
+  task.dtype = layout.dtype;
   task.scale = shape.scale;
   task.row_stride = int64_t{shape.heads} * dim;
   for (const SequenceRows& sequence : sequences) {
@@ -144,6 +150,7 @@ void CpuOps::Attention(const AttentionShape& shape, const KvLayout& layout, cons
       task.rows = std::min(end, task_rows);
       task.first_position = sequence.first_position + end - task.rows;
       const int64_t first_row = sequence.first_row + end - task.rows;
+      row_tasks_.clear();
       for (int32_t kv_head = 0; kv_head < layout.kv_heads; ++kv_head) {
         task.key_offset = layout.key_offset(layer, kv_head);
         task.value_offset = layout.value_offset(layer, kv_head);
@@ -153,14 +160,22 @@ void CpuOps::Attention(const AttentionShape& shape, const KvLayout& layout, cons
           task.heads = std::min(task_heads, heads_per_kv - h);
           task.q = q + offset;
           task.out = out + offset;
-          AddPieces(task, split);
+          row_tasks_.push_back(task);
         }
       }
+      AddPieces(row_tasks_, split);
     }
   }
   states_.Reserve(state_floats_ * sizeof(float));
-  pool_.ParallelFor(std::ssize(pieces_), 1, [&](int64_t begin, int64_t end, int32_t thread) {
-    for (int64_t i = begin; i < end; ++i) RunPiece(pieces_[i], thread);
+  // Runs of pieces, enough of them for balance. After a run its thread likely takes the one that
+  // follows those of the other threads.
+  const int64_t pieces = std::ssize(pieces_);
+  const int64_t run = std::max<int64_t>(1, pieces / (kRunsPerThread * pool_.threads()));
+  pool_.ParallelFor(pieces, run, [&](int64_t begin, int64_t end, int32_t thread) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t next = i + 1 < end ? i + 1 : begin + run * pool_.threads();
+      RunPiece(pieces_[i], next < pieces ? &pieces_[next] : nullptr, thread);
+    }
   });
 }
 

@@ -54,8 +54,8 @@ class CpuOps final : public Ops {
 
   void ReserveActivations(int64_t cols);
   void PrepareActivations(std::span<const Matrix* const> weights, const float* x, int32_t rows);
-  void AddPieces(const AttentionTask& task, bool split);
-  void RunPiece(const AttentionPiece& piece, int32_t thread);
+  void AddPieces(std::span<const AttentionTask> tasks, bool split);
+  void RunPiece(const AttentionPiece& piece, const AttentionPiece* next, int32_t thread);
   void RotateAndStoreRow(const Rope& rope, const KvLayout& layout, std::byte* slab, int32_t layer,
                          int32_t heads, const SequenceRows& sequence, int32_t index, float* q,
                          const float* k, const float* v, float* key) const;
@@ -72,6 +72,7 @@ class CpuOps final : public Ops {
 
   LargeBuffer key_scratch_;        // one row's keys a thread
   LargeBuffer attention_scratch_;  // AttentionScratchFloats a thread
+  std::vector<AttentionTask> row_tasks_;
   std::vector<AttentionPiece> pieces_;
   std::vector<SharedTask> shared_;
   int32_t shared_count_ = 0;

@@ -1,32 +1,43 @@
 // Attention over a paged cache.
 //
-// A task's query vectors meet one tile of 32 positions after another. A tile's keys and values are
-// made float once for all query vectors of the task; a few query vectors, as in decode, read the
-// values where they lie. For each query vector the arithmetic depends
-// only on its own position: tiles and segments lie at fixed absolute positions, and each sum has
-// one order. Positions that a query vector may not see are masked by selection, and never
-// multiplied, so what lies there (NaN, or a later token's value) has no effect.
+// A task's query vectors meet one tile of 32 positions after another. Many query vectors have a
+// tile's keys and values made float once for all of them; a few, as in decode, read both where they
+// lie. For each query vector the arithmetic depends only on its own position: tiles and segments
+// lie at fixed absolute positions, and each sum has one order. Positions that a query vector may
+// not see are masked by selection, and never multiplied, so what lies there (NaN, or a later
+// token's value) has no effect.
+//
+// Sums are of float products; where the machine multiplies pairs of BF16, those of a BF16 cache are
+// of such pairs, with queries and weights rounded to BF16, for one query vector as for many.
 
 #include "kernels/cpu/isa_functions.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/kv_simd.h"
 
 namespace baton::kernels::BATON_ISA {
 namespace {
 
+// Query vectors that are computed together, and vectors of positions (scores) or of elements
+// (values) for each: as many sums as there are registers. Up to kWideValueRows query vectors take
+// kValueVectors of elements at once, more of them half.
 #if defined(__AVX512F__)
 constexpr int kScoreRows = 8;
-constexpr int kValueRows = 6;
+constexpr int kWideValueRows = 6;
+constexpr int kValueRows = 8;
 constexpr int kValueVectors = 4;
 #elif defined(__AVX2__)
 constexpr int kScoreRows = 5;
+constexpr int kWideValueRows = 5;
 constexpr int kValueRows = 5;
 constexpr int kValueVectors = 2;
 #else
 constexpr int kScoreRows = 4;
+constexpr int kWideValueRows = 4;
 constexpr int kValueRows = 4;
 constexpr int kValueVectors = 2;
 #endif
 constexpr int kScoreVectors = 2;
+constexpr int kInPlaceVectors = 8;
+constexpr int kSmallestBlockTokens = 8;
 constexpr int kTileVectors = kTilePositions / kLanes;
 constexpr float kLog2E = 1.44269504088896341f;
 
@@ -43,13 +54,11 @@ struct Work {
   const AttentionTask& task;
   int32_t vectors;     // query vector i is row i / heads, head i % heads
   int32_t padded_dim;  // a multiple of kLanes
-  float* queries;      // [vectors][padded_dim], scaled for a softmax of base 2
-  float* weights;      // [vectors][kTilePositions]: scores, then weights, of one tile
-  float* key_rows;     // [kTilePositions][padded_dim]
-  float* keys;         // [padded_dim][kTilePositions]
-  float* values;       // [kTilePositions][padded_dim], unless values_in_place
-  int64_t row_bytes;   // of a position's key or value in the cache
-  bool values_in_place;
+  float* queries;  // [vectors][padded_dim], scaled for a softmax of base 2; or half as many pairs
+  float* weights;  // [vectors][kTilePositions]: scores, then weights or pairs of them
+  float* keys;     // [head_dim][kTilePositions], unless in_place
+  float* values;   // [kTilePositions][padded_dim], unless in_place
+  bool in_place;   // keys and values are read where they lie in the cache
 
   int32_t PositionOf(int32_t vector) const { return task.first_position + vector / task.heads; }
   int32_t last_position() const { return task.first_position + task.rows - 1; }
@@ -68,153 +77,258 @@ Work PrepareWork(const AttentionTask& task) {
   const int32_t padded = PaddedDim(task.head_dim);
   float* queries = task.scratch + 2 * SoftmaxStateFloats(kMaxQueryVectors, padded);
   float* weights = queries + kMaxQueryVectors * padded;
-  float* key_rows = weights + kMaxQueryVectors * kTilePositions;
-  float* keys = key_rows + kTilePositions * padded;
+  float* keys = weights + kMaxQueryVectors * kTilePositions;
   const int32_t vectors = task.rows * task.heads;
+  const bool pairs = kMultipliesBf16 && task.dtype == KvDType::kBF16;
   const float scale = task.scale * kLog2E;
   for (int32_t i = 0; i < vectors; ++i) {
     const float* from =
         task.q + i / task.heads * task.row_stride + i % task.heads * int64_t{task.head_dim};
-    for (int32_t d = 0; d < task.head_dim; ++d) queries[i * padded + d] = from[d] * scale;
+    float* to = queries + i * padded;
+    if (pairs) {
+      for (int32_t d = 0; d < task.head_dim; d += kLanes) {
+        const Floats part = LoadFirst(from + d, Min(kLanes, task.head_dim - d));
+        StoreBf16(reinterpret_cast<uint8_t*>(to) + 2 * d, Mul(part, Set1(scale)));
+      }
+    } else {
+      for (int32_t d = 0; d < task.head_dim; ++d) to[d] = from[d] * scale;
+    }
   }
-  return {task,
-          vectors,
-          padded,
-          queries,
-          weights,
-          key_rows,
-          keys,
-          keys + kTilePositions * padded,
-          int64_t{task.head_dim} * (task.half ? 2 : 4),
-          vectors <= kValueRows && task.head_dim == padded};
+  const bool in_place = pairs || (vectors <= kInPlaceVectors && task.head_dim == padded &&
+                                  task.block_tokens >= kLanes);
+  return {task, vectors, padded, queries, weights, keys, keys + kTilePositions * padded, in_place};
 }
 
 // ---- One tile ---------------------------------------------------------------------------------
 
-BATON_INLINE Floats LoadElements(const uint8_t* from, bool half, int64_t index) {
-  return half ? LoadHalves(from + 2 * index) : Load(reinterpret_cast<const float*>(from) + index);
-}
-
-// head_dim elements of a cache row as floats, zeros up to padded_dim.
-void LoadCacheRow(const uint8_t* from, bool half, int32_t head_dim, int32_t padded_dim, float* to) {
-  int32_t d = 0;
-  for (; d + kLanes <= head_dim; d += kLanes) Store(to + d, LoadElements(from, half, d));
-  for (; d < padded_dim; d += kLanes) {
-    alignas(64) uint8_t rest[4 * kLanes] = {};
-    const int element_bytes = half ? 2 : 4;
-    if (d < head_dim) std::memcpy(rest, from + d * element_bytes, (head_dim - d) * element_bytes);
-    Store(to + d, LoadElements(rest, half, 0));
-  }
-}
-
-// Where the keys and values of a tile's positions lie in the cache.
-struct TileRows {
-  const uint8_t* keys[kTilePositions];
-  const uint8_t* values[kTilePositions];
+// Where a tile's keys and values lie in the cache.
+struct Tile {
+  int32_t begin;
+  int32_t count;  // positions that any query vector sees
+  // The first units of a vector of positions' keys: of its first half, and of its second.
+  const uint8_t* keys[kTileVectors][2];
+  const uint8_t* values[kTilePositions];  // units that begin with each position (kTogether)
+  const uint8_t* blocks[kTilePositions / kSmallestBlockTokens];
 };
 
-// The first `count` positions; the others repeat the first, so that whole tiles can be read.
-void FindTileRows(const Work& work, int32_t tile_begin, int32_t count, TileRows& rows) {
-  const AttentionTask& task = work.task;
-  int32_t t = 0;
-  while (t < count) {
-    const int32_t position = tile_begin + t;
-    const uint8_t* block =
-        task.slab + task.block_table[position / task.block_tokens] * task.block_bytes;
-    for (int32_t i = 0; i < task.block_tokens && t < count; ++i, ++t) {
-      rows.keys[t] = block + task.key_offset + i * work.row_bytes;
-      rows.values[t] = block + task.value_offset + i * work.row_bytes;
+template <KvDType kDType>
+constexpr int kUnitBytes = KvFormat<kDType>::kTogether* KvFormat<kDType>::kBytes;
+
+// From one element's (unit's) keys to the next.
+template <KvDType kDType>
+BATON_INLINE int64_t KeyStride(const AttentionTask& task) {
+  return int64_t{task.block_tokens} * kUnitBytes<kDType>;
+}
+
+// Blocks after the one of the last seen position repeat the first, so that whole tiles can be read.
+template <KvDType kDType>
+void FindTile(const AttentionTask& task, int32_t begin, Tile& tile) {
+  constexpr int kTogether = KvFormat<kDType>::kTogether;
+  tile.begin = begin;
+  tile.count = Min(kTilePositions, task.first_position + task.rows - begin);
+  const int64_t row_bytes = int64_t{task.head_dim} * kUnitBytes<kDType>;
+  for (int32_t t = 0, i = 0; t < kTilePositions; t += task.block_tokens, ++i) {
+    tile.blocks[i] =
+        t < tile.count
+            ? task.slab + task.block_table[(begin + t) / task.block_tokens] * task.block_bytes
+            : tile.blocks[0];
+    const uint8_t* values = tile.blocks[i] + task.value_offset;
+    for (int32_t j = 0; j < task.block_tokens; ++j) {
+      tile.values[t + j] = values + j / kTogether * row_bytes;
     }
   }
-  for (; t < kTilePositions; ++t) {
-    rows.keys[t] = rows.keys[0];
-    rows.values[t] = rows.values[0];
+  for (int32_t half = 0; half < 2 * kTileVectors; ++half) {
+    const int32_t t = half * (kLanes / 2);
+    tile.keys[half / 2][half % 2] = tile.blocks[t / task.block_tokens] + task.key_offset +
+                                    t % task.block_tokens * kUnitBytes<kDType>;
   }
 }
 
-// Tiles ahead that a task with few query vectors fetches into the second-level cache: its
-// arithmetic alone is too short to hide the way to memory.
-constexpr int32_t kTilesAhead = 2;
-
-// Inlined, because GCC takes a function that only prefetches for one without effect.
-BATON_INLINE void PrefetchRows(const uint8_t* const* rows, int32_t count, int64_t row_bytes) {
+BATON_INLINE void Prefetch(const void* at) {
 #if defined(__AVX2__)
-  for (int32_t t = 0; t < count; ++t) {
-    for (int64_t i = 0; i < row_bytes; i += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(rows[t] + i), _MM_HINT_T1);
-    }
-  }
+  // Into the second-level cache: more can be on the way to it than to the first.
+  _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T1);
 #else
-  static_cast<void>(rows);
-  static_cast<void>(count);
-  static_cast<void>(row_bytes);
+  static_cast<void>(at);
 #endif
 }
 
-// Keys first, then values: each lie in runs.
-BATON_INLINE void PrefetchTile(const Work& work, int32_t tile_begin) {
-  const int32_t count = Min(kTilePositions, work.last_position() + 1 - tile_begin);
-  if (!work.values_in_place || count <= 0) return;
-  TileRows rows;
-  FindTileRows(work, tile_begin, count, rows);
-  PrefetchRows(rows.keys, count, work.row_bytes);
-  PrefetchRows(rows.values, count, work.row_bytes);
+// ---- How keys and values are read and multiplied ------------------------------------------------
+// Keys:   Get(step, vector): positions [vector * kLanes, ...) of the tile, one unit of each
+// Values: Get(step, element): elements [element, ...) of one position, or of a pair; steps(count)
+//         of them have the first `count` positions, and rest(count) says whether GetRest has one
+//         more
+// Math:   the vector type, and its multiplication by one number of a query or weight vector
+// `next` is the same place of the next tile, to be fetched ahead.
+
+struct FloatMath {
+  using Vector = Floats;
+  static constexpr bool kPairs = false;
+  BATON_INLINE Floats Broadcast(const float* at) { return Set1(*at); }
+  BATON_INLINE Floats MultiplyAdd(Floats factor, Floats x, Floats sum) {
+    return Fma(factor, x, sum);
+  }
+};
+
+struct LoadedKeys {
+  using Math = FloatMath;
+  const float* keys;
+  int32_t steps;
+  __attribute__((always_inline)) Floats Get(int32_t step, int vector) const {
+    return Load(keys + step * kTilePositions + vector * kLanes);
+  }
+};
+struct LoadedValues {
+  using Math = FloatMath;
+  const float* values;
+  int32_t padded_dim;
+  static constexpr int32_t Steps(int32_t count) { return count; }
+  static constexpr bool HasRest(int32_t) { return false; }
+  __attribute__((always_inline)) Floats Get(int32_t step, int32_t element) const {
+    return Load(values + step * padded_dim + element);
+  }
+};
+
+template <KvDType kDType>
+struct KeysInPlace {
+  using Math = FloatMath;
+  using Format = KvFormat<kDType>;
+  const Tile& tile;
+  const Tile& next;
+  int64_t stride;
+  int32_t steps;
+  __attribute__((always_inline)) Floats Get(int32_t step, int vector) const {
+    const int64_t offset = step / Format::kTogether * stride;
+    Prefetch(next.keys[vector][0] + offset);
+    return Format::Load(tile.keys[vector][0] + offset, step % Format::kTogether);
+  }
+};
+template <KvDType kDType>
+struct ValuesInPlace {
+  using Math = FloatMath;
+  using Format = KvFormat<kDType>;
+  const Tile& tile;
+  const Tile& next;
+  static constexpr int32_t Steps(int32_t count) { return count; }
+  static constexpr bool HasRest(int32_t) { return false; }
+  __attribute__((always_inline)) Floats Get(int32_t step, int32_t element) const {
+    Prefetch(next.values[step] + element * kUnitBytes<kDType>);
+    return Format::Load(tile.values[step] + element * kUnitBytes<kDType>, step % Format::kTogether);
+  }
+};
+
+#if defined(__AVX512BF16__)
+
+struct PairMath {
+  using Vector = Ints;
+  static constexpr bool kPairs = true;
+  BATON_INLINE Ints Broadcast(const float* at) { return BroadcastPair(at); }
+  BATON_INLINE Floats MultiplyAdd(Ints factor, Ints x, Floats sum) {
+    return DotPairs(sum, factor, x);
+  }
+};
+
+template <bool kHalves, bool kFetch>
+struct PairKeys {
+  using Math = PairMath;
+  const Tile& tile;
+  const Tile& next;
+  int64_t stride;
+  int32_t steps;
+  __attribute__((always_inline)) Ints Get(int32_t step, int vector) const {
+    const int64_t offset = step * stride;
+    if (kFetch) Prefetch(next.keys[vector][0] + offset);
+    const uint8_t* low = tile.keys[vector][0] + offset;
+    return kHalves ? LoadPairsPair(low, tile.keys[vector][1] + offset) : LoadInts(low);
+  }
+};
+template <bool kFetch>
+struct PairValues {
+  using Math = PairMath;
+  const Tile& tile;
+  const Tile& next;
+  int32_t head_dim;
+  static constexpr int32_t Steps(int32_t count) { return count / 2; }
+  static constexpr bool HasRest(int32_t count) { return count % 2 != 0; }
+  __attribute__((always_inline)) Ints Get(int32_t step, int32_t element) const {
+    if (kFetch) Prefetch(next.values[2 * step] + element * 4);
+    return LoadPairs(tile.values[2 * step] + element * 4, head_dim - element);
+  }
+  // A pair whose second position is not seen.
+  __attribute__((always_inline)) Ints GetRest(int32_t step, int32_t element) const {
+    return FirstOfPairs(Get(step, element));
+  }
+};
+
+#endif
+
+// sums += x * factors, for a step of kRows query vectors whose factors are `stride` apart.
+template <typename Math, int kRows, int kVectors>
+BATON_INLINE void MultiplyStep(const typename Math::Vector (&x)[kVectors], const float* factors,
+                               int64_t stride, Floats (&sums)[kRows][kVectors]) {
+  BATON_UNROLL for (int r = 0; r < kRows; ++r) {
+    const auto factor = Math::Broadcast(factors + r * stride);
+    BATON_UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = Math::MultiplyAdd(factor, x[v], sums[r][v]);
+    }
+  }
 }
 
-// Makes the keys of the tile's first `count` positions float, transposed. What `keys` holds for the
-// other positions is not defined.
-void LoadKeys(const Work& work, const TileRows& rows, int32_t count) {
-  const AttentionTask& task = work.task;
-#if defined(__AVX512F__)
-  if (task.half && task.head_dim % 32 == 0) {
-    for (int32_t t = 0; t < count; t += kLanes) {
-      for (int32_t d = 0; d < task.head_dim; d += 32) {
-        TransposeHalves(rows.keys + t, 2 * d, work.keys + d * kTilePositions + t, kTilePositions);
+template <KvDType kDType>
+void LoadKeys(const Work& work, const Tile& tile, const Tile& next) {
+  using Format = KvFormat<kDType>;
+  const int64_t stride = KeyStride<kDType>(work.task);
+  const bool halves = work.task.block_tokens < kLanes;
+  for (int32_t d = 0; d < work.task.head_dim; ++d) {
+    const int64_t offset = d / Format::kTogether * stride;
+    const int i = d % Format::kTogether;
+    BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      const uint8_t* low = tile.keys[v][0] + offset;
+      Prefetch(next.keys[v][0] + offset);
+      Store(work.keys + d * kTilePositions + v * kLanes,
+            halves ? Format::LoadPair(low, tile.keys[v][1] + offset, i) : Format::Load(low, i));
+    }
+  }
+}
+
+// Zeros from head_dim up to padded_dim.
+template <KvDType kDType>
+void LoadValues(const Work& work, const Tile& tile, const Tile& next) {
+  using Format = KvFormat<kDType>;
+  constexpr int kBytes = kUnitBytes<kDType>;
+  const int32_t head_dim = work.task.head_dim;
+  for (int32_t t = 0; t < tile.count; ++t) {
+    const int i = t % Format::kTogether;
+    float* to = work.values + t * work.padded_dim;
+    int32_t d = 0;
+    for (; d + kLanes <= head_dim; d += kLanes) {
+      Prefetch(next.values[t] + d * kBytes);
+      Store(to + d, Format::Load(tile.values[t] + d * kBytes, i));
+    }
+    for (; d < work.padded_dim; d += kLanes) {
+      alignas(64) uint8_t rest[4 * kLanes] = {};
+      if (d < head_dim) {
+        std::memcpy(rest, tile.values[t] + d * kBytes, (head_dim - d) * kBytes);
       }
+      Store(to + d, Format::Load(rest, i));
     }
-    return;
-  }
-#endif
-  for (int32_t t = 0; t < count; ++t) {
-    LoadCacheRow(rows.keys[t], task.half, task.head_dim, work.padded_dim,
-                 work.key_rows + t * work.padded_dim);
-  }
-  for (int32_t t = 0; t < count; t += kLanes) {
-    for (int32_t d = 0; d < work.padded_dim; d += kLanes) {
-      Transpose(work.key_rows + t * work.padded_dim + d, work.padded_dim,
-                work.keys + d * kTilePositions + t, kTilePositions);
-    }
-  }
-}
-
-void LoadValues(const Work& work, const TileRows& rows, int32_t count) {
-  for (int32_t t = 0; t < count; ++t) {
-    LoadCacheRow(rows.values[t], work.task.half, work.task.head_dim, work.padded_dim,
-                 work.values + t * work.padded_dim);
   }
 }
 
 // Scores of kRows query vectors with all positions of the tile.
-template <int kRows>
-BATON_INLINE void ScoreRows(const Work& work, int32_t first) {
+template <int kRows, typename Keys>
+BATON_INLINE void ScoreRows(const Work& work, int32_t first, const Keys& keys) {
+  using Math = typename Keys::Math;
   const float* queries = work.queries + first * work.padded_dim;
   BATON_UNROLL for (int vector = 0; vector < kTileVectors; vector += kScoreVectors) {
     Floats scores[kRows][kScoreVectors];
     BATON_UNROLL for (int r = 0; r < kRows; ++r) {
       BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) scores[r][v] = Zero();
     }
-    const float* keys = work.keys + vector * kLanes;
-    for (int32_t d = 0; d < work.task.head_dim; ++d) {
-      Floats key[kScoreVectors];
-      BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) {
-        key[v] = Load(keys + d * kTilePositions + v * kLanes);
-      }
-      BATON_UNROLL for (int r = 0; r < kRows; ++r) {
-        const Floats query = Set1(queries[r * work.padded_dim + d]);
-        BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) {
-          scores[r][v] = Fma(query, key[v], scores[r][v]);
-        }
-      }
+    for (int32_t step = 0; step < keys.steps; ++step) {
+      typename Math::Vector key[kScoreVectors];
+      BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) key[v] = keys.Get(step, vector + v);
+      MultiplyStep<Math>(key, queries + step, work.padded_dim, scores);
     }
     float* out = work.weights + first * kTilePositions + vector * kLanes;
     BATON_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -225,15 +339,62 @@ BATON_INLINE void ScoreRows(const Work& work, int32_t first) {
   }
 }
 
+// A tile's scales by position, from the elements' end on; those of positions that nobody sees are
+// not defined.
+template <KvDType kDType>
+void LoadScales(const AttentionTask& task, const Tile& tile, int64_t offset, float* scales) {
+  offset += task.head_dim * KeyStride<kDType>(task);
+  for (int32_t t = 0, i = 0; t < kTilePositions; t += task.block_tokens, ++i) {
+    std::memcpy(scales + t, tile.blocks[i] + offset, task.block_tokens * sizeof(float));
+  }
+  BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+    Store(scales + v * kLanes, Mul(Load(scales + v * kLanes), Set1(KvFormat<kDType>::kScale)));
+  }
+}
+
+// A tile's scales by position, for formats that have them.
+struct Scales {
+  alignas(64) float keys[kTilePositions];
+  alignas(64) float values[kTilePositions];
+};
+
+// 2^x for x <= 0, exactly 1 at 0. kRough: relative error below 5e-5, a fortieth of BF16's own.
+template <bool kRough>
+BATON_INLINE Floats ExpOfWeight(Floats x) {
+#if defined(__AVX512F__)
+  const Floats clamped = Max(Set1(-200), x);  // as good as minus infinity
+  const Floats integer = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT);
+  const Floats fraction = Sub(clamped, integer);
+  // Taylor, as in Exp2.
+  Floats power = Set1(9.6181291076284772e-3f);
+  if constexpr (!kRough) {
+    power = Fma(Set1(1.5403530393381609e-4f), fraction, Set1(1.3333558146428443e-3f));
+    power = Fma(power, fraction, Set1(9.6181291076284772e-3f));
+  }
+  power = Fma(power, fraction, Set1(5.5504108664821580e-2f));
+  power = Fma(power, fraction, Set1(2.4022650695910071e-1f));
+  power = Fma(power, fraction, Set1(6.9314718055994531e-1f));
+  power = Fma(power, fraction, Set1(1.0f));
+  return _mm512_scalef_ps(power, integer);
+#else
+  return Exp2(x);
+#endif
+}
+
 // Turns the scores of one query vector's first `count` positions into weights, the others into 0,
-// and rescales what it has gathered when its maximum grows.
-void SoftmaxRow(const Work& work, int32_t vector, int32_t count, const State& state) {
+// and rescales what it has gathered when its maximum grows. With scales, scores and weights are
+// multiplied by them (null: without).
+template <bool kPairs>
+BATON_INLINE void SoftmaxRow(const Work& work, int32_t vector, int32_t count, const Scales* scales,
+                             const State& state) {
   const Floats infinity = Set1(-__builtin_inff());
   float* weights = work.weights + vector * kTilePositions;
   Floats scores[kTileVectors];
   Floats largest = infinity;
   BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-    scores[v] = KeepFirst(Load(weights + v * kLanes), count - v * kLanes, infinity);
+    scores[v] = Load(weights + v * kLanes);
+    if (scales != nullptr) scores[v] = Mul(scores[v], Load(scales->keys + v * kLanes));
+    if (count < kTilePositions) scores[v] = KeepFirst(scores[v], count - v * kLanes, infinity);
     largest = Max(largest, scores[v]);
   }
   const float tile_maximum = ReduceMax(largest);
@@ -251,35 +412,29 @@ void SoftmaxRow(const Work& work, int32_t vector, int32_t count, const State& st
     }
   }
   const Floats maximum = Set1(state.maxima[vector]);
+#if defined(__AVX512BF16__)
+  if constexpr (kPairs) {
+    const Ints pairs = RoundToPairs(ExpOfWeight<kPairs>(Sub(scores[0], maximum)),
+                                    ExpOfWeight<kPairs>(Sub(scores[1], maximum)));
+    StoreInts(weights, pairs);
+    return Store(sums, Add(Add(sum, EvenBf16(pairs)), OddBf16(pairs)));
+  }
+#endif
   BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-    const Floats weight = Exp2(Sub(scores[v], maximum));
-    Store(weights + v * kLanes, weight);
+    const Floats weight = ExpOfWeight<kPairs>(Sub(scores[v], maximum));
     sum = Add(sum, weight);
+    Store(weights + v * kLanes,
+          scales != nullptr ? Mul(weight, Load(scales->values + v * kLanes)) : weight);
   }
   Store(sums, sum);
 }
-
-// Elements [element, element + kLanes) of the value at position t of the tile.
-struct LoadedValues {
-  const float* values;
-  int32_t padded_dim;
-  __attribute__((always_inline)) Floats Get(int32_t t, int32_t element) const {
-    return Load(values + t * padded_dim + element);
-  }
-};
-template <bool kHalf>
-struct ValuesInPlace {
-  const uint8_t* const* rows;
-  __attribute__((always_inline)) Floats Get(int32_t t, int32_t element) const {
-    return LoadElements(rows[t], kHalf, element);
-  }
-};
 
 // outputs += weights * values of the first `count` positions, for kRows query vectors and kVectors
 // vectors of the head's elements from `element` on.
 template <int kRows, int kVectors, typename Values>
 BATON_INLINE void AddValues(const Work& work, int32_t first, int32_t count, int32_t element,
                             const Values& values, const State& state) {
+  using Math = typename Values::Math;
   float* outputs = state.outputs + int64_t{first} * work.padded_dim + element;
   const float* weights = work.weights + first * kTilePositions;
   Floats sums[kRows][kVectors];
@@ -288,14 +443,20 @@ BATON_INLINE void AddValues(const Work& work, int32_t first, int32_t count, int3
       sums[r][v] = Load(outputs + r * work.padded_dim + v * kLanes);
     }
   }
-  for (int32_t t = 0; t < count; ++t) {
-    Floats value[kVectors];
-    BATON_UNROLL for (int v = 0; v < kVectors; ++v) value[v] = values.Get(t, element + v * kLanes);
-    BATON_UNROLL for (int r = 0; r < kRows; ++r) {
-      const Floats weight = Set1(weights[r * kTilePositions + t]);
+  const int32_t steps = Values::Steps(count);
+  typename Math::Vector value[kVectors];
+  for (int32_t step = 0; step < steps; ++step) {
+    BATON_UNROLL for (int v = 0; v < kVectors; ++v) {
+      value[v] = values.Get(step, element + v * kLanes);
+    }
+    MultiplyStep<Math>(value, weights + step, kTilePositions, sums);
+  }
+  if constexpr (Math::kPairs) {
+    if (Values::HasRest(count)) {
       BATON_UNROLL for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = Fma(weight, value[v], sums[r][v]);
+        value[v] = values.GetRest(steps, element + v * kLanes);
       }
+      MultiplyStep<Math>(value, weights + steps, kTilePositions, sums);
     }
   }
   BATON_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -308,20 +469,21 @@ BATON_INLINE void AddValues(const Work& work, int32_t first, int32_t count, int3
 template <int kRows, typename Values>
 BATON_INLINE void ValueRows(const Work& work, int32_t first, int32_t count, const Values& values,
                             const State& state) {
+  constexpr int kVectors = kRows <= kWideValueRows ? kValueVectors : kValueVectors / 2;
   int32_t element = 0;
-  for (; element + kValueVectors * kLanes <= work.padded_dim; element += kValueVectors * kLanes) {
-    AddValues<kRows, kValueVectors>(work, first, count, element, values, state);
+  for (; element + kVectors * kLanes <= work.padded_dim; element += kVectors * kLanes) {
+    AddValues<kRows, kVectors>(work, first, count, element, values, state);
   }
   for (; element < work.task.head_dim; element += kLanes) {
     AddValues<kRows, 1>(work, first, count, element, values, state);
   }
 }
 
-template <int kRows>
-BATON_INLINE void ScoreUpTo(const Work& work, int32_t first, int32_t rows) {
+template <int kRows, typename Keys>
+BATON_INLINE void ScoreUpTo(const Work& work, int32_t first, int32_t rows, const Keys& keys) {
   if constexpr (kRows > 0) {
-    if (rows == kRows) return ScoreRows<kRows>(work, first);
-    ScoreUpTo<kRows - 1>(work, first, rows);
+    if (rows == kRows) return ScoreRows<kRows>(work, first, keys);
+    ScoreUpTo<kRows - 1>(work, first, rows, keys);
   }
 }
 
@@ -336,54 +498,110 @@ BATON_INLINE void ValuesUpTo(const Work& work, int32_t first, int32_t rows, int3
 
 // The positions of a tile that a query vector sees.
 BATON_INLINE int32_t SeenIn(const Work& work, int32_t tile_begin, int32_t vector) {
+  if (tile_begin + kTilePositions <= work.task.first_position) return kTilePositions;
   return Min(kTilePositions, work.PositionOf(vector) - tile_begin + 1);
 }
 
-// Adds the tile's values for the query vectors from `begin` on: as many at once as see equally many
+// Adds the tile's values for the query vectors [begin, end): as many at once as see equally many
 // positions.
 template <typename Values>
-void AddTileValues(const Work& work, int32_t tile_begin, int32_t begin, const Values& values,
-                   const State& state) {
-  for (int32_t i = begin; i < work.vectors;) {
+void AddTileValues(const Work& work, int32_t tile_begin, int32_t begin, int32_t end,
+                   const Values& values, const State& state) {
+  // All of a few at once; of many, those that take the widest steps.
+  const int32_t most = end - begin <= kValueRows ? kValueRows : kWideValueRows;
+  for (int32_t i = begin; i < end;) {
     const int32_t count = SeenIn(work, tile_begin, i);
     int32_t rows = 1;
-    while (rows < kValueRows && i + rows < work.vectors &&
-           SeenIn(work, tile_begin, i + rows) == count) {
-      ++rows;
-    }
+    while (rows < most && i + rows < end && SeenIn(work, tile_begin, i + rows) == count) ++rows;
     ValuesUpTo<kValueRows>(work, i, rows, count, values, state);
     i += rows;
   }
 }
 
-void AttendTile(const Work& work, int32_t tile_begin, const State& state) {
-  const int32_t count = Min(kTilePositions, work.last_position() + 1 - tile_begin);
-  TileRows rows;
-  FindTileRows(work, tile_begin, count, rows);
-  LoadKeys(work, rows, count);
-  PrefetchTile(work, tile_begin + kTilesAhead * kTilePositions);
-  const int32_t begin = work.FirstSeeing(tile_begin);
-  for (int32_t i = begin; i < work.vectors; i += kScoreRows) {
-    ScoreUpTo<kScoreRows>(work, i, Min(kScoreRows, work.vectors - i));
-  }
-  for (int32_t i = begin; i < work.vectors; ++i) {
-    SoftmaxRow(work, i, SeenIn(work, tile_begin, i), state);
-  }
-  if (!work.values_in_place) {
-    LoadValues(work, rows, count);
-    AddTileValues(work, tile_begin, begin, LoadedValues{work.values, work.padded_dim}, state);
-  } else if (work.task.half) {
-    AddTileValues(work, tile_begin, begin, ValuesInPlace<true>{rows.values}, state);
-  } else {
-    AddTileValues(work, tile_begin, begin, ValuesInPlace<false>{rows.values}, state);
+// Scores the tile for the query vectors [begin, end).
+template <typename Keys>
+void ScoreTile(const Work& work, int32_t begin, int32_t end, const Keys& keys) {
+  for (int32_t i = begin; i < end; i += kScoreRows) {
+    ScoreUpTo<kScoreRows>(work, i, Min(kScoreRows, end - i), keys);
   }
 }
+
+// `next` is fetched ahead.
+template <KvDType kDType>
+void AttendTile(const Work& work, const Tile& tile, const Tile& next, const State& state) {
+  using Format = KvFormat<kDType>;
+  const int32_t begin = work.FirstSeeing(tile.begin);
+  const int32_t head_dim = work.task.head_dim;
+  if (work.in_place) {
+    ScoreTile(work, begin, work.vectors,
+              KeysInPlace<kDType>{tile, next, KeyStride<kDType>(work.task), head_dim});
+  } else {
+    LoadKeys<kDType>(work, tile, next);
+    ScoreTile(work, begin, work.vectors, LoadedKeys{work.keys, head_dim});
+  }
+  Scales scales;
+  if constexpr (Format::kLargest > 0) {
+    LoadScales<kDType>(work.task, tile, work.task.key_offset, scales.keys);
+    LoadScales<kDType>(work.task, tile, work.task.value_offset, scales.values);
+  }
+  for (int32_t i = begin; i < work.vectors; ++i) {
+    SoftmaxRow<false>(work, i, SeenIn(work, tile.begin, i),
+                      Format::kLargest > 0 ? &scales : nullptr, state);
+  }
+  if (work.in_place) {
+    AddTileValues(work, tile.begin, begin, work.vectors, ValuesInPlace<kDType>{tile, next}, state);
+  } else {
+    LoadValues<kDType>(work, tile, next);
+    AddTileValues(work, tile.begin, begin, work.vectors, LoadedValues{work.values, work.padded_dim},
+                  state);
+  }
+}
+
+#if defined(__AVX512BF16__)
+
+// Always in place; the first query vectors fetch the next tile for all.
+template <bool kHalves>
+void AttendPairs(const Work& work, const Tile& tile, const Tile& next, const State& state) {
+  const AttentionTask& task = work.task;
+  const int32_t begin = work.FirstSeeing(tile.begin);
+  const int32_t fetched = Min(begin + kScoreRows, work.vectors);
+  const int64_t stride = KeyStride<KvDType::kBF16>(task);
+  const int32_t steps = (task.head_dim + 1) / 2;
+  ScoreTile(work, begin, fetched, PairKeys<kHalves, true>{tile, next, stride, steps});
+  ScoreTile(work, fetched, work.vectors, PairKeys<kHalves, false>{tile, next, stride, steps});
+  for (int32_t i = begin; i < work.vectors; ++i) {
+    SoftmaxRow<true>(work, i, SeenIn(work, tile.begin, i), nullptr, state);
+  }
+  AddTileValues(work, tile.begin, begin, fetched, PairValues<true>{tile, next, task.head_dim},
+                state);
+  AddTileValues(work, tile.begin, fetched, work.vectors,
+                PairValues<false>{tile, next, task.head_dim}, state);
+}
+
+template <>
+void AttendTile<KvDType::kBF16>(const Work& work, const Tile& tile, const Tile& next,
+                                const State& state) {
+  if (work.task.block_tokens < kLanes) return AttendPairs<true>(work, tile, next, state);
+  AttendPairs<false>(work, tile, next, state);
+}
+
+#endif
 
 // ---- Segments ---------------------------------------------------------------------------------
 
 int32_t SegmentsOf(const Work& work) { return work.last_position() / kSegmentPositions + 1; }
 
-void AttendSegmentTo(const Work& work, int32_t segment, const State& state) {
+// A segment of a task, or none (null).
+struct SegmentRef {
+  const AttentionTask* task;
+  int32_t segment;
+};
+
+// `after` is fetched ahead at the end.
+template <KvDType kDType>
+void AttendSegmentOf(const Work& work, int32_t segment, const SegmentRef& after,
+                     const State& state) {
+  const AttentionTask& task = work.task;
   const int32_t segment_begin = segment * kSegmentPositions;
   for (int32_t i = work.FirstSeeing(segment_begin); i < work.vectors; ++i) {
     float* output = state.outputs + int64_t{i} * work.padded_dim;
@@ -391,9 +609,37 @@ void AttendSegmentTo(const Work& work, int32_t segment, const State& state) {
     Store(state.sums + i * kMaxLanes, Zero());
     state.maxima[i] = -__builtin_inff();
   }
-  for (int32_t i = 0; i < kTilesAhead; ++i) PrefetchTile(work, segment_begin + i * kTilePositions);
   const int32_t end = Min(segment_begin + kSegmentPositions, work.last_position() + 1);
-  for (int32_t t = segment_begin; t < end; t += kTilePositions) AttendTile(work, t, state);
+  Tile tiles[2];
+  FindTile<kDType>(task, segment_begin, tiles[0]);
+  int current = 0;
+  for (int32_t t = segment_begin; t < end; t += kTilePositions, current ^= 1) {
+    Tile& next = tiles[current ^ 1];
+    if (t + kTilePositions < end) {
+      FindTile<kDType>(task, t + kTilePositions, next);
+    } else if (after.task != nullptr) {
+      FindTile<kDType>(*after.task, after.segment * kSegmentPositions, next);
+    } else {
+      next = tiles[current];
+    }
+    AttendTile<kDType>(work, tiles[current], next, state);
+  }
+}
+
+void AttendSegmentTo(const Work& work, int32_t segment, const SegmentRef& after,
+                     const State& state) {
+  switch (work.task.dtype) {
+    case KvDType::kF32:
+      return AttendSegmentOf<KvDType::kF32>(work, segment, after, state);
+    case KvDType::kF16:
+      return AttendSegmentOf<KvDType::kF16>(work, segment, after, state);
+    case KvDType::kBF16:
+      return AttendSegmentOf<KvDType::kBF16>(work, segment, after, state);
+    case KvDType::kInt8:
+      return AttendSegmentOf<KvDType::kInt8>(work, segment, after, state);
+    case KvDType::kFp8:
+      return AttendSegmentOf<KvDType::kFp8>(work, segment, after, state);
+  }
 }
 
 // total = total and part together, for the query vectors that see any of `segment`.
@@ -430,17 +676,21 @@ void Attend(const AttentionTask& task) {
   const State total = StateAt(task.scratch, work.vectors, work.padded_dim);
   const State part = StateAt(task.scratch + SoftmaxStateFloats(kMaxQueryVectors, work.padded_dim),
                              work.vectors, work.padded_dim);
-  AttendSegmentTo(work, 0, total);
-  for (int32_t segment = 1; segment < SegmentsOf(work); ++segment) {
-    AttendSegmentTo(work, segment, part);
-    Merge(work, segment, part, total);
+  const int32_t segments = SegmentsOf(work);
+  for (int32_t segment = 0; segment < segments; ++segment) {
+    const bool is_last = segment + 1 == segments;
+    const SegmentRef after =
+        is_last ? SegmentRef{task.next, task.next_segment} : SegmentRef{&task, segment + 1};
+    AttendSegmentTo(work, segment, after, segment == 0 ? total : part);
+    if (segment > 0) Merge(work, segment, part, total);
   }
   WriteOutputs(work, total);
 }
 
 void AttendSegment(const AttentionTask& task, int32_t segment, float* state) {
   const Work work = PrepareWork(task);
-  AttendSegmentTo(work, segment, StateAt(state, work.vectors, work.padded_dim));
+  AttendSegmentTo(work, segment, {task.next, task.next_segment},
+                  StateAt(state, work.vectors, work.padded_dim));
 }
 
 void MergeSegments(const AttentionTask& task, float* states, int32_t segments) {

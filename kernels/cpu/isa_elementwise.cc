@@ -116,15 +116,4 @@ void Rotate(RotatedPairs pairs, int32_t rotary_dim, const float* cosine, const f
   }
 }
 
-void StoreRowHalves(const float* from, int64_t count, uint8_t* to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) StoreHalves(to + 2 * i, Load(from + i));
-  if (i < count) {
-    const int rest = static_cast<int>(count - i);
-    uint16_t halves[kLanes];
-    StoreHalves(halves, LoadFirst(from + i, rest));
-    std::memcpy(to + 2 * i, halves, 2 * rest);
-  }
-}
-
 }  // namespace baton::kernels::BATON_ISA

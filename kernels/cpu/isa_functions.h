@@ -16,7 +16,7 @@ void RmsNormRow(const float* x, const float* weight, int64_t cols, float epsilon
 void SwiGlu(const float* gate, const float* up, int64_t count, float* out);
 void Rotate(RotatedPairs pairs, int32_t rotary_dim, const float* cosine, const float* sine,
             int32_t heads, int32_t head_dim, float* vectors);
-void StoreRowHalves(const float* from, int64_t count, uint8_t* to);
+void StoreKv(const KvToken& token);
 
 void Attend(const AttentionTask& task);
 void AttendSegment(const AttentionTask& task, int32_t segment, float* state);

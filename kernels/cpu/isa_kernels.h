@@ -12,6 +12,7 @@
 
 #include "common/dtype.h"
 #include "kernels/cpu/panel_format.h"
+#include "kernels/kv_dtype.h"
 
 namespace baton::kernels {
 
@@ -49,6 +50,18 @@ inline constexpr int kMaxTaskRows = 256;
 inline constexpr int kExpandedBytes = 28 * 1024;
 inline constexpr int kPanelScratchBytes = kExpandedBytes + kMaxTaskRows * kPanelColumns * 4;
 
+// One token's key and value of one kv head, and the head's keys and values in the token's block.
+struct KvToken {
+  KvDType dtype;
+  int32_t head_dim;
+  int32_t block_tokens;
+  int32_t index;  // of the token in its block
+  const float* key;
+  const float* value;
+  uint8_t* keys;  // of KvLayout::key_offset
+  uint8_t* values;
+};
+
 // One sequence's query rows for heads that share a kv head. A query vector is one row's one head.
 struct AttentionTask {
   const uint8_t* slab;
@@ -58,7 +71,7 @@ struct AttentionTask {
   int64_t key_offset;  // inside a block, of this layer and kv head
   int64_t value_offset;
   int32_t head_dim;
-  bool half;       // F16 keys and values, else F32
+  KvDType dtype;
   float scale;     // of q * k
   const float* q;  // of the first row and head; rows are row_stride apart, heads head_dim
   float* out;
@@ -67,6 +80,9 @@ struct AttentionTask {
   int32_t rows;
   int32_t first_position;  // of the first row
   float* scratch;          // AttentionScratchFloats, aligned to 64
+  // What this thread will likely do next, to be fetched ahead; or null.
+  const AttentionTask* next;
+  int32_t next_segment;
 };
 inline constexpr int kTilePositions = 32;
 // Each segment of a sequence is summed up on its own, and segments are then merged in order. So
@@ -84,11 +100,11 @@ static constexpr int64_t SoftmaxStateFloats(int64_t vectors, int64_t padded_dim)
 static constexpr int32_t PaddedDim(int32_t head_dim) {
   return (head_dim + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
 }
-// Of one task: two states, the scaled queries, weights of a tile, a tile's keys twice and values.
+// Of one task: two states, the scaled queries, weights of a tile, a tile's keys and values.
 static constexpr int64_t AttentionScratchFloats(int32_t head_dim) {
   return 2 * SoftmaxStateFloats(kMaxQueryVectors, PaddedDim(head_dim)) +
          kMaxQueryVectors * (PaddedDim(head_dim) + kTilePositions) +
-         3 * int64_t{kTilePositions} * PaddedDim(head_dim);
+         2 * int64_t{kTilePositions} * PaddedDim(head_dim);
 }
 
 enum class RotatedPairs { kInterleaved, kHalves };
@@ -113,7 +129,7 @@ struct IsaKernels {
   // Rotates `heads` vectors of head_dim in place; cosine and sine: [rotary_dim / 2].
   void (*rotate)(RotatedPairs pairs, int32_t rotary_dim, const float* cosine, const float* sine,
                  int32_t heads, int32_t head_dim, float* vectors);
-  void (*store_halves)(const float* from, int64_t count, uint8_t* to);
+  void (*store_kv)(const KvToken& token);
 
   // The whole of a task: all segments, merged, written to out.
   void (*attend)(const AttentionTask& task);

@@ -25,7 +25,7 @@ const IsaKernels& GetIsaKernels() {
     table.rms_norm_row = RmsNormRow;
     table.swiglu = SwiGlu;
     table.rotate = Rotate;
-    table.store_halves = StoreRowHalves;
+    table.store_kv = StoreKv;
     table.attend = Attend;
     table.attend_segment = AttendSegment;
     table.merge_segments = MergeSegments;

@@ -1,33 +1,20 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
-#include "kernels/half.h"
+#include "kernels/reference/kv_vector.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace baton::kernels {
 namespace {
 
-float LoadElement(DType dtype, const std::byte* from, int64_t index) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, from + 4 * index, sizeof value);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, from + 2 * index, sizeof half);
-  return HalfToFloat(half);
-}
-
-// Where the key (or value: other plane offset) of one position begins.
-const std::byte* TokenAt(const KvLayout& layout, const std::byte* slab,
-                         std::span<const int32_t> block_table, int64_t plane_offset,
-                         int32_t position) {
+// The key or value of one position as floats.
+void LoadAt(const KvLayout& layout, const std::byte* slab, std::span<const int32_t> block_table,
+            KvSide side, int64_t head_offset, int32_t position, std::vector<float>& to) {
   const int64_t block = block_table[position / layout.block_tokens];
-  return slab + block * layout.block_bytes() + plane_offset +
-         position % layout.block_tokens * layout.head_dim * layout.element_bytes();
+  LoadKvVector(layout, side, position % layout.block_tokens,
+               slab + block * layout.block_bytes() + head_offset, to.data());
 }
 
 }  // namespace
@@ -39,6 +26,7 @@ void ReferenceOps::Attention(const AttentionShape& shape, const KvLayout& layout
   const int32_t heads_per_kv = shape.heads / layout.kv_heads;
   std::vector<double> weights;
   std::vector<double> sums(dim);
+  std::vector<float> vector(dim);
   for (const SequenceRows& sequence : sequences) {
     for (int64_t i = 0; i < int64_t{sequence.row_count} * shape.heads; ++i) {
       const int32_t head = static_cast<int32_t>(i % shape.heads);
@@ -49,11 +37,9 @@ void ReferenceOps::Attention(const AttentionShape& shape, const KvLayout& layout
       weights.assign(tokens, 0);
       double largest = -std::numeric_limits<double>::infinity();
       for (int32_t t = 0; t < tokens; ++t) {
-        const std::byte* key =
-            TokenAt(layout, slab, sequence.block_table, layout.key_offset(layer, kv_head), t);
-        for (int32_t d = 0; d < dim; ++d) {
-          weights[t] += double{q[offset + d]} * LoadElement(layout.dtype, key, d);
-        }
+        LoadAt(layout, slab, sequence.block_table, KvSide::kKey, layout.key_offset(layer, kv_head),
+               t, vector);
+        for (int32_t d = 0; d < dim; ++d) weights[t] += double{q[offset + d]} * vector[d];
         weights[t] *= shape.scale;
         largest = std::max(largest, weights[t]);
       }
@@ -62,11 +48,9 @@ void ReferenceOps::Attention(const AttentionShape& shape, const KvLayout& layout
       for (int32_t t = 0; t < tokens; ++t) {
         const double weight = std::exp(weights[t] - largest);
         total += weight;
-        const std::byte* value =
-            TokenAt(layout, slab, sequence.block_table, layout.value_offset(layer, kv_head), t);
-        for (int32_t d = 0; d < dim; ++d) {
-          sums[d] += weight * LoadElement(layout.dtype, value, d);
-        }
+        LoadAt(layout, slab, sequence.block_table, KvSide::kValue,
+               layout.value_offset(layer, kv_head), t, vector);
+        for (int32_t d = 0; d < dim; ++d) sums[d] += weight * vector[d];
       }
       for (int32_t d = 0; d < dim; ++d) out[offset + d] = static_cast<float>(sums[d] / total);
     }

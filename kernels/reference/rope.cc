@@ -1,7 +1,6 @@
-#include <cstring>
 #include <vector>
 
-#include "kernels/half.h"
+#include "kernels/reference/kv_vector.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace baton::kernels {
@@ -21,17 +20,6 @@ void Rotate(const Rope& rope, int64_t position, float* head) {
   }
 }
 
-void Store(DType dtype, const float* values, int32_t count, std::byte* to) {
-  if (dtype == DType::kF32) {
-    std::memcpy(to, values, count * sizeof(float));
-    return;
-  }
-  for (int32_t i = 0; i < count; ++i) {
-    const uint16_t half = FloatToHalf(values[i]);
-    std::memcpy(to + 2 * i, &half, sizeof half);
-  }
-}
-
 }  // namespace
 
 void ReferenceOps::RopeAndStoreKv(const Rope& rope, const KvLayout& layout, std::byte* slab,
@@ -47,14 +35,15 @@ void ReferenceOps::RopeAndStoreKv(const Rope& rope, const KvLayout& layout, std:
       for (int32_t h = 0; h < heads; ++h) Rotate(rope, position, q + (row * heads + h) * dim);
 
       const int64_t block = sequence.block_table[position / layout.block_tokens];
-      const int64_t slot = position % layout.block_tokens * dim * layout.element_bytes();
+      const int32_t token = position % layout.block_tokens;
       for (int32_t h = 0; h < layout.kv_heads; ++h) {
         const int64_t source = (row * layout.kv_heads + h) * dim;
         key.assign(k + source, k + source + dim);
         Rotate(rope, position, key.data());
-        std::byte* base = slab + block * layout.block_bytes() + slot;
-        Store(layout.dtype, key.data(), dim, base + layout.key_offset(layer, h));
-        Store(layout.dtype, v + source, dim, base + layout.value_offset(layer, h));
+        std::byte* base = slab + block * layout.block_bytes();
+        StoreKvVector(layout, KvSide::kKey, token, key.data(), base + layout.key_offset(layer, h));
+        StoreKvVector(layout, KvSide::kValue, token, v + source,
+                      base + layout.value_offset(layer, h));
       }
     }
   }

@@ -196,6 +196,8 @@ class RefusalsTest(unittest.TestCase):
         self.assert_fails(2, "run", "-m", MODEL, "-p", "x", "-n", "many")
         self.assert_fails(2, "worker", "--role", "cook", "--model", MODEL)
         self.assert_fails(1, "up", "--transport", "pigeon", "--model", MODEL, words=["pigeon"])
+        self.assert_fails(1, "run", "-m", MODEL, "-p", "x", "--kv-dtype", "q8",
+                          words=["'q8'", "f32, f16, bf16, int8, fp8"])
 
     def test_bad_values(self):
         for flags in (["--temperature", -1], ["--top-p", 7], ["-n", 0], ["--block-tokens", 7],
@@ -244,6 +246,22 @@ class ClusterCommandsTest(unittest.TestCase):
                 self.assertIn(worker.name, result.stdout)
             for row in ("prompt", "output", "blocks", "TTFT", "ITL", "tokens/s"):
                 self.assertIn(row.lower(), result.stdout.lower())
+
+    def test_every_kv_format_answers_as_one_process(self):
+        prompt = [100 + i * 7 % 40000 for i in range(150)]
+        for kv_dtype in ("f32", "bf16", "int8", "fp8"):
+            with self.subTest(kv_dtype=kv_dtype):
+                alone = run_baton("run", "-m", MODEL, "--json", "--tokens",
+                                  ",".join(map(str, prompt)), "-n", 24, "--temperature", 0,
+                                  "--kv-dtype", kv_dtype)
+                self.assertEqual(alone.returncode, 0, alone.stderr)
+                with Cluster.up(1, 1, kv_dtype=kv_dtype, chunk_tokens=40) as cluster:
+                    status, answer = cluster.client.post("/v1/completions", {
+                        "model": cluster.model, "prompt": prompt, "return_token_ids": True,
+                        "max_tokens": 24, "temperature": 0})
+                    self.assertEqual(status, 200, answer)
+                self.assertEqual(answer["choices"][0]["token_ids"],
+                                 json.loads(alone.stdout)["output_tokens"])
 
     def test_log_lines_carry_level_and_process(self):
         with Cluster.up(1, 1, log_level="info") as cluster:

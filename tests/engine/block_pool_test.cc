@@ -13,7 +13,7 @@
 namespace baton::engine {
 namespace {
 
-constexpr kernels::KvLayout kLayout{1, 1, 2, 8, DType::kF16};
+constexpr kernels::KvLayout kLayout{1, 1, 2, 8, kernels::KvDType::kF16};
 
 class BlockPoolTest : public testing::Test {
  protected:

@@ -37,7 +37,6 @@ TEST_F(LocalEngineTest, RefusesPoolsWithoutSense) {
   EXPECT_THAT(Refusal({.kv_bytes = 24575}), HasSubstr("room for 0 KV blocks of 24576 bytes"));
   EXPECT_THAT(Refusal({.block_count = int64_t{1} << 40}), HasSubstr("1099511627776 KV blocks"));
   EXPECT_THAT(Refusal({.block_tokens = 9}), HasSubstr("cannot hold 9 tokens"));
-  EXPECT_THAT(Refusal({.kv_dtype = DType::kBF16}), HasSubstr("KV cannot be BF16"));
 }
 
 TEST_F(LocalEngineTest, UsesTheSlabItIsGiven) {

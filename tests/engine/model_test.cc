@@ -15,6 +15,7 @@
 namespace baton::engine {
 namespace {
 
+using kernels::KvDType;
 using testing::HasSubstr;
 
 struct GoldenLogits {
@@ -89,7 +90,7 @@ void CheckAgainstNumPy(const LocalEngineOptions& options, float tolerance, size_
 TEST(DemoModel, ReferenceAgreesWithNumPy) {
   LocalEngineOptions options;
   options.reference_ops = true;
-  options.kv_dtype = DType::kF32;
+  options.kv_dtype = KvDType::kF32;
   CheckAgainstNumPy(options, 2e-3f, /*longest=*/50);
 }
 
@@ -110,7 +111,7 @@ double RelativeError(std::span<const float> actual, std::span<const float> expec
   return std::sqrt(error / norm);
 }
 
-std::vector<float> TinyLogits(const TinySpec& spec, bool reference, DType kv_dtype) {
+std::vector<float> TinyLogits(const TinySpec& spec, bool reference, KvDType kv_dtype) {
   LocalEngineOptions options;
   options.reference_ops = reference;
   options.threads = 2;
@@ -134,8 +135,8 @@ TEST_P(EveryFormat, CpuAgreesWithReference) {
     TinySpec spec;
     spec.weights = GetParam();
     spec.tied = tied;
-    const double error =
-        RelativeError(TinyLogits(spec, false, DType::kF32), TinyLogits(spec, true, DType::kF32));
+    const double error = RelativeError(TinyLogits(spec, false, KvDType::kF32),
+                                       TinyLogits(spec, true, KvDType::kF32));
     std::printf("[ MEASURED ] %s %s relative error %.2e\n",
                 std::string(Traits(GetParam()).name).c_str(), tied ? "tied" : "untied", error);
     EXPECT_LT(error, Bound(GetParam()));
@@ -158,8 +159,9 @@ TEST(Model, OddShapesAgreeWithReference) {
   odd.feed_forward = 72;
   odd.vocab = 97;
   odd.ints["llama.rope.dimension_count"] = 4;
-  EXPECT_LT(RelativeError(TinyLogits(odd, false, DType::kF32), TinyLogits(odd, true, DType::kF32)),
-            Bound(DType::kF32));
+  EXPECT_LT(
+      RelativeError(TinyLogits(odd, false, KvDType::kF32), TinyLogits(odd, true, KvDType::kF32)),
+      Bound(DType::kF32));
   TinySpec blocks;
   blocks.embedding = 96;
   blocks.heads = 3;
@@ -168,33 +170,33 @@ TEST(Model, OddShapesAgreeWithReference) {
   blocks.feed_forward = 160;
   blocks.vocab = 101;
   blocks.weights = DType::kQ8_0;
-  EXPECT_LT(
-      RelativeError(TinyLogits(blocks, false, DType::kF32), TinyLogits(blocks, true, DType::kF32)),
-      Bound(DType::kQ8_0));
+  EXPECT_LT(RelativeError(TinyLogits(blocks, false, KvDType::kF32),
+                          TinyLogits(blocks, true, KvDType::kF32)),
+            Bound(DType::kQ8_0));
 }
 
 TEST(Model, HalfPrecisionNormsAndKeysAreUsed) {
   TinySpec spec;
-  const std::vector<float> exact = TinyLogits(spec, true, DType::kF32);
-  const double kv_error = RelativeError(TinyLogits(spec, true, DType::kF16), exact);
+  const std::vector<float> exact = TinyLogits(spec, true, KvDType::kF32);
+  const double kv_error = RelativeError(TinyLogits(spec, true, KvDType::kF16), exact);
   EXPECT_GT(kv_error, 0);
   EXPECT_LT(kv_error, 2e-3);
   spec.norms = DType::kF16;
-  const double norm_error = RelativeError(TinyLogits(spec, true, DType::kF32), exact);
+  const double norm_error = RelativeError(TinyLogits(spec, true, KvDType::kF32), exact);
   EXPECT_GT(norm_error, 0);
   EXPECT_LT(norm_error, 2e-3);
 }
 
 TEST(Model, RopeScalingDividesTheFrequencies) {
   TinySpec plain;
-  const std::vector<float> unscaled = TinyLogits(plain, true, DType::kF32);
+  const std::vector<float> unscaled = TinyLogits(plain, true, KvDType::kF32);
   TinySpec linear;
   linear.strings["llama.rope.scaling.type"] = "linear";
   linear.floats["llama.rope.scaling.factor"] = 4;
   TinySpec divided;
   divided.extra_vectors["rope_freqs.weight"] = std::vector<float>(32, 4.0f);
-  const std::vector<float> scaled = TinyLogits(linear, true, DType::kF32);
-  EXPECT_EQ(scaled, TinyLogits(divided, true, DType::kF32));
+  const std::vector<float> scaled = TinyLogits(linear, true, KvDType::kF32);
+  EXPECT_EQ(scaled, TinyLogits(divided, true, KvDType::kF32));
   EXPECT_GT(RelativeError(scaled, unscaled), 1e-3);
 }
 

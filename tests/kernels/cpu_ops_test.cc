@@ -61,7 +61,7 @@ TEST(CpuOpsTest, StepsDoNotAllocate) {
   std::mt19937 random = TestRandom();
   const auto ops = CpuBackend(CpuIsa::kAuto, 2);
   const auto matrix = *ops->LoadMatrix(RandomMatrix(random, DType::kQ4_1, 128, 128).host);
-  const KvLayout layout{1, 2, 64, 16, DType::kF16};
+  const KvLayout layout{1, 2, 64, 16, KvDType::kF16};
   TestCache cache(layout, random, std::vector<int32_t>{600});
   const TestRope rope(RopePairs::kInterleaved, 64, 600);
   std::vector<float> x = RandomFloats(random, 500 * 128);

@@ -58,6 +58,44 @@ TEST(HalfTest, RoundTrips) {
   }
 }
 
+TEST(BFloat16Test, RoundsToNearestEven) {
+  for (uint32_t code = 0; code < 0x7f80; ++code) {  // up to infinity, which 0x7f80 is
+    const auto low = static_cast<uint16_t>(code);
+    ASSERT_EQ(FloatToBFloat16(BFloat16ToFloat(low)), low);
+    const uint32_t middle = (code << 16) + 0x8000;
+    const uint16_t even = code % 2 == 0 ? low : low + 1;
+    EXPECT_EQ(FloatToBFloat16(std::bit_cast<float>(middle)), even);
+    EXPECT_EQ(FloatToBFloat16(std::bit_cast<float>(middle - 1)), low);
+    EXPECT_EQ(FloatToBFloat16(-std::bit_cast<float>(middle + 1)), (low + 1) | 0x8000);
+  }
+  EXPECT_TRUE(std::isnan(BFloat16ToFloat(FloatToBFloat16(std::nanf("")))));
+}
+
+// E4M3's numbers by their definition, and each float gives the nearest of them, on a tie the even.
+TEST(Fp8Test, RoundsToNearestEven) {
+  EXPECT_EQ(Fp8ToFloat(0x01), 0x1p-9f);
+  EXPECT_EQ(Fp8ToFloat(0x07), 7 * 0x1p-9f);
+  EXPECT_EQ(Fp8ToFloat(0x08), 0x1p-6f);
+  EXPECT_EQ(Fp8ToFloat(0x38), 1);
+  EXPECT_EQ(Fp8ToFloat(0x7e), 448);
+  EXPECT_EQ(Fp8ToFloat(0xb9), -1.125f);
+  EXPECT_TRUE(std::isnan(Fp8ToFloat(0x7f)));
+  EXPECT_TRUE(std::isnan(Fp8ToFloat(FloatToFp8(-std::nanf("")))));
+  for (uint32_t code = 0; code < 0x7e; ++code) {
+    const float low = Fp8ToFloat(static_cast<uint8_t>(code));
+    const float high = Fp8ToFloat(static_cast<uint8_t>(code + 1));
+    ASSERT_LT(low, high);
+    const float middle = (low + high) / 2;  // exact
+    EXPECT_EQ(FloatToFp8(low), code);
+    EXPECT_EQ(FloatToFp8(middle), code + code % 2);
+    EXPECT_EQ(FloatToFp8(std::nextafter(middle, 0.0f)), code);
+    EXPECT_EQ(FloatToFp8(-std::nextafter(middle, 1e9f)), (code + 1) | 0x80);
+  }
+  EXPECT_EQ(FloatToFp8(449), 0x7e);
+  EXPECT_EQ(FloatToFp8(-INFINITY), 0xfe);
+  EXPECT_EQ(FloatToFp8(-0.0f), 0x80);
+}
+
 // FloatToHalf gives the nearer neighbour, and on a tie the one with an even last bit.
 TEST(HalfTest, RoundsToNearestEven) {
   for (uint32_t half = 0; half < 0x7bff; ++half) {  // up to the largest finite one

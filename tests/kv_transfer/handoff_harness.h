@@ -81,8 +81,11 @@ class EventBox {
 inline HandoffOptions SmallOptions(TransportKind kind) {
   HandoffOptions options;
   options.transport = kind;
-  options.layout = {
-      .layers = 2, .kv_heads = 2, .head_dim = 64, .block_tokens = 16, .dtype = DType::kF16};
+  options.layout = {.layers = 2,
+                    .kv_heads = 2,
+                    .head_dim = 64,
+                    .block_tokens = 16,
+                    .dtype = kernels::KvDType::kF16};
   options.model_fingerprint = "a test's model";
   options.block_count = 256;
   return options;

@@ -285,6 +285,47 @@ TEST_P(HandoffServiceTest, NamesBothSidesWhenTheirBlocksDiffer) {
   stranger = Start(other, "decode-8");
   EXPECT_THAT(source_->service->Offer(offer, stranger->service->address(), {1}).ToString(),
               testing::AllOf(HasSubstr("block_tokens=16"), HasSubstr("block_tokens=32")));
+  // INT8 and FP8 blocks have equally many bytes.
+  HandoffOptions ours = options_;
+  ours.layout.dtype = kernels::KvDType::kInt8;
+  other = ours;
+  other.layout.dtype = kernels::KvDType::kFp8;
+  ASSERT_EQ(ours.layout.block_bytes(), other.layout.block_bytes());
+  stranger = Start(other, "decode-9");
+  const auto int8_source = Start(ours, "prefill-9");
+  EXPECT_THAT(int8_source->service->Offer(offer, stranger->service->address(), {1}).ToString(),
+              testing::AllOf(HasSubstr("dtype=INT8"), HasSubstr("dtype=FP8")));
+}
+
+TEST_P(HandoffServiceTest, MovesBlocksOfEveryKvFormatBitForBit) {
+  uint64_t number = 50;
+  for (const kernels::KvDType dtype : kernels::kKvDTypes) {
+    for (const int32_t block_tokens : {8, 16, 32}) {
+      SCOPED_TRACE(testing::Message() << kernels::Traits(dtype).name << " " << block_tokens);
+      HandoffOptions options = options_;
+      options.layout.dtype = dtype;
+      options.layout.block_tokens = block_tokens;
+      options.block_count = 8;
+      const auto source = Start(options, "prefill-f");
+      const auto target = Start(options, "decode-f");
+      const Attempt attempt = MakeAttempt(++number);
+      const std::vector<int32_t> from = {6, 1, 3};
+      const std::vector<int32_t> to = {0, 7, 2};
+      source->FillAll(from, number);
+      ASSERT_TRUE(
+          source->service->Offer(MakeOffer(options, attempt, 3), target->service->address(), from)
+              .ok());
+      ASSERT_TRUE(target->events.Take<OfferArrived>(attempt).has_value());
+      target->service->Grant(attempt, 0, to);
+      source->service->BlocksReady(attempt, 3);
+      source->service->Commit(attempt, "");
+      const auto done = target->events.Take<TargetDone>(attempt);
+      ASSERT_TRUE(done.has_value());
+      ASSERT_TRUE(done->status.ok()) << done->status;
+      EXPECT_EQ(done->stats.bytes_moved, 3 * options.layout.block_bytes());
+      for (int32_t i = 0; i < 3; ++i) EXPECT_TRUE(target->Holds(to[i], number, i)) << i;
+    }
+  }
 }
 
 TEST_P(HandoffServiceTest, BoundsTheNumberOfTransfers) {

@@ -47,7 +47,7 @@ TEST(WorkerHost, FingerprintsDifferWhereTheKvDoes) {
   };
   const auto options = model.Options("w", 9);
   auto floats = options;
-  floats.kv_dtype = DType::kF32;
+  floats.kv_dtype = kernels::KvDType::kF32;
   auto small = options;
   small.block_tokens = 8;
   EXPECT_EQ(fingerprint(options), fingerprint(options));

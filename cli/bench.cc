@@ -51,8 +51,9 @@ absl::Status BenchEngine(const EngineBenchFlags& flags) {
   options.stop = StopAsked;
   engine::LocalEngineOptions& local = options.engine;
   local.threads = flags.engine.threads;
+  local.pin_threads = flags.engine.pin_threads;
   BATON_ASSIGN_OR_RETURN(local.isa, kernels::CpuIsaFromName(flags.engine.isa));
-  BATON_ASSIGN_OR_RETURN(local.kv_dtype, KvDType(flags.engine));
+  BATON_ASSIGN_OR_RETURN(local.kv_dtype, KvDTypeOf(flags.engine));
   local.block_tokens = flags.engine.block_tokens;
   local.max_context = flags.engine.max_context;
   local.progress = [&](double share) {

@@ -2,7 +2,6 @@
 ended. Nothing here survives the test process."""
 
 import contextlib
-import ctypes
 import http.client
 import json
 import os
@@ -31,13 +30,6 @@ START_DEADLINE_S = 60
 STOP_DEADLINE_S = 30
 IDLE_DEADLINE_S = 5
 STATUS_INTERVAL_S = 1.0  # how often workers report when nothing changes
-
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-
-
-def _die_with_parent():
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def environment():
@@ -75,10 +67,12 @@ class Process:
     def __init__(self, *arguments):
         self.arguments = [str(argument) for argument in arguments]
         self.log = tempfile.NamedTemporaryFile(mode="w+", prefix="baton-e2e-", suffix=".log")
+        # setpriv, not preexec_fn: with that, Python forks, and gRPC's threads, of which the child
+        # has none, abort it now and then.
         self.process = subprocess.Popen(
-            [BATON, *self.arguments], cwd=ROOT, env=environment(), text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
-            preexec_fn=_die_with_parent)
+            ["setpriv", "--pdeathsig", "KILL", BATON, *self.arguments], cwd=ROOT,
+            env=environment(), text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=self.log)
         self._lines = []
         self._output_ended = threading.Event()
         threading.Thread(target=self._read_output, daemon=True).start()

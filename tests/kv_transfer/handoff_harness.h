@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <ostream>
 #include <random>
 #include <string>
 #include <utility>
@@ -32,6 +33,10 @@ struct TestedTransport {
   TransportKind kind;
   std::string moved_by;      // as in TransferStats::transport
   bool inproc_pull = false;  // the in-process transport, without mapping
+
+  friend void PrintTo(const TestedTransport& transport, std::ostream* out) {
+    *out << transport.name;
+  }
 };
 std::vector<TestedTransport> TestedTransports();
 

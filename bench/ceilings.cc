@@ -72,9 +72,11 @@ absl::StatusOr<double> BestRoundSeconds(const CeilingOptions& options, const Mak
     const Round round = make();
     for (int32_t i = 0; i < options.rounds; ++i) {
       if (first && options.stop && options.stop()) stopped = true;
-      barrier.arrive_and_wait();
+      barrier.arrive_and_wait();  // wakes all
       if (stopped) return;
+      // Before the others can begin: this thread may be held up, and must not miss their work.
       const TimePoint start = SystemClock().Now();
+      barrier.arrive_and_wait();
       round();
       barrier.arrive_and_wait();
       if (first) best = std::min(best, Seconds(SystemClock().Now() - start));
@@ -151,9 +153,8 @@ absl::StatusOr<std::optional<double>> ArithmeticGopS(const CeilingOptions& optio
 }  // namespace
 
 double Ceilings::ReadGbS(int64_t bytes) const {
-  if (bytes <= caches.l2_bytes * threads) return l2_read_gb_s;
-  if (bytes <= caches.l3_bytes) return l3_read_gb_s;
-  return dram_read_gb_s;
+  if (bytes <= 2 * caches.l2_bytes * threads) return l2_read_gb_s;
+  return ComesFromDram(bytes) ? dram_read_gb_s : l3_read_gb_s;
 }
 
 void Ceilings::RaiseTo(const Ceilings& later) {

@@ -31,8 +31,10 @@ struct Ceilings {
   std::optional<double> bf16_gop_s;
   std::optional<double> int8_gop_s;
 
-  // The ceiling of reading again and again `bytes` spread over all threads: of the smallest memory
-  // that holds them.
+  // Whether reading `bytes`, spread over all threads, again and again is reading DRAM: of less than
+  // twice the L3 caches, they may hold most.
+  bool ComesFromDram(int64_t bytes) const { return bytes > 2 * caches.l3_bytes; }
+  // The ceiling of reading them: of the smallest memory that holds half of them or more.
   double ReadGbS(int64_t bytes) const;
 
   // Each rate becomes the larger of the two. Others on the machine only ever make a measurement too

@@ -10,6 +10,7 @@ namespace {
 
 constexpr ReadPattern kPatterns[] = {{1, 8192}, {2, 0}, {2, 1024}, {4, 0}, {4, 1024}};
 constexpr int64_t kReadUnit = 256 * kernels::kMaxProbeStreams;
+constexpr int64_t kPieceBytes = int64_t{2} << 20;
 
 }  // namespace
 
@@ -32,26 +33,38 @@ void DramProbe::Serve() {
   while (true) {
     barrier_.arrive_and_wait();
     if (stopping_) return;
+    barrier_.arrive_and_wait();
     Read(buffer);
     barrier_.arrive_and_wait();
   }
 }
 
-void DramProbe::Read(const kernels::LargeBuffer& buffer) const {
+void DramProbe::Read(const kernels::LargeBuffer& buffer) {
   static std::atomic<uint64_t> result;
-  result = probes_.read(buffer.data(), thread_bytes_, pattern_.streams, pattern_.ahead_bytes);
+  int64_t at = 0;
+  while (at < thread_bytes_ && !done_.load(std::memory_order_relaxed)) {
+    const int64_t bytes = std::min(kPieceBytes, thread_bytes_ - at);
+    result = probes_.read(buffer.data() + at, bytes, pattern_.streams, pattern_.ahead_bytes);
+    at += bytes;
+  }
+  done_ = true;
+  read_bytes_ += at;
 }
 
 double DramProbe::ReadGbS() {
-  const double bytes = static_cast<double>(thread_bytes_ * (std::ssize(others_) + 1));
   double best_gb_s = 0;
   for (const ReadPattern& pattern : kPatterns) {
     pattern_ = pattern;
-    barrier_.arrive_and_wait();
+    done_ = false;
+    read_bytes_ = 0;
+    barrier_.arrive_and_wait();  // wakes all
+    // Before the others can begin: this thread may be held up, and must not miss their reading.
     const TimePoint start = SystemClock().Now();
+    barrier_.arrive_and_wait();
     Read(own_);
     barrier_.arrive_and_wait();
-    best_gb_s = std::max(best_gb_s, bytes / Seconds(SystemClock().Now() - start) * 1e-9);
+    const double seconds = Seconds(SystemClock().Now() - start);
+    best_gb_s = std::max(best_gb_s, static_cast<double>(read_bytes_) / seconds * 1e-9);
   }
   return best_gb_s;
 }

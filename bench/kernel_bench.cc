@@ -52,7 +52,7 @@ absl::StatusOr<KernelRow> Measure(const KernelCase& kernel, const KernelContext&
   Ceilings ceilings = *context.ceilings;
   std::vector<double> dram_gb_s;
   std::function<void()> between;
-  if (!work.told_in_ops && work.working_set_bytes > ceilings.caches.l3_bytes) {
+  if (!work.told_in_ops && ceilings.ComesFromDram(work.working_set_bytes)) {
     between = [&] { dram_gb_s.push_back(dram->ReadGbS()); };
   }
   const double seconds = MedianSeconds(repeats, prepared.run, between);
@@ -88,9 +88,9 @@ absl::Status RunKernelBench(const KernelBenchOptions& options,
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<DramProbe> dram, MakeDramProbe(ceiling_options));
   TimePoint measured = SystemClock().Now();
 
+  // As much as the probe of DRAM reads: caches keep a little even of this, and equally much.
   const int64_t cycle_bytes =
-      options.cycle_bytes > 0 ? options.cycle_bytes
-                              : 4 * std::max(ceilings.caches.l3_bytes, ceilings.caches.l2_bytes);
+      options.cycle_bytes > 0 ? options.cycle_bytes : ceilings.dram_buffer_bytes;
   const auto new_ops = [&] {
     return kernels::CreateCpuOps({options.threads, options.isa, kMaxRows});
   };

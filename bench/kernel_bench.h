@@ -26,7 +26,7 @@ struct KernelBenchOptions {
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
   std::string filter;  // regular expression, found anywhere in "name shape type"; "": all
   Repeats repeats;
-  int64_t cycle_bytes = 0;    // weights and KV are spread over this much; 0: 4 times L3
+  int64_t cycle_bytes = 0;    // weights and KV are spread over this much; 0: as the DRAM probe
   CeilingOptions ceilings;    // threads, isa and stop are set
   double ceilings_age_s = 3;  // they are measured again when they are older
   StopRequested stop = nullptr;

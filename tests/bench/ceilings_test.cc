@@ -65,13 +65,15 @@ TEST(CeilingsTest, ArithmeticProbesComputeWhatTheyCount) {
   EXPECT_LT(probes.fp32.run(1000), probes.fp32.run(0));
 }
 
-TEST(CeilingsTest, TheSmallestMemoryThatHoldsTheBytesIsTheCeiling) {
+TEST(CeilingsTest, TheSmallestMemoryThatHoldsHalfTheBytesIsTheCeiling) {
   const Ceilings ceilings = RoundCeilings();
   EXPECT_EQ(ceilings.ReadGbS(1), 80);
-  EXPECT_EQ(ceilings.ReadGbS(2 << 20), 80);  // 1 MiB for each thread
-  EXPECT_EQ(ceilings.ReadGbS((2 << 20) + 1), 40);
-  EXPECT_EQ(ceilings.ReadGbS(16 << 20), 40);
-  EXPECT_EQ(ceilings.ReadGbS((16 << 20) + 1), 10);
+  EXPECT_EQ(ceilings.ReadGbS(4 << 20), 80);  // 1 MiB for each thread
+  EXPECT_EQ(ceilings.ReadGbS((4 << 20) + 1), 40);
+  EXPECT_EQ(ceilings.ReadGbS(32 << 20), 40);
+  EXPECT_FALSE(ceilings.ComesFromDram(32 << 20));
+  EXPECT_EQ(ceilings.ReadGbS((32 << 20) + 1), 10);
+  EXPECT_TRUE(ceilings.ComesFromDram((32 << 20) + 1));
 }
 
 TEST(CeilingsTest, RaiseToKeepsTheBest) {

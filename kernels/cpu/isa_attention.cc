@@ -212,8 +212,9 @@ struct ValuesInPlace {
   static constexpr int32_t Steps(int32_t count) { return count; }
   static constexpr bool HasRest(int32_t) { return false; }
   __attribute__((always_inline)) Floats Get(int32_t step, int32_t element) const {
-    Prefetch(next.values[step] + element * kUnitBytes<kDType>);
-    return Format::Load(tile.values[step] + element * kUnitBytes<kDType>, step % Format::kTogether);
+    const int64_t offset = element * kUnitBytes<kDType>;
+    Prefetch(next.values[step] + offset);
+    return Format::Load(tile.values[step] + offset, step % Format::kTogether);
   }
 };
 
@@ -349,6 +350,18 @@ void LoadScales(const AttentionTask& task, const Tile& tile, int64_t offset, flo
   }
   BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
     Store(scales + v * kLanes, Mul(Load(scales + v * kLanes), Set1(KvFormat<kDType>::kScale)));
+  }
+}
+
+template <KvDType kDType>
+void PrefetchScales(const AttentionTask& task, const Tile& next) {
+  const int64_t data_bytes = task.head_dim * KeyStride<kDType>(task);
+  for (int32_t t = 0; t < kTilePositions; t += kSmallestBlockTokens) {
+    const int32_t half = t / (kLanes / 2);
+    const int64_t in_block = t % task.block_tokens;
+    const int64_t scale = data_bytes + in_block * int64_t{sizeof(float)};
+    Prefetch(next.keys[half / 2][half % 2] - in_block * kUnitBytes<kDType> + scale);
+    Prefetch(next.values[t] - in_block * task.head_dim * kUnitBytes<kDType> + scale);
   }
 }
 
@@ -541,6 +554,7 @@ void AttendTile(const Work& work, const Tile& tile, const Tile& next, const Stat
   }
   Scales scales;
   if constexpr (Format::kLargest > 0) {
+    PrefetchScales<kDType>(work.task, next);
     LoadScales<kDType>(work.task, tile, work.task.key_offset, scales.keys);
     LoadScales<kDType>(work.task, tile, work.task.value_offset, scales.values);
   }

@@ -167,14 +167,12 @@ void CpuOps::Attention(const AttentionShape& shape, const KvLayout& layout, cons
     }
   }
   states_.Reserve(state_floats_ * sizeof(float));
-  // Runs of pieces, enough of them for balance. After a run its thread likely takes the one that
-  // follows those of the other threads.
+  // Runs of pieces, enough of them for balance. What a thread takes next mostly follows.
   const int64_t pieces = std::ssize(pieces_);
   const int64_t run = std::max<int64_t>(1, pieces / (kRunsPerThread * pool_.threads()));
   pool_.ParallelFor(pieces, run, [&](int64_t begin, int64_t end, int32_t thread) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t next = i + 1 < end ? i + 1 : begin + run * pool_.threads();
-      RunPiece(pieces_[i], next < pieces ? &pieces_[next] : nullptr, thread);
+      RunPiece(pieces_[i], i + 1 < pieces ? &pieces_[i + 1] : nullptr, thread);
     }
   });
 }

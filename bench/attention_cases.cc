@@ -16,11 +16,10 @@
 namespace baton::bench {
 namespace {
 
+using kernels::KvDType;
 using kernels::KvLayout;
 using kernels::SequenceRows;
 
-using KvType = decltype(KvLayout::dtype);
-constexpr KvType kKvTypes[] = {KvType::kF16, KvType::kF32};
 constexpr int32_t kBlockTokens = 16;
 
 // A paged cache of several layers, full of random keys and values, with the Ops for it. Its blocks
@@ -78,7 +77,7 @@ class FilledCache {
 
 struct AttentionCase {
   ModelShape model;
-  KvType kv_type;
+  KvDType kv_type;
   int32_t batch;
   int32_t tokens;  // of context, or of a prompt
 
@@ -151,7 +150,7 @@ std::string HeadsText(const ModelShape& model) {
 std::vector<KernelCase> AttentionCases() {
   std::vector<KernelCase> cases;
   for (const ModelShape& model : {kSmallModel, kMiddleModel}) {
-    for (const KvType type : kKvTypes) {
+    for (const KvDType type : kernels::kKvDTypes) {
       const std::string type_name(Traits(type).name);
       for (const int32_t batch : {1, 8}) {
         for (const int32_t context_tokens : {1024, 8192}) {

@@ -107,7 +107,8 @@ absl::StatusOr<PreparedCase> PrepareDecode(const KernelContext& context, const A
   PreparedCase prepared;
   prepared.work = {.bytes = static_cast<double>(layer_bytes),
                    .working_set_bytes = layers * layer_bytes,
-                   .ops = c.ops(double{1} * c.batch * c.tokens)};
+                   .ops = c.ops(double{1} * c.batch * c.tokens),
+                   .arithmetic = ArithmeticOf(c.kv_type, *context.ceilings)};
   prepared.run =
       [cache, rows, shape = c.shape(), layers, layer = 0,
        q = RandomActivations(c.batch * c.query_floats(), /*seed=*/4),
@@ -127,6 +128,7 @@ absl::StatusOr<PreparedCase> PreparePrefill(const KernelContext& context, const 
   prepared.work = {.bytes = static_cast<double>(kv_bytes),
                    .working_set_bytes = kv_bytes,
                    .ops = c.ops(0.5 * c.tokens * (c.tokens + 1.0)),
+                   .arithmetic = ArithmeticOf(c.kv_type, *context.ceilings),
                    .told_in_ops = true};
   prepared.run =
       [cache, shape = c.shape(), tokens = c.tokens,

@@ -16,11 +16,10 @@
 namespace baton::bench {
 namespace {
 
+using kernels::KvDType;
 using kernels::KvLayout;
 using kernels::SequenceRows;
 
-using KvType = decltype(KvLayout::dtype);
-constexpr KvType kKvTypes[] = {KvType::kF16, KvType::kF32};
 constexpr int32_t kBlockTokens = 16;
 
 // A paged cache of several layers, full of random keys and values, with the Ops for it. Its blocks
@@ -78,7 +77,7 @@ class FilledCache {
 
 struct AttentionCase {
   ModelShape model;
-  KvType kv_type;
+  KvDType kv_type;
   int32_t batch;
   int32_t tokens;  // of context, or of a prompt
 
@@ -108,7 +107,8 @@ absl::StatusOr<PreparedCase> PrepareDecode(const KernelContext& context, const A
   PreparedCase prepared;
   prepared.work = {.bytes = static_cast<double>(layer_bytes),
                    .working_set_bytes = layers * layer_bytes,
-                   .ops = c.ops(double{1} * c.batch * c.tokens)};
+                   .ops = c.ops(double{1} * c.batch * c.tokens),
+                   .arithmetic = ArithmeticOf(c.kv_type, *context.ceilings)};
   prepared.run =
       [cache, rows, shape = c.shape(), layers, layer = 0,
        q = RandomActivations(c.batch * c.query_floats(), /*seed=*/4),
@@ -128,6 +128,7 @@ absl::StatusOr<PreparedCase> PreparePrefill(const KernelContext& context, const 
   prepared.work = {.bytes = static_cast<double>(kv_bytes),
                    .working_set_bytes = kv_bytes,
                    .ops = c.ops(0.5 * c.tokens * (c.tokens + 1.0)),
+                   .arithmetic = ArithmeticOf(c.kv_type, *context.ceilings),
                    .told_in_ops = true};
   prepared.run =
       [cache, shape = c.shape(), tokens = c.tokens,
@@ -151,7 +152,7 @@ std::string HeadsText(const ModelShape& model) {
 std::vector<KernelCase> AttentionCases() {
   std::vector<KernelCase> cases;
   for (const ModelShape& model : {kSmallModel, kMiddleModel}) {
-    for (const KvType type : kKvTypes) {
+    for (const KvDType type : kernels::kKvDTypes) {
       const std::string type_name(Traits(type).name);
       for (const int32_t batch : {1, 8}) {
         for (const int32_t context_tokens : {1024, 8192}) {

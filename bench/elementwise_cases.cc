@@ -70,7 +70,7 @@ struct RopeBuffers {
 };
 
 KernelCase RopeAndStoreKv(int32_t rows, const ModelShape& model) {
-  constexpr auto kKvType = decltype(kernels::KvLayout::dtype)::kF16;
+  constexpr auto kKvType = kernels::KvDType::kF16;
   return {"rope_and_store_kv",
           fmt::format("{} x {}:{} x {}", rows, model.heads, model.kv_heads, model.head_dim),
           std::string(Traits(kKvType).name),

@@ -212,7 +212,7 @@ EngineWork EngineBench::WorkOf(int32_t batch, const Ceilings& ceilings) const {
   }
   const ModelConfig& config = engine_->model().config();
   const double ops_a_position = 4.0 * config.layers * config.heads * config.head_dim;
-  add(ops_a_position * ContextSum(0, prompt), Arithmetic::kFp32);
+  add(ops_a_position * ContextSum(0, prompt), ArithmeticOf(layout().dtype, ceilings));
   if (!known) work.prefill_s = 0;
 
   const double steps = options_.generated_tokens;

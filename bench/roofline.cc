@@ -24,6 +24,11 @@ Arithmetic ArithmeticOf(DType dtype, const Ceilings& ceilings) {
   return dtype == DType::kBF16 && ceilings.bf16_gop_s ? Arithmetic::kBf16 : Arithmetic::kFp32;
 }
 
+Arithmetic ArithmeticOf(kernels::KvDType dtype, const Ceilings& ceilings) {
+  return dtype == kernels::KvDType::kBF16 ? ArithmeticOf(DType::kBF16, ceilings)
+                                          : Arithmetic::kFp32;
+}
+
 std::optional<double> GopS(Arithmetic arithmetic, const Ceilings& ceilings) {
   switch (arithmetic) {
     case Arithmetic::kFp32:

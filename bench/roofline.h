@@ -8,6 +8,7 @@
 
 #include "bench/ceilings.h"
 #include "common/dtype.h"
+#include "kernels/kv_dtype.h"
 
 namespace baton::bench {
 
@@ -19,6 +20,9 @@ std::string_view ArithmeticName(Arithmetic arithmetic);
 // What a product with weights of `dtype` is computed in: INT8 for block formats, BF16 for BF16
 // where the machine has it, else FP32.
 Arithmetic ArithmeticOf(DType dtype, const Ceilings& ceilings);
+
+// What attention over such KV is computed in: BF16 for BF16 where the machine has it, else FP32.
+Arithmetic ArithmeticOf(kernels::KvDType dtype, const Ceilings& ceilings);
 
 // Absent where the instruction set has no such arithmetic.
 std::optional<double> GopS(Arithmetic arithmetic, const Ceilings& ceilings);

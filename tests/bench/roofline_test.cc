@@ -76,8 +76,11 @@ TEST(RooflineTest, ArithmeticFollowsTheWeights) {
   EXPECT_EQ(ArithmeticOf(DType::kF16, ceilings), Arithmetic::kFp32);
   EXPECT_EQ(ArithmeticOf(DType::kQ6_K, ceilings), Arithmetic::kInt8);
   EXPECT_EQ(ArithmeticOf(DType::kBF16, ceilings), Arithmetic::kBf16);
+  EXPECT_EQ(ArithmeticOf(kernels::KvDType::kBF16, ceilings), Arithmetic::kBf16);
+  EXPECT_EQ(ArithmeticOf(kernels::KvDType::kInt8, ceilings), Arithmetic::kFp32);
   ceilings.bf16_gop_s.reset();
   EXPECT_EQ(ArithmeticOf(DType::kBF16, ceilings), Arithmetic::kFp32);
+  EXPECT_EQ(ArithmeticOf(kernels::KvDType::kBF16, ceilings), Arithmetic::kFp32);
 }
 
 TEST(RooflineTest, CeilingsByArithmetic) {

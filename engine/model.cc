@@ -36,19 +36,20 @@ struct Model::Buffers {
         attended(rows * config.heads * config.head_dim),
         gate(rows * config.feed_forward),
         up(rows * config.feed_forward),
-        logit_rows(logit_row_count * config.embedding),
-        logits(logit_row_count * config.vocab) {}
+        logits(logit_row_count * config.vocab) {
+    logit_sequences.reserve(logit_row_count);
+  }
 
-  std::vector<float> residual;    // [rows][embedding]
-  std::vector<float> normed;      // [rows][embedding]
-  std::vector<float> query;       // [rows][heads * head_dim]
-  std::vector<float> key;         // [rows][kv_heads * head_dim]
-  std::vector<float> value;       // [rows][kv_heads * head_dim]
-  std::vector<float> attended;    // [rows][heads * head_dim]
-  std::vector<float> gate;        // [rows][feed_forward]
-  std::vector<float> up;          // [rows][feed_forward]
-  std::vector<float> logit_rows;  // [logit rows][embedding]
-  std::vector<float> logits;      // [logit rows][vocab]
+  std::vector<float> residual;  // [rows][embedding]
+  std::vector<float> normed;    // [rows][embedding]
+  std::vector<float> query;     // [rows][heads * head_dim]
+  std::vector<float> key;       // [rows][kv_heads * head_dim]
+  std::vector<float> value;     // [rows][kv_heads * head_dim]
+  std::vector<float> attended;  // [rows][heads * head_dim]
+  std::vector<float> gate;      // [rows][feed_forward]
+  std::vector<float> up;        // [rows][feed_forward]
+  std::vector<float> logits;    // [logit rows][vocab]
+  std::vector<kernels::SequenceRows> logit_sequences;
 };
 
 struct Model::KvTarget {
@@ -194,30 +195,51 @@ std::span<float> Model::Forward(const ForwardBatch& batch, const kernels::KvLayo
   BATON_CHECK(logit_rows <= options_.max_logit_rows, "a step's logits fit the buffers");
   Buffers& b = *buffers_;
   ops_->Embed(*embedding_, batch.tokens, b.residual.data());
-  const KvTarget kv{layout, slab, batch.sequences};
-  for (int32_t layer = 0; layer < config_.layers; ++layer) ForwardLayer(layer, rows, kv);
-  if (logit_rows == 0) return {};
-
-  const auto width = static_cast<size_t>(config_.embedding);
-  for (int32_t i = 0; i < logit_rows; ++i) {
-    const int32_t row = batch.logit_rows[i];
-    BATON_CHECK(row >= 0 && row < rows, "logits are wanted of rows of this step");
-    std::copy_n(&b.residual[row * width], width, &b.logit_rows[i * width]);
+  KvTarget kv{layout, slab, batch.sequences};
+  const int32_t last = config_.layers - 1;
+  for (int32_t layer = 0; layer < last; ++layer) {
+    StoreKv(layer, rows, kv);
+    FinishLayer(layer, rows, kv);
   }
-  ops_->RmsNorm(b.logit_rows.data(), output_norm_.data(), logit_rows, config_.embedding,
-                config_.rms_epsilon, b.logit_rows.data());
+  StoreKv(last, rows, kv);
+  if (logit_rows == 0) return {};
+  if (logit_rows < rows) kv.sequences = KeepLogitRows(batch);
+  FinishLayer(last, logit_rows, kv);
+
+  ops_->RmsNorm(b.residual.data(), output_norm_.data(), logit_rows, config_.embedding,
+                config_.rms_epsilon, b.normed.data());
   const Matrix* const output = output_ ? output_.get() : embedding_.get();
   float* const logits = b.logits.data();
-  ops_->MatMul({&output, 1}, b.logit_rows.data(), logit_rows, {&logits, 1}, /*add=*/false);
+  ops_->MatMul({&output, 1}, b.normed.data(), logit_rows, {&logits, 1}, /*add=*/false);
   return std::span(b.logits).first(static_cast<size_t>(logit_rows) * config_.vocab);
 }
 
-// residual += Attention(RmsNorm(residual)); residual += FeedForward(RmsNorm(residual))
-void Model::ForwardLayer(int32_t index, int32_t rows, const KvTarget& kv) {
+// Moves the logit rows' residuals and queries to the front, and gives the sequences of one row each
+// that they then are.
+std::span<const kernels::SequenceRows> Model::KeepLogitRows(const ForwardBatch& batch) {
+  Buffers& b = *buffers_;
+  const auto width = static_cast<size_t>(config_.embedding);
+  const auto query_width = static_cast<size_t>(config_.heads) * config_.head_dim;
+  b.logit_sequences.clear();
+  auto sequence = batch.sequences.begin();
+  for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
+    const int32_t row = batch.logit_rows[i];
+    BATON_CHECK(row >= static_cast<int32_t>(i) && row < std::ssize(batch.tokens),
+                "logits are wanted of rows of this step, in order");
+    while (row >= sequence->first_row + sequence->row_count) ++sequence;
+    b.logit_sequences.push_back({sequence->block_table,
+                                 sequence->first_position + row - sequence->first_row,
+                                 static_cast<int32_t>(i), 1});
+    std::copy_n(&b.residual[row * width], width, &b.residual[i * width]);
+    std::copy_n(&b.query[row * query_width], query_width, &b.query[i * query_width]);
+  }
+  return b.logit_sequences;
+}
+
+// The first part of a layer: keys and values of RmsNorm(residual) into the slab, queries left.
+void Model::StoreKv(int32_t index, int32_t rows, const KvTarget& kv) {
   const Layer& layer = layers_[index];
   Buffers& b = *buffers_;
-  float* const residual[] = {b.residual.data()};
-
   ops_->RmsNorm(b.residual.data(), layer.attention_norm.data(), rows, config_.embedding,
                 config_.rms_epsilon, b.normed.data());
   const Matrix* const projections[] = {layer.query.get(), layer.key.get(), layer.value.get()};
@@ -225,6 +247,13 @@ void Model::ForwardLayer(int32_t index, int32_t rows, const KvTarget& kv) {
   ops_->MatMul(projections, b.normed.data(), rows, projected, /*add=*/false);
   ops_->RopeAndStoreKv(rope_, kv.layout, kv.slab, index, config_.heads, kv.sequences,
                        b.query.data(), b.key.data(), b.value.data());
+}
+
+// The rest: residual += Attention(queries); residual += FeedForward(RmsNorm(residual))
+void Model::FinishLayer(int32_t index, int32_t rows, const KvTarget& kv) {
+  const Layer& layer = layers_[index];
+  Buffers& b = *buffers_;
+  float* const residual[] = {b.residual.data()};
   ops_->Attention(attention_, kv.layout, kv.slab, index, kv.sequences, b.query.data(),
                   b.attended.data());
   const Matrix* const attention_output[] = {layer.attention_output.get()};

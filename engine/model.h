@@ -43,7 +43,8 @@ class Model {
   int64_t weight_bytes() const;
 
   // Writes the rows' keys and values into `slab` and returns logits [logit_rows.size()][vocab],
-  // valid until the next call. Allocates nothing.
+  // valid until the next call. Allocates nothing. Rows without logits leave the last layer once
+  // their keys and values are stored: nothing reads what it would make of them.
   std::span<float> Forward(const ForwardBatch& batch, const kernels::KvLayout& layout,
                            std::byte* slab);
 
@@ -55,7 +56,9 @@ class Model {
 
   Model(ModelConfig config, ModelOptions options, kernels::Ops* ops);
   void FillRopeTables(std::span<const float> divisors);
-  void ForwardLayer(int32_t index, int32_t rows, const KvTarget& kv);
+  void StoreKv(int32_t layer, int32_t rows, const KvTarget& kv);
+  void FinishLayer(int32_t layer, int32_t rows, const KvTarget& kv);
+  std::span<const kernels::SequenceRows> KeepLogitRows(const ForwardBatch& batch);
 
   ModelConfig config_;
   ModelOptions options_;

@@ -8,7 +8,8 @@
 //   computed together, nor on the number of threads, nor on block_tokens. The same row gives the
 //   same bits in a chunk of 256 and in a decode step of 1.
 // - Attention accumulates over tiles of kAttentionTile tokens at fixed absolute positions
-//   (0..31, 32..63, ...), in order, so chunking and block size do not change a bit.
+//   (0..31, 32..63, ...), in order, and over segments of 256 positions, which are merged in order:
+//   chunking, block size and threads do not change a bit.
 // - Activations are float, row-major, contiguous. Token rows of one step are "rows".
 // - Memory that an op does not say it reads may hold anything, NaN included: unused cache slots,
 //   unused block-table entries, tails.
@@ -97,7 +98,7 @@ class Ops {
   // outs[i][r][n] (+)= sum_k x[r][k] * weights[i][n][k], several weights of equal cols over one
   // x: [rows][cols]; outs[i]: [rows][weights[i]->rows()]. `add` accumulates into what outs hold
   // (the residual stream). Block-format weights may use activations rounded to 8 bits per 32
-  // inputs.
+  // inputs, BF16 weights activations rounded to BF16 (the cpu backend's AVX-512 does).
   virtual void MatMul(std::span<const Matrix* const> weights, const float* x, int32_t rows,
                       std::span<float* const> outs, bool add) = 0;
 

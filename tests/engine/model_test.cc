@@ -231,6 +231,34 @@ TEST(Model, ReportsProgressAndItsSize) {
   EXPECT_EQ(engine->model().weight_bytes(), 4 * 256 * (320 + 3 * (2 * 256 + 2 * 128 + 3 * 512)));
 }
 
+// Two sequences in a step, logits of a few rows: the bits of the same rows among all.
+TEST(Model, RowsWithoutLogitsChangeNoOther) {
+  const auto engine = LoadEngine(*OpenTiny({.weights = DType::kQ8_0}), {.block_count = 8});
+  BlockPool& pool = engine->executor().pool();
+  const std::vector<TokenId> tokens = RandomTokens(29, 320, 7);
+  BlockTable first;
+  BlockTable second;
+  ASSERT_TRUE(pool.Extend(&first, 2).ok() && pool.Extend(&second, 1).ok());
+  const kernels::SequenceRows sequences[] = {{first.blocks(), 0, 0, 20},
+                                             {second.blocks(), 0, 20, 9}};
+  const auto logits_of = [&](std::vector<int32_t> rows) {
+    const std::span<const float> logits =
+        engine->model().Forward({tokens, sequences, rows}, pool.layout(), pool.slab());
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+  std::vector<int32_t> every(tokens.size());
+  std::iota(every.begin(), every.end(), 0);
+  const std::vector<float> all = logits_of(every);
+  EXPECT_TRUE(logits_of({}).empty());
+  for (const std::vector<int32_t>& rows :
+       {std::vector<int32_t>{0}, {19}, {19, 28}, {3, 4, 19, 20, 22, 28}}) {
+    const std::vector<float> some = logits_of(rows);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      EXPECT_TRUE(std::equal(&some[i * 320], &some[i * 320] + 320, &all[rows[i] * 320])) << rows[i];
+    }
+  }
+}
+
 TEST(Model, RefusesOptionsWithoutSense) {
   const auto file = OpenTiny({});
   const auto ops = kernels::CreateReferenceOps();

@@ -5,8 +5,8 @@
 namespace baton::kernels {
 
 std::string KvLayout::ToString() const {
-  return fmt::format("layers={} kv_heads={} head_dim={} block_tokens={} dtype={}", layers, kv_heads,
-                     head_dim, block_tokens, Traits(dtype).name);
+  return fmt::format("layers={} kv_heads={} head_dim={} block_tokens={} dtype={} order={}", layers,
+                     kv_heads, head_dim, block_tokens, Traits(dtype).name, kKvByteOrder);
 }
 
 }  // namespace baton::kernels

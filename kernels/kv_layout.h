@@ -20,6 +20,10 @@
 
 namespace baton::kernels {
 
+// To be raised with every change of where the bytes of a block lie, so that workers of builds
+// before and after it refuse each other.
+inline constexpr int32_t kKvByteOrder = 2;
+
 struct KvLayout {
   int32_t layers = 0;
   int32_t kv_heads = 0;
@@ -60,7 +64,8 @@ struct KvLayout {
   int32_t BlocksFor(int64_t tokens) const {
     return static_cast<int32_t>((tokens + block_tokens - 1) / block_tokens);
   }
-  // "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16", for fingerprints and errors.
+  // "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2", for fingerprints and
+  // errors: workers whose layouts differ never exchange KV.
   std::string ToString() const;
 
   bool operator==(const KvLayout&) const = default;

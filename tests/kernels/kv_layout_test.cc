@@ -32,7 +32,7 @@ TEST(KvLayout, SaysWhatABlockNeeds) {
   EXPECT_EQ(bytes(KvDType::kInt8), 30 * 2 * 3 * 16 * (64 + 4));
   EXPECT_EQ(bytes(KvDType::kFp8), bytes(KvDType::kInt8));
   EXPECT_EQ((KvLayout{1, 2, 3, 8, KvDType::kInt8}.ToString()),
-            "layers=1 kv_heads=2 head_dim=3 block_tokens=8 dtype=INT8");
+            "layers=1 kv_heads=2 head_dim=3 block_tokens=8 dtype=INT8 order=2");
 }
 
 // Every element and scale has bytes of its own, and together they are the block, but for what makes

@@ -94,9 +94,13 @@ absl::Status EngineBench::CountMatrices(const GgufFile& file) {
     bytes += static_cast<double>(tensor.data.size());
   };
   for (const engine::LayerTensors& layer : tensors.layers) {
-    for (const GgufTensor* tensor : {layer.query, layer.key, layer.value, layer.attention_output,
-                                     layer.gate, layer.up, layer.down}) {
+    for (const GgufTensor* tensor : {layer.query, layer.key, layer.value}) {
       count(*tensor, /*every_token=*/true);
+    }
+    // Only rows with logits go on in the last layer.
+    const bool goes_on = &layer != &tensors.layers.back();
+    for (const GgufTensor* tensor : {layer.attention_output, layer.gate, layer.up, layer.down}) {
+      count(*tensor, goes_on);
     }
   }
   count(tensors.output != nullptr ? *tensors.output : *tensors.embedding, /*every_token=*/false);
@@ -211,8 +215,8 @@ EngineWork EngineBench::WorkOf(int32_t batch, const Ceilings& ceilings) const {
         ArithmeticOf(matrix.dtype, ceilings));
   }
   const ModelConfig& config = engine_->model().config();
-  const double ops_a_position = 4.0 * config.layers * config.heads * config.head_dim;
-  add(ops_a_position * ContextSum(0, prompt), ArithmeticOf(layout().dtype, ceilings));
+  const double positions = (config.layers - 1) * ContextSum(0, prompt) + prompt;  // last layer: one
+  add(4.0 * config.heads * config.head_dim * positions, ArithmeticOf(layout().dtype, ceilings));
   if (!known) work.prefill_s = 0;
 
   const double steps = options_.generated_tokens;

@@ -67,7 +67,7 @@ class EngineBench {
   struct MatrixCount {
     DType dtype;
     double weights;    // elements
-    bool every_token;  // else once a prompt: the output matrix
+    bool every_token;  // else once a prompt: after its last KV
   };
   EngineBench(const EngineBenchOptions& options, std::string name)
       : options_(options), name_(std::move(name)) {}

@@ -126,15 +126,18 @@ TEST_F(EngineBenchTest, AStopCancels) {
   EXPECT_EQ(steps, 5);
 }
 
-// Of a prompt: each weight of the layers twice a token, the output matrix once, and attention.
+// Of a prompt: each weight of the layers twice a token, but what follows the last layer's keys and
+// values, and the output matrix, for one token; and attention.
 TEST_F(EngineBenchTest, CountsTheWork) {
   const auto bench = Load(Small());
-  const double layers = 2 * (256 * (256 + 2 * 128 + 256) + 3 * 256 * 384);
+  const double projections = 256 * (256 + 2 * 128);
+  const double rest = 256 * 256 + 3 * 256 * 384;
   const double output = 320 * 256;
-  const double attention = 4.0 * 2 * 4 * 64 * (20 * 21 / 2);
+  const double attention = 4.0 * 4 * 64 * (20 * 21 / 2 + 20);
   const Ceilings ceilings = RoundCeilings();
   const EngineWork work = bench->WorkOf(3, ceilings);
-  EXPECT_DOUBLE_EQ(work.prefill_ops, 2 * layers * 20 + 2 * output + attention);
+  EXPECT_DOUBLE_EQ(work.prefill_ops,
+                   2 * (2 * projections + rest) * 20 + 2 * (rest + output) + attention);
   EXPECT_DOUBLE_EQ(work.prefill_s, work.prefill_ops / 100e9);  // F32 weights
   // Contexts 21, 22, 23 for each of 3 sequences; K and V of 2 heads of 64 halves in 2 layers.
   EXPECT_DOUBLE_EQ(work.decode_bytes,

@@ -438,14 +438,17 @@ BATON_INLINE Ints DotStart(int32_t minus_sum) {
 }
 template <int kZero>
 BATON_INLINE Ints Dot(Ints sum, Ints weights, Ints activations) {
-  // Products of one byte position of every lane at a time: bytes become lanes by shifts.
-  typedef uint32_t Bits __attribute__((vector_size(16)));
-  const Bits unsigned_weights = reinterpret_cast<Bits>(weights);
-  const Bits bytes = reinterpret_cast<Bits>(activations);
-  BATON_UNROLL for (int i = 0; i < 4; ++i) {
-    const Ints weight = reinterpret_cast<Ints>((unsigned_weights >> (8 * i)) & 255);
-    const Ints activation = reinterpret_cast<Ints>(bytes << (24 - 8 * i)) >> 24;
-    sum += weight * activation;
+  // Even and odd bytes as 16-bit lanes, whose products fit: 255 * 127 is below 2^15.
+  typedef int16_t Words __attribute__((vector_size(16)));
+  typedef uint16_t Bits __attribute__((vector_size(16)));
+  const Bits bytes = reinterpret_cast<Bits>(weights);
+  const Bits signed_bytes = reinterpret_cast<Bits>(activations);
+  const Words products[2] = {
+      reinterpret_cast<Words>(bytes & 255) * (reinterpret_cast<Words>(signed_bytes << 8) >> 8),
+      reinterpret_cast<Words>(bytes >> 8) * (reinterpret_cast<Words>(signed_bytes) >> 8)};
+  BATON_UNROLL for (int i = 0; i < 2; ++i) {
+    const Ints pairs = reinterpret_cast<Ints>(products[i]);
+    sum += ((pairs << 16) >> 16) + (pairs >> 16);
   }
   return sum;
 }

@@ -193,6 +193,11 @@ std::span<float> Model::Forward(const ForwardBatch& batch, const kernels::KvLayo
   const auto logit_rows = static_cast<int32_t>(batch.logit_rows.size());
   BATON_CHECK(rows >= 1 && rows <= options_.max_rows, "a step fits the buffers");
   BATON_CHECK(logit_rows <= options_.max_logit_rows, "a step's logits fit the buffers");
+  int32_t previous = -1;
+  for (const int32_t row : batch.logit_rows) {
+    BATON_CHECK(row > previous && row < rows, "logits are wanted of rows of this step, ascending");
+    previous = row;
+  }
   Buffers& b = *buffers_;
   ops_->Embed(*embedding_, batch.tokens, b.residual.data());
   KvTarget kv{layout, slab, batch.sequences};
@@ -224,8 +229,6 @@ std::span<const kernels::SequenceRows> Model::KeepLogitRows(const ForwardBatch& 
   auto sequence = batch.sequences.begin();
   for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
     const int32_t row = batch.logit_rows[i];
-    BATON_CHECK(row >= static_cast<int32_t>(i) && row < std::ssize(batch.tokens),
-                "logits are wanted of rows of this step, in order");
     while (row >= sequence->first_row + sequence->row_count) ++sequence;
     b.logit_sequences.push_back({sequence->block_table,
                                  sequence->first_position + row - sequence->first_row,

@@ -2,7 +2,7 @@
 
 // The kernels that are compiled once for each instruction set, as a table of functions.
 //
-// The sources simd_*.cc are compiled with the flags of each instruction set, in a namespace named
+// The sources isa_*.cc are compiled with the flags of each instruction set, in a namespace named
 // BATON_ISA. They use no templates and no inline functions of other headers (the linker would keep
 // one copy of those, perhaps one with instructions that the machine lacks), so all arguments are
 // plain structs. None of these functions allocates; all are safe to call from several threads with

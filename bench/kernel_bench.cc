@@ -67,7 +67,7 @@ absl::StatusOr<KernelRow> Measure(const KernelCase& kernel, const KernelContext&
 
 std::vector<KernelCase> AllKernelCases() {
   std::vector<KernelCase> all;
-  for (const auto& part : {MatMulCases(), AttentionCases(), ElementwiseCases()}) {
+  for (const auto& part : {MatMulCases(), AttentionCases(), ElementwiseCases(), ConvertCases()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

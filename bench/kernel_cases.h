@@ -60,6 +60,7 @@ std::vector<KernelCase> AllKernelCases();
 // The parts that AllKernelCases is made of.
 std::vector<KernelCase> MatMulCases();
 std::vector<KernelCase> AttentionCases();
+std::vector<KernelCase> ConvertCases();      // convert_kv, and copy_kv to see it beside
 std::vector<KernelCase> ElementwiseCases();  // rms_norm, swiglu, rope_and_store_kv, embed
 
 }  // namespace baton::bench

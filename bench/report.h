@@ -47,6 +47,26 @@ struct EngineRow {
 // "decode_tokens_per_s"}
 std::string EngineRowJson(const EngineRow& row);
 
+// How fast the KV handoff moved blocks. GB/s are 1e9 bytes a second.
+struct TransferRow {
+  std::string transport;  // "shm", "ucx tcp", "inproc"; "... unchecked" without checksums
+  int64_t block_bytes = 0;
+  int32_t blocks = 0;   // of one transfer
+  int64_t bytes = 0;    // of one transfer
+  double gb_per_s = 0;  // of the median transfer
+  double p50_us = 0;    // of a transfer, from its Offer to its SourceDone
+  double p99_us = 0;
+  double baseline_gb_per_s = 0;
+
+  double share() const { return baseline_gb_per_s > 0 ? gb_per_s / baseline_gb_per_s : 0; }
+};
+
+// {"transport","block_bytes","blocks","bytes","gb_per_s","p50_us","p99_us","baseline_gb_per_s",
+// "share"}
+std::string TransferRowJson(const TransferRow& row);
+std::string TransferTableHead();
+std::string TransferTableLine(const TransferRow& row);
+
 // `text` between quotes, as JSON wants it.
 std::string JsonString(const std::string& text);
 

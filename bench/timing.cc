@@ -1,6 +1,7 @@
 #include "bench/timing.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/clock.h"
 #include "common/status_macros.h"
@@ -17,6 +18,13 @@ double Median(std::vector<double> values) {
   std::ranges::sort(values);
   const size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+double Percentile(std::vector<double> values, double share) {
+  BATON_CHECK(!values.empty(), "a percentile is of something");
+  std::ranges::sort(values);
+  const auto rank = static_cast<size_t>(std::ceil(share * static_cast<double>(values.size())));
+  return values[std::clamp<size_t>(rank, 1, values.size()) - 1];
 }
 
 double MedianSeconds(const Repeats& repeats, const std::function<void()>& run,

@@ -18,6 +18,9 @@ absl::Status CheckStop(const StopRequested& stop);
 // empty.
 double Median(std::vector<double> values);
 
+// The smallest of `values`, which are not empty, that at least `share` of them do not exceed.
+double Percentile(std::vector<double> values, double share);
+
 struct Repeats {
   int32_t count = 5;     // measurements, at least 1
   double round_ms = 20;  // calls are repeated until a measurement has taken this long

@@ -117,6 +117,7 @@ const std::vector<Command>& Commands() {
       {"eval", "mean negative log likelihood of a text", AddEval},
       {"bench kernels", "each kernel, and its share of what the machine can do", AddBenchKernels},
       {"bench engine", "tokens per second of a model in this process", AddBenchEngine},
+      {"bench transfer", "the KV handoff, and its share of what its way can do", AddBenchTransfer},
       {"pull", "get a known model", AddPull},
       {"models", "list local and known models", AddModels},
   };

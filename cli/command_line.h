@@ -42,6 +42,7 @@ Action AddChat(CLI::App* app);
 Action AddEval(CLI::App* app);
 Action AddBenchKernels(CLI::App* app);
 Action AddBenchEngine(CLI::App* app);
+Action AddBenchTransfer(CLI::App* app);
 Action AddPull(CLI::App* app);
 Action AddModels(CLI::App* app);
 

@@ -5,13 +5,17 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cli/command_line.h"
 #include "cli/log_flags.h"
 #include "cli/router_flags.h"
 #include "cli/signals.h"
 #include "cli/worker_flags.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
+#include "kv_transfer/failpoints.h"
 
 namespace baton::cli {
 namespace {
@@ -22,13 +26,24 @@ struct Flags {
   std::string role, name;
   std::string listen = "127.0.0.1:0";
   bool insecure = false;
+  std::vector<std::string> failpoints;
 };
+
+absl::Status ArmFailpoints(const std::vector<std::string>& settings) {
+  for (const std::string& setting : settings) {
+    BATON_RETURN_IF_ERROR(ArmFailpoint(setting, kv_transfer::HandoffFailpoints()));
+    LogWarning(
+        fmt::format("FAILPOINT {} IS ARMED: this process is a test's, it will fail", setting));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Run(const Flags& flags) {
   BlockSignals();
   const std::string name = flags.name.empty() ? flags.role : flags.name;
   BATON_RETURN_IF_ERROR(StartLogging(name, flags.log));
   BATON_RETURN_IF_ERROR(CheckLoopback(flags.listen, flags.insecure));
+  BATON_RETURN_IF_ERROR(ArmFailpoints(flags.failpoints));
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerNode> node,
                          WorkerNode::Start(flags.role, name, flags.listen, flags.worker));
   fmt::print("ready listen={} role={} name={}\n", node->address(), flags.role, name);
@@ -51,6 +66,10 @@ Action AddWorker(CLI::App* app) {
   app->add_option("--served-model-name", flags->worker.served_model_name,
                   "the model's name for clients; from the file when not given");
   app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
+  // Group "": not in --help.
+  app->add_option("--failpoint", flags->failpoints, "NAME=ACTION[:COUNT], for tests")
+      ->allow_extra_args(false)
+      ->group("");
   AddWorkerFlags(app, &flags->worker);
   AddLogFlags(app, &flags->log);
   return [flags] { return Run(*flags); };

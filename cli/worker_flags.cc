@@ -13,6 +13,10 @@
 namespace baton::cli {
 namespace {
 
+// Shorter than the first, a busy machine alone would end transfers.
+constexpr double kLeastHandoffTimeS = 0.1;
+constexpr double kMostHandoffTimeS = 3600;
+
 // A worker of either kind and the thread that is its device thread.
 template <typename Worker>
 class ThreadedWorker final : public WorkerNode {
@@ -38,6 +42,10 @@ absl::StatusOr<std::unique_ptr<WorkerNode>> StartAs(const worker_common::WorkerO
   return std::make_unique<ThreadedWorker<Worker>>(std::move(worker));
 }
 
+Duration FromSeconds(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
 absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags) {
   worker_common::WorkerOptions options;
   const EngineFlags& engine = flags.engine;
@@ -56,7 +64,32 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.queue_capacity = static_cast<size_t>(flags.queue_capacity);
   BATON_ASSIGN_OR_RETURN(options.transport, kv_transfer::TransportKindFromName(flags.transport));
   options.ucx_tls = flags.ucx_tls;
+  if (!flags.transport_faults.empty()) {
+    BATON_ASSIGN_OR_RETURN(options.transport_faults,
+                           kv_transfer::TransportFaultsFromText(flags.transport_faults));
+  }
+  options.lease = FromSeconds(flags.kv_lease_s);
+  options.offer_timeout = FromSeconds(flags.kv_offer_timeout_s);
+  options.ready_timeout = FromSeconds(flags.kv_ready_timeout_s);
+  options.offer_wait = FromSeconds(flags.kv_offer_wait_s);
   return options;
+}
+
+void AddHandoffTimes(CLI::App* app, WorkerFlags* flags) {
+  const auto add = [app](const char* name, double* seconds, const char* description) {
+    app->add_option(name, *seconds, description)
+        ->check(CLI::Range(kLeastHandoffTimeS, kMostHandoffTimeS))
+        ->capture_default_str();
+  };
+  add("--kv-lease", &flags->kv_lease_s,
+      "a handoff's source frees its blocks this long after the target's last sign of life, "
+      "seconds");
+  add("--kv-offer-timeout", &flags->kv_offer_timeout_s,
+      "longest wait of a handoff's source for blocks at its target, seconds");
+  add("--kv-ready-timeout", &flags->kv_ready_timeout_s,
+      "longest silence of a handoff's source before its target gives up, seconds");
+  add("--kv-offer-wait", &flags->kv_offer_wait_s,
+      "a decode worker without an offer for this long prefills the prompt itself, seconds");
 }
 
 }  // namespace
@@ -75,6 +108,11 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
                   "most requests on a worker; refused above")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  AddHandoffTimes(app, flags);
+  // Group "": not in --help.
+  app->add_option("--transport-faults", flags->transport_faults,
+                  "KEY=VALUE,...: faults at random on KV transfers, for tests")
+      ->group("");
 }
 
 std::vector<std::string> ToArguments(const WorkerFlags& flags) {
@@ -82,8 +120,15 @@ std::vector<std::string> ToArguments(const WorkerFlags& flags) {
   arguments.push_back("--transport=" + flags.transport);
   arguments.push_back(fmt::format("--max-sequences={}", flags.max_sequences));
   arguments.push_back(fmt::format("--queue-capacity={}", flags.queue_capacity));
+  arguments.push_back(fmt::format("--kv-lease={}", flags.kv_lease_s));
+  arguments.push_back(fmt::format("--kv-offer-timeout={}", flags.kv_offer_timeout_s));
+  arguments.push_back(fmt::format("--kv-ready-timeout={}", flags.kv_ready_timeout_s));
+  arguments.push_back(fmt::format("--kv-offer-wait={}", flags.kv_offer_wait_s));
   // CLI11 takes the argument after an empty "--flag=" for its value.
   if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
+  if (!flags.transport_faults.empty()) {
+    arguments.push_back("--transport-faults=" + flags.transport_faults);
+  }
   if (!flags.served_model_name.empty()) {
     arguments.push_back("--served-model-name=" + flags.served_model_name);
   }

@@ -19,9 +19,14 @@ struct WorkerFlags {
   EngineFlags engine;
   std::string transport = "auto";
   std::string ucx_tls;
+  std::string transport_faults;
   std::string served_model_name;
   int32_t max_sequences = 64;
   int32_t queue_capacity = 1024;
+  double kv_lease_s = 5;
+  double kv_offer_timeout_s = 30;
+  double kv_ready_timeout_s = 10;
+  double kv_offer_wait_s = 120;
 };
 
 // The flags that every worker of a cluster shares; name, role and address are the commands' own.

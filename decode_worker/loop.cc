@@ -10,13 +10,6 @@
 #include "worker_common/first_token.h"
 
 namespace baton::decode_worker {
-namespace {
-
-// A router tells both workers at once: a request that is not here this long after its offer is
-// lost.
-constexpr Duration kEarlyOfferWait = std::chrono::seconds(10);
-
-}  // namespace
 
 using kv_transfer::OfferInfo;
 using kv_transfer::TargetDone;
@@ -24,8 +17,8 @@ using worker_link::DecodeCommand;
 
 DecodeLoop::DecodeLoop(worker_common::WorkerHost* host)
     : WorkerLoop(host),
-      limits_{.chunk_tokens = host->options().chunk_tokens, .max_batch = host->options().max_batch},
-      early_offers_(host->options().queue_capacity, kEarlyOfferWait) {}
+      limits_{.chunk_tokens = host->options().chunk_tokens,
+              .max_batch = host->options().max_batch} {}
 
 DecodeCounters DecodeLoop::counters() const {
   const std::lock_guard lock(mutex_);
@@ -39,7 +32,7 @@ DecodeLoop::Job* DecodeLoop::Find(const Attempt& attempt) {
 
 void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
   auto* const decode = std::get_if<DecodeCommand>(&command);
-  std::optional<OfferInfo> offer = early_offers_.Take(attempt);
+  std::optional<OfferInfo> offer = TakeEarlyOffer(attempt);
   absl::Status status;
   auto job = std::make_unique<Job>();
   if (decode == nullptr) {
@@ -49,7 +42,10 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
     absl::StatusOr<engine::Sequence> sequence =
         executor().NewSequence(std::move(decode->prompt), decode->sampling, decode->cache_salt);
     status = sequence.ok() ? CheckFits(*sequence) : sequence.status();
-    if (status.ok()) job->sequence = *std::move(sequence);
+    if (status.ok()) {
+      job->sequence = *std::move(sequence);
+      job->cache_salt = std::move(decode->cache_salt);
+    }
   }
   if (!status.ok()) {
     if (offer) handoff().Refuse(attempt, status);
@@ -108,28 +104,35 @@ void DecodeLoop::OnHandoff(kv_transfer::HandoffEvent event) {
 }
 
 void DecodeLoop::OnOffer(OfferInfo offer) {
-  const Attempt attempt = offer.attempt;
-  Job* const job = Find(attempt);
+  Job* const job = Find(offer.attempt);
   if (job != nullptr && job->stage == Stage::kAwaitingOffer) {
     std::erase(awaiting_offer_, job);
     TakeOffer(job, offer);
-  } else if (job != nullptr || book().WasEntered(attempt)) {
-    handoff().Refuse(attempt, absl::FailedPreconditionError(fmt::format(
-                                  "worker {} does not wait for this KV any more", options().name)));
-  } else if (draining()) {
-    handoff().Refuse(attempt, DrainingError());
-  } else if (!early_offers_.Add(std::move(offer), now())) {
-    handoff().Refuse(attempt, absl::ResourceExhaustedError(
-                                  fmt::format("{} offers wait for their requests on worker {}",
-                                              early_offers_.size(), options().name)));
+  } else {
+    KeepOrRefuse(std::move(offer));
   }
+}
+
+void DecodeLoop::OnNoOffer(const Attempt& attempt) {
+  Job* const job = Find(attempt);
+  if (job == nullptr || job->stage != Stage::kAwaitingOffer) return;
+  std::erase(awaiting_offer_, job);
+  ++counters_.offers_missed;
+  FallBackToPrefill(job, absl::UnavailableError("the prefill worker is gone"));
 }
 
 void DecodeLoop::TakeOffer(Job* job, const OfferInfo& offer) {
   engine::Sequence& sequence = job->sequence;
-  sequence.hashes = ChainFullBlocks(sequence.chain_root, sequence.tokens,
-                                    executor().pool().layout().block_tokens);
-  if (offer.tokens == sequence.prompt_tokens && offer.block_hashes == sequence.hashes) {
+  const auto& own = executor().pool().layout();
+  // The source's hashes are of its own layout; what comes is then cached by hashes of ours.
+  const auto expected = ChainFullBlocks(executor().ChainRootFor(job->cache_salt, offer.layout),
+                                        sequence.tokens, offer.layout.block_tokens);
+  if (offer.tokens == sequence.prompt_tokens && offer.block_hashes == expected) {
+    if (offer.layout.dtype != own.dtype) {
+      sequence.chain_root = executor().ConvertedChainRootFor(job->cache_salt, offer.layout.dtype);
+      sequence.publish_output = false;
+    }
+    sequence.hashes = ChainFullBlocks(sequence.chain_root, sequence.tokens, own.block_tokens);
     EnterLine(job);
     return;
   }
@@ -180,11 +183,6 @@ void DecodeLoop::ExpireOffers() {
     FallBackToPrefill(job, absl::DeadlineExceededError(fmt::format("no offer came in {:.3f} s",
                                                                    Seconds(options().offer_wait))));
   }
-  for (const Attempt& attempt : early_offers_.Expire(now())) {
-    handoff().Refuse(attempt, absl::DeadlineExceededError("no request came for this offer"));
-  }
-  if (!draining()) return;
-  for (const Attempt& attempt : early_offers_.TakeAll()) handoff().Refuse(attempt, DrainingError());
 }
 
 void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
@@ -192,8 +190,15 @@ void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   LogWarning(fmt::format("{}: no KV by handoff for {}, prefilling {} tokens here: {}",
                          options().name, ToString(job->attempt), job->sequence.prompt_tokens,
                          why.ToString()));
-  job->by_handoff = false;
   job->sequence.hashes.clear();
+  PrefillHere(job);
+}
+
+// All of it: what was computed in another number format is not gone on with.
+void DecodeLoop::PrefillHere(Job* job) {
+  job->by_handoff = false;
+  job->sequence.chain_root = executor().ChainRootFor(job->cache_salt);
+  job->sequence.publish_output = true;
   EnterLine(job);
 }
 
@@ -311,8 +316,7 @@ void DecodeLoop::Preempt(Job* job) {
                   job->sequence.computed_tokens));
   std::erase(running_, job);
   DropBlocks(&job->sequence);
-  job->by_handoff = false;
-  EnterLine(job);
+  PrefillHere(job);
 }
 
 // ---- compute ----

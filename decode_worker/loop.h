@@ -6,9 +6,10 @@
 //   Start, KV by handoff ─► awaiting offer ─► in line ─► receiving ─► running ─► gone
 //   Start, prefill here ────────────────────► in line ──────────────► running ─► gone
 //
-// Without a fitting offer in time, or after a transfer that failed, a request goes (back) into the
-// line to be prefilled here. One that is stopped while it receives is "ending": it holds its blocks
-// until TargetDone, since they may be written to until then.
+// Without a fitting offer in time, when the router says that none will come, or after a transfer
+// that failed, a request goes (back) into the line to be prefilled here. One that is stopped while
+// it receives is "ending": it holds its blocks until TargetDone, since they may be written to until
+// then.
 //
 // The line is in the order of arrival: its first request waits until its blocks can be had, and the
 // others behind it. A sequence that grows takes blocks from the youngest running one, which goes
@@ -24,7 +25,6 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "decode_worker/counters.h"
-#include "decode_worker/early_offers.h"
 #include "decode_worker/scheduler.h"
 #include "engine/executor.h"
 #include "worker_common/loop.h"
@@ -46,6 +46,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
     uint64_t ticket = 0;      // order of arrival; the youngest has the highest
     bool by_handoff = false;  // its KV comes from a prefill worker
     TimePoint offer_deadline;
+    std::string cache_salt;
     engine::Sequence sequence;
     bool admitted = false;  // was running or receiving before
     int32_t cached_tokens = 0;
@@ -56,6 +57,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   void Start(const Attempt& attempt, worker_link::Command command) override;
   void Stop(const Attempt& attempt, const absl::Status& why) override;
   void OnHandoff(kv_transfer::HandoffEvent event) override;
+  void OnNoOffer(const Attempt& attempt) override;
   bool Advance() override;
   bool Quiet() const override { return jobs_.empty(); }
   worker_link::WorkerStatus CountWork() const override;
@@ -67,6 +69,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   absl::Status TakeFirstToken(Job* job, const kv_transfer::TargetDone& done);
   void ExpireOffers();
   void FallBackToPrefill(Job* job, const absl::Status& why);
+  void PrefillHere(Job* job);
 
   // Blocks.
   absl::Status CheckFits(const engine::Sequence& sequence) const;
@@ -91,7 +94,6 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   std::map<uint64_t, Job*> line_;    // by ticket
   std::vector<Job*> running_;        // by ticket
   int32_t receiving_ = 0;            // transfers that hold blocks
-  EarlyOffers early_offers_;
   uint64_t last_ticket_ = 0;
 
   // The first of the line found no room then: trying again is in vain until one of these changes.

@@ -23,7 +23,8 @@ build_packages=(
   # The presets build the tests too.
   libgtest-dev libgmock-dev
 )
-test_packages=(python3-venv)
+# iproute2 and nftables make and tear the networks of tests/e2e/network_faults_test.py.
+test_packages=(python3-venv iproute2 nftables)
 
 fail() {
   echo "packages.sh: $*" >&2

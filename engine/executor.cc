@@ -23,8 +23,14 @@ Executor::Executor(Model* model, std::span<std::byte> slab, const ExecutorOption
   results_.reserve(static_cast<size_t>(model->max_rows()));
 }
 
-BlockHash Executor::ChainRootFor(std::string_view salt) const {
-  return ChainRoot(fmt::format("{} {}", model_->config().fingerprint, options_.layout.ToString()),
+BlockHash Executor::ChainRootFor(std::string_view salt, const kernels::KvLayout& layout) const {
+  return ChainRoot(fmt::format("{} {}", model_->config().fingerprint, layout.ToString()), salt);
+}
+
+BlockHash Executor::ConvertedChainRootFor(std::string_view salt,
+                                          kernels::KvDType computed_in) const {
+  return ChainRoot(fmt::format("{} {} computed in {}", model_->config().fingerprint,
+                               options_.layout.ToString(), kernels::Traits(computed_in).name),
                    salt);
 }
 
@@ -104,7 +110,8 @@ void Executor::AppendRange(const StepRange& range) {
   if (range.tokens == sequence.pending()) logit_rows_.push_back(first_row + range.tokens - 1);
 }
 
-std::span<const std::optional<OutputToken>> Executor::Step(std::span<const StepRange> ranges) {
+std::span<const std::optional<OutputToken>> Executor::Step(std::span<const StepRange> ranges,
+                                                           const std::function<void()>* kv_stored) {
   row_tokens_.clear();
   rows_.clear();
   logit_rows_.clear();
@@ -113,7 +120,7 @@ std::span<const std::optional<OutputToken>> Executor::Step(std::span<const StepR
   for (const StepRange& range : ranges) AppendRange(range);
 
   const std::span<float> logits =
-      model_->Forward({row_tokens_, rows_, logit_rows_}, options_.layout, pool_.slab());
+      model_->Forward({row_tokens_, rows_, logit_rows_, kv_stored}, options_.layout, pool_.slab());
   const auto vocab = static_cast<size_t>(model_->config().vocab);
   size_t logit_row = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
@@ -135,7 +142,10 @@ std::span<const std::optional<OutputToken>> Executor::Step(std::span<const StepR
 void Executor::PublishFullBlocks(Sequence* sequence) {
   if (!options_.prefix_cache) return;
   const int32_t block_tokens = options_.layout.block_tokens;
-  const auto full = static_cast<size_t>(sequence->computed_tokens / block_tokens);
+  const int32_t tokens = sequence->publish_output
+                             ? sequence->computed_tokens
+                             : std::min(sequence->computed_tokens, sequence->prompt_tokens);
+  const auto full = static_cast<size_t>(tokens / block_tokens);
   for (size_t i = sequence->hashes.size(); i < full; ++i) {
     const BlockHash& previous = i == 0 ? sequence->chain_root : sequence->hashes.back();
     sequence->hashes.push_back(

@@ -4,6 +4,7 @@
 // that the cluster computes exactly what one process computes.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -28,6 +29,9 @@ struct Sequence {
   BlockHash chain_root{};  // of the prefix cache: fingerprint and tenant salt
   BlockTable blocks;
   std::vector<BlockHash> hashes;  // of the full blocks of tokens[0, computed) published so far
+  // False: its output's KV is not what a prefill of the same tokens would have given; only blocks
+  // of the prompt are published.
+  bool publish_output = true;
 
   int32_t pending() const { return static_cast<int32_t>(tokens.size()) - computed_tokens; }
   bool decoding() const {
@@ -58,7 +62,14 @@ class Executor {
   const Model& model() const { return *model_; }
 
   // The chain root of this model, KV layout and tenant. "" is the common tenant.
-  BlockHash ChainRootFor(std::string_view salt) const;
+  BlockHash ChainRootFor(std::string_view salt) const {
+    return ChainRootFor(salt, options_.layout);
+  }
+  // What a worker of this model whose KV has another layout takes as its root.
+  BlockHash ChainRootFor(std::string_view salt, const kernels::KvLayout& layout) const;
+  // Of KV in this layout that was computed in another number format and converted: rounded there,
+  // it is not the KV that this executor would compute, and never shared with it.
+  BlockHash ConvertedChainRootFor(std::string_view salt, kernels::KvDType computed_in) const;
 
   // A sequence of `tokens` (each in the vocabulary, and fewer than the context, for there must be
   // room for one more: InvalidArgument with the numbers otherwise) that holds no blocks yet.
@@ -78,8 +89,10 @@ class Executor {
   // max_rows and those that sample its max_logit_rows), and publishes the blocks that became full.
   // A range that reaches the end of its sequence's tokens samples: result[i] is that token,
   // appended to sequence->tokens (its KV still pending); else empty. The result is valid until the
-  // next Step.
-  std::span<const std::optional<OutputToken>> Step(std::span<const StepRange> ranges);
+  // next Step. `kv_stored` is called once the ranges' KV is in the slab: what comes after that (the
+  // last layer's rest, logits, sampling) does not change it any more.
+  std::span<const std::optional<OutputToken>> Step(
+      std::span<const StepRange> ranges, const std::function<void()>* kv_stored = nullptr);
 
   // Publishes blocks of tokens[0, computed_tokens) that are full and not yet published (Step does
   // this itself; a decode worker calls it after a handoff filled the blocks). Nothing without a

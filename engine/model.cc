@@ -207,6 +207,7 @@ std::span<float> Model::Forward(const ForwardBatch& batch, const kernels::KvLayo
     FinishLayer(layer, rows, kv);
   }
   StoreKv(last, rows, kv);
+  if (batch.kv_stored != nullptr) (*batch.kv_stored)();
   if (logit_rows == 0) return {};
   if (logit_rows < rows) kv.sequences = KeepLogitRows(batch);
   FinishLayer(last, logit_rows, kv);

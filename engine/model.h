@@ -19,6 +19,8 @@ struct ForwardBatch {
   std::span<const TokenId> tokens;                   // [rows]
   std::span<const kernels::SequenceRows> sequences;  // cover all rows, in row order
   std::span<const int32_t> logit_rows;               // rows whose logits are wanted, ascending
+  // Called when all rows' keys and values are in the slab, before the logits; null: nobody.
+  const std::function<void()>* kv_stored = nullptr;
 };
 
 struct ModelOptions {

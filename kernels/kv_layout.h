@@ -15,7 +15,9 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
+#include "absl/status/statusor.h"
 #include "kernels/kv_dtype.h"
 
 namespace baton::kernels {
@@ -23,6 +25,10 @@ namespace baton::kernels {
 // To be raised with every change of where the bytes of a block lie, so that workers of builds
 // before and after it refuse each other.
 inline constexpr int32_t kKvByteOrder = 2;
+
+// The most layers, heads, elements of a head, or tokens of a block of a layout that comes as text:
+// offsets inside a block fit 64 bits.
+inline constexpr int32_t kMostKvLayoutSize = 16'384;
 
 struct KvLayout {
   int32_t layers = 0;
@@ -64,9 +70,12 @@ struct KvLayout {
   int32_t BlocksFor(int64_t tokens) const {
     return static_cast<int32_t>((tokens + block_tokens - 1) / block_tokens);
   }
-  // "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2", for fingerprints and
-  // errors: workers whose layouts differ never exchange KV.
+  // "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2", for errors, hashes and
+  // the wire.
   std::string ToString() const;
+  // What ToString gives, and nothing else: InvalidArgument with the text for other forms, other
+  // byte orders, and sizes beyond what a block can be (kMostKvLayoutSize).
+  static absl::StatusOr<KvLayout> FromString(std::string_view text);
 
   bool operator==(const KvLayout&) const = default;
 

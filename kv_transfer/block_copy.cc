@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "common/status_macros.h"
+#include "kv_transfer/stream_copy.h"
 
 namespace baton::kv_transfer {
 namespace {
@@ -49,29 +50,31 @@ struct BlockCopier::State {
                                                                 &XXH3_freeState};
 };
 
-BlockCopier::BlockCopier() : state_(std::make_unique<State>()) {
+BlockCopier::BlockCopier(bool checksums)
+    : checksums_(checksums), state_(std::make_unique<State>()) {
   BATON_CHECK(state_->hash != nullptr, "half a kilobyte can be allocated");
 }
 BlockCopier::~BlockCopier() = default;
 
 uint64_t BlockCopier::Copy(std::span<std::byte> to, std::span<const std::byte> from) {
   BATON_CHECK(to.size() == from.size(), "a block is copied to a block");
+  if (CanStreamCopy(to, from)) return StreamCopy(to, from, checksums_);
   const bool aligned = reinterpret_cast<uintptr_t>(to.data()) % kLineBytes == 0;
   XXH3_64bits_reset(state_->hash.get());
   for (size_t at = 0; at < from.size(); at += kPieceBytes) {
     const size_t bytes = std::min(kPieceBytes, from.size() - at);
     std::memcpy(state_->piece, from.data() + at, bytes);
-    XXH3_64bits_update(state_->hash.get(), state_->piece, bytes);
+    if (checksums_) XXH3_64bits_update(state_->hash.get(), state_->piece, bytes);
     const size_t lines = aligned ? bytes / kLineBytes * kLineBytes : 0;
     StreamOut(to.data() + at, state_->piece, lines);
     std::memcpy(to.data() + at + lines, state_->piece + lines, bytes - lines);
   }
   StreamFence();
-  return XXH3_64bits_digest(state_->hash.get());
+  return checksums_ ? XXH3_64bits_digest(state_->hash.get()) : 0;
 }
 
-uint64_t BlockCopier::Checksum(std::span<const std::byte> block) {
-  return XXH3_64bits(block.data(), block.size());
+uint64_t BlockCopier::Checksum(std::span<const std::byte> block) const {
+  return checksums_ ? XXH3_64bits(block.data(), block.size()) : 0;
 }
 
 }  // namespace baton::kv_transfer

@@ -10,12 +10,18 @@
 //   Ready{..., last, commit payload}      ─►  pull, verify; TargetDone event
 //   ◄─ Release{ok | why not}                  SourceDone event: the source may let the blocks go
 //
-// Rules that keep it safe (docs/architecture.md, "The handoff"):
+// Rules that keep it safe (docs/handoff.md):
 // - Only the owner writes its pool: this service writes solely into blocks that the loop named in
 //   Grant, and stops for good before it reports TargetDone.
 // - Every Offer ends in exactly one SourceDone, every Grant in exactly one TargetDone, whatever the
 //   peer does: leases and deadlines bound both.
+// - Bytes of a source with another layout are converted into the target's blocks only after their
+//   checksum was found right.
 // - A message of an older epoch, of an unknown attempt, or from another incarnation is dropped.
+//
+// A target takes KV of another block size or number format (kernels/kv_convert.h) and converts it.
+// Each side's worker speaks of its own blocks only, but for OfferInfo::layout and block_hashes,
+// which are the source's; model and kv heads must be equal.
 //
 // Threading: every method may be called from any thread and does not block on I/O. Events are given
 // to `on_event` on the service's thread, which must only pass them on (push to the loop's queue).
@@ -24,6 +30,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -35,12 +42,14 @@
 #include "common/clock.h"
 #include "common/ids.h"
 #include "kernels/kv_layout.h"
+#include "kv_transfer/transport_faults.h"
 
 namespace baton::kv_transfer {
 
 // kShm: mapped slab of a process on this machine, refused for others. kUcx: UCX active messages
 // over what `ucx_tls` allows (TCP; RDMA where present). kAuto: mapped slab where the peer's can be
-// mapped, else active messages. kInproc: between services of this process.
+// mapped, unless active messages are measured to be faster. kInproc: between services of this
+// process.
 enum class TransportKind { kAuto, kShm, kUcx, kInproc };
 absl::StatusOr<TransportKind> TransportKindFromName(std::string_view name);
 
@@ -48,23 +57,31 @@ struct HandoffOptions {
   TransportKind transport = TransportKind::kAuto;
   std::string ucx_tls;  // UCX_TLS for this service; "" chooses by `transport`
   kernels::KvLayout layout;
-  std::string model_fingerprint;  // both sides' must be equal
+  std::string model_fingerprint;  // both sides' must be equal; layouts may differ as told above
   int32_t block_count = 0;        // the slab has block_count * layout.block_bytes() bytes
   Duration lease = std::chrono::seconds(5);  // source frees this long after the last heartbeat
   Duration offer_timeout = std::chrono::seconds(30);  // source: longest wait for a Grant
   Duration ready_timeout = std::chrono::seconds(10);  // target: longest silence of a source
+  std::optional<TransportFaults> faults;              // for tests: around the transport
   size_t max_transfers = 4096;  // each side; more are refused with ResourceExhausted
+  // False: the path from a peer is not measured, and `auto` maps where it can.
+  bool measure_paths = true;
+  // False, on both sides, only to measure what checksums cost (`baton bench transfer`): a transfer
+  // between a service with and one without them fails.
+  bool checksums = true;
 };
 
-// What the source says it will send.
+// What the source says it will send. Its blocks are of `layout`, which for the source is its own
+// and is filled in by the service.
 struct OfferInfo {
   Attempt attempt;
   int32_t tokens = 0;                   // prompt tokens; BlocksFor(tokens) blocks
   std::vector<BlockHash> block_hashes;  // of the full blocks
   std::string source_name;
+  kernels::KvLayout layout{};
 };
 
-// What one transfer cost, for tables, logs and metrics.
+// What one transfer cost, for tables, logs and metrics. Blocks and bytes are the source's.
 struct TransferStats {
   std::string peer_name;
   std::string transport;  // "shm", "ucx tcp", "inproc"
@@ -73,6 +90,14 @@ struct TransferStats {
   int64_t bytes_moved = 0;
   Duration elapsed{};  // Grant to the last verified byte
   Duration exposed{};  // commit's arrival to the last verified byte: what prefill did not hide
+};
+
+// How fast blocks come from a peer, as measured when it first made an offer.
+struct MeasuredPath {
+  std::string peer_name;
+  std::string transport;  // as in TransferStats
+  double gb_per_s = 0;
+  double expected_gb_per_s = 0;  // what a way of this kind should give here
 };
 
 struct OfferArrived {
@@ -116,8 +141,9 @@ class HandoffService {
   // Gives up; SourceDone(Cancelled or `why`) follows, and the target is told.
   virtual void CancelSource(const Attempt& attempt, absl::Status why) = 0;
 
-  // Target. Answers an OfferArrived: place blocks [first_block_wanted, ...) of the offer into
-  // `blocks` (this slab's, one for each wanted block), held by the caller until TargetDone.
+  // Target. Answers an OfferArrived: place the prompt's blocks [first_block_wanted, ...), counted
+  // in this side's layout, into `blocks` (this slab's, one for each wanted block), held by the
+  // caller until TargetDone.
   virtual void Grant(const Attempt& attempt, int32_t first_block_wanted,
                      std::vector<int32_t> blocks) = 0;
   virtual void Refuse(const Attempt& attempt, absl::Status why) = 0;
@@ -126,6 +152,8 @@ class HandoffService {
 
   // Transfers running now, as source and as target. For tests, drain and metrics.
   virtual size_t active_transfers() const = 0;
+  // The ways from peers that made offers and are connected, once they are measured.
+  virtual std::vector<MeasuredPath> paths() const = 0;
 };
 
 }  // namespace baton::kv_transfer

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "kv_transfer/failpoints.h"
 
 namespace baton::kv_transfer {
 namespace {
@@ -13,6 +15,9 @@ namespace {
 // Work between two looks at the transport: long enough to be efficient, short enough that messages
 // and heartbeats of other transfers do not wait.
 constexpr int64_t kTurnBytes = 4 << 20;
+// Hashed before they are announced: the target copies them while the next ones are hashed, so the
+// first should come soon.
+constexpr int64_t kHashBytes = 1 << 20;
 // One pulled run is one data message: beyond this, larger ones are not faster.
 constexpr int64_t kPullRunBytes = 1 << 20;
 // Asked for and not yet here, over all transfers of this target.
@@ -25,10 +30,11 @@ int32_t BlocksIn(int64_t bytes, int64_t block_bytes) {
 
 }  // namespace
 
-HandoffLoop::HandoffLoop(Transport& transport, const HandoffOptions& options,
+HandoffLoop::HandoffLoop(Transport& transport, const Clock& clock, const HandoffOptions& options,
                          const PeerAddress& own, std::string encoded_own,
                          std::function<void(HandoffEvent)> on_event)
     : transport_(transport),
+      clock_(clock),
       options_(options),
       own_(own),
       encoded_own_(std::move(encoded_own)),
@@ -37,9 +43,11 @@ HandoffLoop::HandoffLoop(Transport& transport, const HandoffOptions& options,
       tick_interval_(std::clamp<Duration>(
           std::min({options.lease, options.offer_timeout, options.ready_timeout}) / 20,
           std::chrono::milliseconds(1), std::chrono::milliseconds(100))),
-      now_(SystemClock().Now()),
+      now_(clock.Now()),
       next_tick_(now_),
-      peers_(transport, options.transport) {}
+      peers_(transport, options.transport),
+      probes_(transport, options.transport, own.incarnation, block_bytes_),
+      copier_(options.checksums) {}
 
 std::span<std::byte> HandoffLoop::Blocks(int32_t first, int32_t count) const {
   return transport_.slab().subspan(static_cast<size_t>(first * block_bytes_),
@@ -49,10 +57,13 @@ std::span<std::byte> HandoffLoop::Blocks(int32_t first, int32_t count) const {
 void HandoffLoop::SendTo(PeerId peer, const Attempt& attempt, MessageBody body) {
   const Peer* const known = peers_.Find(peer);
   if (known == nullptr) return;  // it is down, and so are its transfers
-  transport_.Send(peer, Encode({.sender = own_.incarnation,
-                                .receiver = known->address.incarnation,
-                                .attempt = attempt,
-                                .body = std::move(body)}));
+  if (FailsBeforeSending(body)) return;
+  const Message message{.sender = own_.incarnation,
+                        .receiver = known->address.incarnation,
+                        .attempt = attempt,
+                        .body = std::move(body)};
+  transport_.Send(peer, Encode(message));
+  ReachAfterSending(message.body);
 }
 
 // ---- commands ----
@@ -123,7 +134,15 @@ void HandoffLoop::Grant(const Attempt& attempt, int32_t first_block_wanted,
   }
   const auto outside = [this](int32_t block) { return block < 0 || block >= options_.block_count; };
   // Blocks that this slab has not cannot be written: the machine refuses an empty list.
-  if (std::any_of(blocks.begin(), blocks.end(), outside)) {
+  bool sound = std::none_of(blocks.begin(), blocks.end(), outside);
+  if (sound && transfer.conversion.has_value()) {
+    const auto first = transfer.conversion->SetTarget(first_block_wanted, std::move(blocks));
+    sound = first.ok();
+    first_block_wanted = first.value_or(-1);
+    blocks.assign(static_cast<size_t>(sound ? transfer.machine.block_count() - *first : 0), 0);
+    std::iota(blocks.begin(), blocks.end(), 0);
+  }
+  if (!sound) {
     blocks.clear();
     first_block_wanted = -1;
   }
@@ -152,6 +171,7 @@ bool HandoffLoop::Step() {
   bool busy = transport_.Progress(*this);
   busy |= HashSome();
   busy |= MoveSome();
+  busy |= probes_.Step(now_);
   if (now_ >= next_tick_) {
     next_tick_ = now_ + tick_interval_;
     TickTransfers();
@@ -196,12 +216,12 @@ bool HandoffLoop::HashSome() {
   if (found == sources_.end()) return true;
   SourceTransfer& transfer = *found->second;
   transfer.queued = false;
-  const BlockRun run = transfer.machine.NextToHash(BlocksIn(kTurnBytes, block_bytes_));
+  const BlockRun run = transfer.machine.NextToHash(BlocksIn(kHashBytes, block_bytes_));
   if (run.count > 0) {
     checksums_.clear();
     for (int32_t i = 0; i < run.count; ++i) {
       const int32_t block = transfer.machine.source_block(run.first + i);
-      checksums_.push_back(BlockCopier::Checksum(Blocks(block, 1)));
+      checksums_.push_back(copier_.Checksum(Blocks(block, 1)));
     }
     transfer.machine.Hashed(run, checksums_, now_);
     Settle(attempt, transfer);
@@ -231,12 +251,16 @@ bool HandoffLoop::MoveSome() {
 }
 
 int64_t HandoffLoop::CopyTurn(const Attempt& attempt, TargetTransfer& transfer) {
+  const int64_t block_bytes = transfer.source_block_bytes;
   int64_t bytes = 0;
   while (bytes < kTurnBytes / 4) {
-    const auto landing = transfer.machine.NextRun(BlocksIn(kTurnBytes / 4, block_bytes_));
+    const auto landing = transfer.machine.NextRun(BlocksIn(kTurnBytes / 4, block_bytes));
     if (!landing.has_value()) break;
-    Land(transfer, *landing, transfer.slab->bytes().data() + landing->source_block * block_bytes_);
-    bytes += landing->run.count * block_bytes_;
+    const std::span<const std::byte> read =
+        transfer.slab->Read(static_cast<size_t>(landing->source_block * block_bytes),
+                            static_cast<size_t>(landing->run.count * block_bytes));
+    Land(transfer, *landing, read.data());
+    bytes += landing->run.count * block_bytes;
   }
   Settle(attempt, transfer);
   return bytes;
@@ -246,10 +270,11 @@ int64_t HandoffLoop::PullTurn(const Attempt& attempt, TargetTransfer& transfer) 
   int64_t bytes = 0;
   PullMessage pull;
   while (pulled_in_flight_bytes_ < kPulledInFlightBytes && bytes < kTurnBytes / 4) {
-    const auto landing = transfer.machine.NextRun(BlocksIn(kPullRunBytes, block_bytes_));
+    const auto landing =
+        transfer.machine.NextRun(BlocksIn(kPullRunBytes, transfer.source_block_bytes));
     if (!landing.has_value()) break;
     pull.runs.push_back(landing->run);
-    const int64_t run_bytes = landing->run.count * block_bytes_;
+    const int64_t run_bytes = landing->run.count * transfer.source_block_bytes;
     transfer.pulled_in_flight_bytes += run_bytes;
     pulled_in_flight_bytes_ += run_bytes;
     bytes += run_bytes;
@@ -261,13 +286,31 @@ int64_t HandoffLoop::PullTurn(const Attempt& attempt, TargetTransfer& transfer) 
 }
 
 void HandoffLoop::Land(TargetTransfer& transfer, const Landing& landing, const std::byte* bytes) {
+  ReachBeforeVerify();
   checksums_.clear();
+  const int64_t block_bytes = transfer.source_block_bytes;
   for (int32_t i = 0; i < landing.run.count; ++i) {
-    const std::span<const std::byte> block(bytes + i * block_bytes_,
-                                           static_cast<size_t>(block_bytes_));
-    checksums_.push_back(copier_.Copy(Blocks(landing.target_block + i, 1), block));
+    checksums_.push_back(
+        Take(transfer, landing, i, {bytes + i * block_bytes, static_cast<size_t>(block_bytes)}));
   }
-  transfer.machine.OnLanded(landing.run, checksums_, SystemClock().Now());
+  transfer.machine.OnLanded(landing.run, checksums_, clock_.Now());
+  ReachAfterVerify();
+}
+
+// Block i of the run, into our blocks; the checksum of the bytes that were taken.
+uint64_t HandoffLoop::Take(TargetTransfer& transfer, const Landing& landing, int32_t i,
+                           std::span<const std::byte> block) {
+  if (!transfer.conversion.has_value()) {
+    return copier_.Copy(Blocks(landing.target_block + i, 1), block);
+  }
+  // The source may still change a mapped block: what is checked is what is converted.
+  unverified_.assign(block.begin(), block.end());
+  const uint64_t checksum = copier_.Checksum(unverified_);
+  const int32_t index = landing.run.first + i;
+  if (transfer.machine.Announced(index, checksum)) {
+    transfer.conversion->Convert(index, unverified_, Blocks(0, options_.block_count));
+  }
+  return checksum;
 }
 
 void HandoffLoop::EndAll() {
@@ -284,8 +327,8 @@ void HandoffLoop::EndAll() {
   for (const Attempt& attempt : attempts) {
     CancelSource(attempt, why);
   }
-  const TimePoint give_up = SystemClock().Now() + kEndAllWait;
-  while (!sources_.empty() && SystemClock().Now() < give_up) {
+  const TimePoint give_up = clock_.Now() + kEndAllWait;
+  while (!sources_.empty() && clock_.Now() < give_up) {
     if (!Step()) transport_.Wait(std::chrono::milliseconds(1));
   }
   for (int i = 0; i < 2; ++i) {  // the deadline of the cancel, then that of the drain

@@ -8,14 +8,19 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "common/clock.h"
+#include "kv_transfer/block_conversion.h"
 #include "kv_transfer/block_copy.h"
 #include "kv_transfer/handoff.h"
 #include "kv_transfer/offer_fence.h"
+#include "kv_transfer/path_probe.h"
 #include "kv_transfer/peer_table.h"
 #include "kv_transfer/source_machine.h"
 #include "kv_transfer/target_machine.h"
@@ -25,10 +30,11 @@ namespace baton::kv_transfer {
 
 class HandoffLoop final : private TransportEvents {
  public:
-  // `own` is this service's address, decoded. TargetDone goes to `on_event` after the transfer has
-  // left active_targets().
-  HandoffLoop(Transport& transport, const HandoffOptions& options, const PeerAddress& own,
-              std::string encoded_own, std::function<void(HandoffEvent)> on_event);
+  // `own` is this service's address, decoded. `transport` and `clock` outlive the loop. TargetDone
+  // goes to `on_event` after the transfer has left active_targets().
+  HandoffLoop(Transport& transport, const Clock& clock, const HandoffOptions& options,
+              const PeerAddress& own, std::string encoded_own,
+              std::function<void(HandoffEvent)> on_event);
 
   // Commands, as in HandoffService; `target` was checked to be compatible.
   void Offer(const OfferInfo& offer, const PeerAddress& target, std::vector<int32_t> blocks);
@@ -49,11 +55,12 @@ class HandoffLoop final : private TransportEvents {
 
   // Time as of the last Step or TakeTime.
   TimePoint now() const { return now_; }
-  void TakeTime() { now_ = SystemClock().Now(); }
+  void TakeTime() { now_ = clock_.Now(); }
   // Whether any transfer runs.
   bool active() const { return !sources_.empty() || !targets_.empty(); }
   // From any thread.
   size_t active_targets() const { return active_targets_.load(); }
+  std::vector<MeasuredPath> paths() const { return probes_.Measured(); }
 
  private:
   struct SourceTransfer {
@@ -73,6 +80,9 @@ class HandoffLoop final : private TransportEvents {
     uint64_t peer_incarnation = 0;
     std::string peer_name;
     std::shared_ptr<const PeerSlab> slab;  // null: blocks are pulled
+    int64_t source_block_bytes = 0;
+    // Where the source's layout is another: the machine's target blocks have no meaning then.
+    std::optional<BlockConversion> conversion;
     int64_t pulled_in_flight_bytes = 0;
     bool queued = false;  // in to_move_
   };
@@ -88,7 +98,10 @@ class HandoffLoop final : private TransportEvents {
   void OnPeerDown(PeerId peer, const absl::Status& why) override;
 
   void HandleOffer(const Message& message, const OfferMessage& offer);
+  // Of this request, as target.
+  void EndOlderEpochs(const Attempt& attempt);
   absl::Status CheckOffer(const OfferMessage& offer, Peer& peer);
+  kernels::KvLayout LayoutOf(const PeerAddress& compatible) const;
   void AdmitOffer(const Attempt& attempt, const OfferMessage& offer, const Peer& peer);
   void HandleCancel(const Message& message, const CancelMessage& cancel);
   SourceTransfer* FindSource(const Message& message);
@@ -108,12 +121,15 @@ class HandoffLoop final : private TransportEvents {
   int64_t CopyTurn(const Attempt& attempt, TargetTransfer& transfer);
   int64_t PullTurn(const Attempt& attempt, TargetTransfer& transfer);
   void Land(TargetTransfer& transfer, const Landing& landing, const std::byte* bytes);
+  uint64_t Take(TargetTransfer& transfer, const Landing& landing, int32_t i,
+                std::span<const std::byte> block);
   void QueueToHash(const Attempt& attempt, SourceTransfer& transfer);
   void QueueToMove(const Attempt& attempt, TargetTransfer& transfer);
   void TickTransfers();
   std::span<std::byte> Blocks(int32_t first, int32_t count) const;
 
   Transport& transport_;
+  const Clock& clock_;
   const HandoffOptions options_;
   const PeerAddress own_;
   const std::string encoded_own_;
@@ -124,8 +140,10 @@ class HandoffLoop final : private TransportEvents {
   TimePoint now_;
   TimePoint next_tick_;
   PeerTable peers_;
-  absl::flat_hash_map<Attempt, std::unique_ptr<SourceTransfer>> sources_;
-  absl::flat_hash_map<Attempt, std::unique_ptr<TargetTransfer>> targets_;
+  PathProbes probes_;
+  // In order, so that what is done to all of them is done in an order that repeats.
+  absl::btree_map<Attempt, std::unique_ptr<SourceTransfer>> sources_;
+  absl::btree_map<Attempt, std::unique_ptr<TargetTransfer>> targets_;
   OfferFence fence_;
   std::deque<Attempt> to_hash_, to_move_;  // whose turn it is next
   int64_t pulled_in_flight_bytes_ = 0;
@@ -133,7 +151,8 @@ class HandoffLoop final : private TransportEvents {
   uint64_t next_serial_ = 1;
   bool ending_ = false;
   BlockCopier copier_;
-  std::vector<uint64_t> checksums_;  // scratch
+  std::vector<uint64_t> checksums_;    // scratch
+  std::vector<std::byte> unverified_;  // a block of a source with another layout
   std::atomic<size_t> active_targets_ = 0;
 };
 

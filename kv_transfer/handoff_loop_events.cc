@@ -6,6 +6,7 @@
 
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "kv_transfer/failpoints.h"
 #include "kv_transfer/handoff_loop.h"
 
 namespace baton::kv_transfer {
@@ -42,6 +43,7 @@ void HandoffLoop::OnMessage(std::span<const std::byte> bytes) {
   }
   const Message& message = *decoded;
   if (message.receiver != own_.incarnation) return;  // meant for who was at this address before
+  if (FailsOnArrival(message.body)) return;
   const Attempt& attempt = message.attempt;
   const auto for_source = [&](auto&& deliver) {
     SourceTransfer* const source = FindSource(message);
@@ -82,6 +84,10 @@ void HandoffLoop::OnMessage(std::span<const std::byte> bytes) {
             for_target(
                 [&](TargetTransfer& target) { target.machine.OnSourceHeartbeat(heartbeat, now_); });
           },
+          [&](const ProbeMessage& probe) {
+            const Peer* const peer = peers_.FindIncarnation(message.sender);
+            if (peer != nullptr) probes_.Answer(*peer, attempt, probe);
+          },
       },
       message.body);
 }
@@ -109,20 +115,25 @@ void HandoffLoop::HandleOffer(const Message& message, const OfferMessage& offer)
     }
     return;  // a second copy of an offer is dropped
   }
-  if (newest.has_value()) {
-    const Attempt old{attempt.request, *newest};
-    if (const auto found = targets_.find(old); found != targets_.end()) {
-      found->second->machine.Cancel(
-          absl::AbortedError(fmt::format("epoch {} of this request has begun", attempt.epoch)));
-      Settle(old, *found->second);
-    }
-  }
+  EndOlderEpochs(attempt);
   if (const absl::Status status = CheckOffer(offer, **peer); !status.ok()) {
     fence_.SetEnd(attempt, status);
     SendTo((*peer)->id, attempt, ReleaseMessage{status});
     return;
   }
   AdmitOffer(attempt, offer, **peer);
+}
+
+void HandoffLoop::EndOlderEpochs(const Attempt& attempt) {
+  while (true) {
+    const auto oldest = targets_.lower_bound(Attempt{attempt.request, 0});
+    if (oldest == targets_.end() || !(oldest->first < attempt)) return;
+    if (oldest->first.request != attempt.request) return;
+    const Attempt old = oldest->first;
+    oldest->second->machine.Cancel(
+        absl::AbortedError(fmt::format("epoch {} of this request has begun", attempt.epoch)));
+    Settle(old, *oldest->second);
+  }
 }
 
 absl::Status HandoffLoop::CheckOffer(const OfferMessage& offer, Peer& peer) {
@@ -132,15 +143,27 @@ absl::Status HandoffLoop::CheckOffer(const OfferMessage& offer, Peer& peer) {
         "'{}' takes part in {} transfers as target, the most it may", own_.name, targets_.size()));
   }
   BATON_RETURN_IF_ERROR(CheckCompatible(own_, peer.address));
-  if (options_.layout.BlocksFor(offer.tokens) != offer.block_count) {
-    return absl::InvalidArgumentError(
-        fmt::format("{} tokens take {} blocks, {} are offered", offer.tokens,
-                    options_.layout.BlocksFor(offer.tokens), offer.block_count));
+  const int32_t blocks = LayoutOf(peer.address).BlocksFor(offer.tokens);
+  if (blocks != offer.block_count) {
+    return absl::InvalidArgumentError(fmt::format("{} tokens take {} blocks, {} are offered",
+                                                  offer.tokens, blocks, offer.block_count));
   }
-  return peers_.PrepareToRead(peer);
+  BATON_RETURN_IF_ERROR(peers_.PrepareToRead(peer));
+  if (options_.measure_paths) probes_.Start(peer, now_);
+  return absl::OkStatus();
+}
+
+// Of a peer that CheckCompatible let through.
+kernels::KvLayout HandoffLoop::LayoutOf(const PeerAddress& compatible) const {
+  if (compatible.layout == own_.layout) return options_.layout;
+  const auto layout = kernels::KvLayout::FromString(compatible.layout);
+  BATON_CHECK(layout.ok(), "another layout that fits ours was understood");
+  return *layout;
 }
 
 void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, const Peer& peer) {
+  const kernels::KvLayout source_layout = LayoutOf(peer.address);
+  const int64_t source_block_bytes = source_layout.block_bytes();
   TargetMachine::Config config{
       .block_count = offer.block_count,
       .source_slab_blocks = peer.address.block_count,
@@ -148,7 +171,7 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
       .offer_timeout = options_.offer_timeout,
       .ready_timeout = options_.ready_timeout};
   if (peer.slab != nullptr) {
-    const auto mapped = static_cast<int64_t>(peer.slab->bytes().size()) / block_bytes_;
+    const auto mapped = static_cast<int64_t>(peer.slab->bytes().size()) / source_block_bytes;
     config.source_slab_blocks =
         static_cast<int32_t>(std::min<int64_t>(config.source_slab_blocks, mapped));
   }
@@ -156,13 +179,20 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
   transfer->peer = peer.id;
   transfer->peer_incarnation = peer.address.incarnation;
   transfer->peer_name = offer.source_name;
-  transfer->slab = peer.slab;
+  if (!probes_.PullIsFaster(peer.id)) transfer->slab = peer.slab;
+  transfer->source_block_bytes = source_block_bytes;
+  if (source_layout != options_.layout) {
+    auto conversion = BlockConversion::Create(source_layout, options_.layout, offer.tokens);
+    BATON_CHECK(conversion.ok(), "a compatible peer's blocks can be converted");
+    transfer->conversion = *std::move(conversion);
+  }
   targets_[attempt] = std::move(transfer);
   ++active_targets_;
   on_event_(OfferArrived{{.attempt = attempt,
                           .tokens = offer.tokens,
                           .block_hashes = offer.block_hashes,
-                          .source_name = offer.source_name}});
+                          .source_name = offer.source_name,
+                          .layout = source_layout}});
 }
 
 void HandoffLoop::HandleCancel(const Message& message, const CancelMessage& cancel) {
@@ -171,7 +201,8 @@ void HandoffLoop::HandleCancel(const Message& message, const CancelMessage& canc
     Settle(message.attempt, *target);
     return;
   }
-  fence_.Admit(message.attempt);  // should its offer still be on the way, it comes too late
+  // Should its offer still be on the way, it comes too late.
+  if (fence_.Admit(message.attempt)) EndOlderEpochs(message.attempt);
   if (const Peer* const peer = peers_.FindIncarnation(message.sender)) {
     SendTo(peer->id, message.attempt, ReleaseMessage{absl::AbortedError("no such transfer")});
   }
@@ -182,9 +213,10 @@ void HandoffLoop::HandleCancel(const Message& message, const CancelMessage& canc
 bool HandoffLoop::WantsData(std::span<const std::byte> header_bytes, size_t payload_bytes) {
   const absl::StatusOr<DataHeader> header = DecodeDataHeader(header_bytes);
   if (!header.ok() || header->receiver != own_.incarnation) return false;
+  if (probes_.Wants(*header, payload_bytes)) return true;
   const TargetTransfer* const transfer = FindTarget(header->attempt, header->sender);
   return transfer != nullptr && transfer->machine.InFlight(header->run).has_value() &&
-         payload_bytes == static_cast<size_t>(header->run.count * block_bytes_);
+         payload_bytes == static_cast<size_t>(header->run.count * transfer->source_block_bytes);
 }
 
 void HandoffLoop::OnData(std::span<const std::byte> header_bytes,
@@ -192,6 +224,7 @@ void HandoffLoop::OnData(std::span<const std::byte> header_bytes,
   // The transfer may have ended, or a second copy have landed, since WantsData.
   if (!WantsData(header_bytes, payload.size())) return;
   const DataHeader header = *DecodeDataHeader(header_bytes);
+  if (probes_.Take(header, payload.size(), clock_.Now())) return;
   TargetTransfer& transfer = *FindTarget(header.attempt, header.sender);
   const auto bytes = static_cast<int64_t>(payload.size());
   transfer.pulled_in_flight_bytes -= bytes;
@@ -201,6 +234,7 @@ void HandoffLoop::OnData(std::span<const std::byte> header_bytes,
 }
 
 void HandoffLoop::OnSent(uint64_t tag) {
+  if (tag == PathProbes::kSendTag) return probes_.OnSent();
   const auto sent = sends_.find(tag);
   if (sent == sends_.end()) return;
   const SendInProgress send = sent->second;
@@ -233,6 +267,7 @@ void HandoffLoop::OnPeerDown(PeerId peer, const absl::Status& why) {
     Settle(attempt, *found->second);
   }
   peers_.Remove(peer);
+  probes_.Remove(peer);
 }
 
 // ---- what the machines want ----
@@ -263,12 +298,14 @@ void HandoffLoop::StartSend(const Attempt& attempt, const SourceTransfer& transf
                             const SendRun& send) {
   const uint64_t tag = next_serial_++;
   sends_[tag] = {attempt, transfer.serial};
+  ReachBeforeData();
   transport_.SendData(transfer.peer,
                       EncodeDataHeader({.sender = own_.incarnation,
                                         .receiver = transfer.peer_incarnation,
                                         .attempt = attempt,
                                         .run = send.run}),
                       Blocks(send.source_block, send.run.count), tag);
+  ReachAfterData();
 }
 
 void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& status) {
@@ -292,6 +329,7 @@ void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& statu
     done.stats.exposed = now_ - std::max(transfer.committed_at, transfer.granted_at);
   }
   on_event_(std::move(done));
+  ReachSourceDone();
 }
 
 void HandoffLoop::Settle(const Attempt& attempt, TargetTransfer& transfer) {
@@ -326,13 +364,14 @@ void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finis
       transfer.slab != nullptr ? transport_.mapped_name() : transport_.pulled_name();
   done.stats.blocks_total = machine.block_count();
   done.stats.blocks_moved = machine.blocks_landed();
-  done.stats.bytes_moved = machine.blocks_landed() * block_bytes_;
+  done.stats.bytes_moved = machine.blocks_landed() * transfer.source_block_bytes;
   done.stats.elapsed = machine.last_landed_at() - machine.granted_at();
   if (machine.committed_at() != TimePoint{}) {
     done.stats.exposed = std::max(Duration{}, machine.last_landed_at() - machine.committed_at());
   }
   if (finish.status.ok()) done.commit_payload = machine.commit_payload();
   on_event_(std::move(done));
+  ReachTargetDone();
 }
 
 }  // namespace baton::kv_transfer

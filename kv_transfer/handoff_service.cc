@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "kv_transfer/faulty_transport.h"
 #include "kv_transfer/handoff.h"
 #include "kv_transfer/handoff_loop.h"
 #include "kv_transfer/messages.h"
@@ -41,7 +42,7 @@ class Service final : public HandoffService {
         encoded_own_(std::move(encoded_own)),
         on_event_(std::move(on_event)),
         slab_(transport_->slab().first(static_cast<size_t>(own_.slab_bytes()))),
-        loop_(*transport_, options_, own_, encoded_own_,
+        loop_(*transport_, SystemClock(), options_, own_, encoded_own_,
               [this](HandoffEvent event) { Deliver(std::move(event)); }),
         thread_([this] { Run(); }) {}
 
@@ -114,6 +115,8 @@ class Service final : public HandoffService {
     const std::lock_guard lock(mutex_);
     return sources_.size() + loop_.active_targets();
   }
+
+  std::vector<MeasuredPath> paths() const override { return loop_.paths(); }
 
  private:
   using Command = std::function<void(HandoffLoop&)>;
@@ -267,6 +270,7 @@ absl::StatusOr<std::unique_ptr<HandoffService>> HandoffService::Create(
                          options.transport == TransportKind::kInproc
                              ? CreateInprocTransport(transport_options)
                              : CreateUcxTransport(transport_options));
+  if (options.faults) transport = WithFaults(std::move(transport), RandomFaults(*options.faults));
   return CreateHandoffOver(std::move(transport), transport_options.incarnation, options,
                            std::move(name), std::move(on_event));
 }

@@ -121,6 +121,15 @@ void Get(ByteReader& in, ReleaseMessage& release) { release.status = GetStatus(i
 void Put(ByteWriter& out, const CancelMessage& cancel) { PutStatus(out, cancel.why); }
 void Get(ByteReader& in, CancelMessage& cancel) { cancel.why = GetStatus(in); }
 
+void Put(ByteWriter& out, const ProbeMessage& probe) {
+  out.Put(probe.runs);
+  out.Put(probe.run_bytes);
+}
+void Get(ByteReader& in, ProbeMessage& probe) {
+  probe.runs = in.GetInRange(1, kMaxProbeRuns);
+  probe.run_bytes = in.GetInRange(1, kMaxProbeBytes / probe.runs);
+}
+
 void PutEnvelope(ByteWriter& out, uint8_t type, uint64_t sender, uint64_t receiver,
                  const Attempt& attempt) {
   out.Put(kMagic);

@@ -24,6 +24,8 @@ namespace baton::kv_transfer {
 inline constexpr int32_t kMaxBlocksPerTransfer = 65'536;
 inline constexpr int32_t kMaxReadyBlocks = 4'096;  // in one Ready; the source splits longer ones
 inline constexpr uint32_t kMaxPullRuns = 1'024;
+inline constexpr int32_t kMaxProbeRuns = 64;
+inline constexpr int32_t kMaxProbeBytes = 4 << 20;  // of all runs of a probe
 inline constexpr uint32_t kMaxCommitPayloadBytes = 64 << 10;
 inline constexpr uint32_t kMaxAddressBytes = 8 << 10;
 inline constexpr uint32_t kMaxNameBytes = 256;
@@ -97,8 +99,17 @@ struct CancelMessage {
   bool operator==(const CancelMessage&) const = default;
 };
 
-using MessageBody = std::variant<OfferMessage, GrantMessage, ReadyMessage, PullMessage,
-                                 SourceHeartbeat, TargetHeartbeat, ReleaseMessage, CancelMessage>;
+// Target to source, of no transfer: send so many runs of so many bytes, of whatever, as data of
+// this attempt's; it is timed. The attempt is a number of the target's own, with epoch 0.
+struct ProbeMessage {
+  int32_t runs = 0;
+  int32_t run_bytes = 0;
+  bool operator==(const ProbeMessage&) const = default;
+};
+
+using MessageBody =
+    std::variant<OfferMessage, GrantMessage, ReadyMessage, PullMessage, SourceHeartbeat,
+                 TargetHeartbeat, ReleaseMessage, CancelMessage, ProbeMessage>;
 
 struct Message {
   uint64_t sender = 0;  // incarnations

@@ -18,6 +18,8 @@ class OfferFence {
  public:
   static constexpr size_t kRemembered = 16'384;
 
+  OfferFence() { seen_.reserve(kRemembered + 1); }
+
   // Notes the attempt. False when it, or a later epoch of its request, was noted before.
   bool Admit(const Attempt& attempt) {
     const auto [entry, fresh] = seen_.try_emplace(attempt.request);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/kv_convert.h"
 #include "kv_transfer/byte_codec.h"
 #include "kv_transfer/messages.h"
 
@@ -18,6 +19,16 @@ absl::Status Differ(std::string_view what, const PeerAddress& ours, const PeerAd
   return absl::FailedPreconditionError(
       fmt::format("KV cannot move between '{}' and '{}': {} '{}' here, '{}' there", ours.name,
                   theirs.name, what, our_value, their_value));
+}
+
+bool LayoutsFit(const PeerAddress& ours, const PeerAddress& theirs) {
+  if (ours.layout == theirs.layout) return ours.block_bytes == theirs.block_bytes;
+  const auto our_layout = kernels::KvLayout::FromString(ours.layout);
+  const auto their_layout = kernels::KvLayout::FromString(theirs.layout);
+  return our_layout.ok() && their_layout.ok() && our_layout->block_bytes() == ours.block_bytes &&
+         their_layout->block_bytes() == theirs.block_bytes &&
+         our_layout->kv_heads == their_layout->kv_heads &&
+         kernels::CheckConvertible({.layout = *their_layout}, {.layout = *our_layout}).ok();
 }
 
 }  // namespace
@@ -86,7 +97,7 @@ absl::Status CheckCompatible(const PeerAddress& ours, const PeerAddress& theirs)
   if (ours.model_fingerprint != theirs.model_fingerprint) {
     return Differ("model", ours, theirs, ours.model_fingerprint, theirs.model_fingerprint);
   }
-  if (ours.layout != theirs.layout || ours.block_bytes != theirs.block_bytes) {
+  if (!LayoutsFit(ours, theirs)) {
     return Differ("KV layout", ours, theirs, ours.layout, theirs.layout);
   }
   return absl::OkStatus();

@@ -40,7 +40,9 @@ struct PeerAddress {
 absl::StatusOr<std::string> EncodeAddress(const PeerAddress& address);
 absl::StatusOr<PeerAddress> DecodeAddress(std::string_view bytes);
 
-// FailedPrecondition, with both sides' values, when their blocks cannot be exchanged.
+// FailedPrecondition, with both sides' values, when neither can take the other's blocks: another
+// family or model, or KV layouts that are not equal and between which there is no conversion
+// (kernels/kv_convert.h; a service holds all of a model's heads).
 absl::Status CheckCompatible(const PeerAddress& ours, const PeerAddress& theirs);
 
 }  // namespace baton::kv_transfer

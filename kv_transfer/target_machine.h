@@ -66,6 +66,8 @@ class TargetMachine {
   std::optional<Landing> NextRun(int32_t most);
   // Where the data of a run in flight goes; empty when no such run is in flight.
   std::optional<Landing> InFlight(const BlockRun& run) const;
+  // Whether the source announced this checksum of a block in flight.
+  bool Announced(int32_t index, uint64_t checksum) const { return At(index).checksum == checksum; }
   // The run's bytes lie in our blocks, with these checksums.
   void OnLanded(const BlockRun& run, std::span<const uint64_t> checksums, TimePoint now);
 

@@ -1,7 +1,8 @@
 #pragma once
 
 // How bytes get from one handoff service to another: the seam below the service, with one
-// implementation per way of moving bytes (in-process, UCX), and fault-injecting ones in tests.
+// implementation per way of moving bytes (in-process, UCX), and a fault-injecting
+// one around them (faulty_transport.h).
 //
 // - Owns the slab, from creation to destruction.
 // - One thread uses it (the service's); only Wake may be called from any thread. Nothing blocks but
@@ -56,6 +57,11 @@ class PeerSlab {
  public:
   virtual ~PeerSlab() = default;
   virtual std::span<const std::byte> bytes() const = 0;
+  // Part of it, to be copied; valid until the next Read. Every block is read through here: the seam
+  // where faults are put in.
+  virtual std::span<const std::byte> Read(size_t offset, size_t count) const {
+    return bytes().subspan(offset, count);
+  }
 };
 
 class Transport {

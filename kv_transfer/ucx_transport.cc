@@ -33,6 +33,10 @@ constexpr unsigned kDataId = 2;
 constexpr int kProgressRounds = 16;  // before what has come is handed on
 constexpr size_t kMostReceivingBytes = 64 << 20;
 constexpr Duration kCloseWait = std::chrono::milliseconds(250);
+constexpr const char* kKeepaliveInterval = "200ms";
+// UCX sends and checks keepalives only while it is called: half the interval, so that a peer's
+// death is known after two of them even where nothing else happens.
+constexpr Duration kLongestWait = std::chrono::milliseconds(100);
 
 absl::Status UcxError(ucs_status_t status, std::string_view what) {
   return absl::UnavailableError(fmt::format("UCX: {}: {}", what, ucs_status_string(status)));
@@ -163,11 +167,13 @@ absl::Status UcxTransport::StartContext() {
     return UcxError(status, "ucp_config_read");
   }
   // A dead peer shows only at a keepalive where the wire does not tell.
-  std::vector<std::pair<const char*, const char*>> settings = {{"TLS", tls_.c_str()},
-                                                               {"KEEPALIVE_INTERVAL", "200ms"}};
-  // Peer error mode turns UCX's own shared memory off, unless told otherwise.
-  if (tls_.find("posix") != std::string::npos) settings.emplace_back("POSIX_ERROR_HANDLING", "y");
-  if (tls_.find("sysv") != std::string::npos) settings.emplace_back("SYSV_ERROR_HANDLING", "y");
+  std::vector<std::pair<const char*, const char*>> settings = {
+      {"TLS", tls_.c_str()}, {"KEEPALIVE_INTERVAL", kKeepaliveInterval}};
+  // Peer error mode turns UCX's own shared memory off, unless told otherwise. The setting is the
+  // one that posix and sysv share: POSIX_ERROR_HANDLING works as an environment variable only.
+  if (tls_.find("posix") != std::string::npos || tls_.find("sysv") != std::string::npos) {
+    settings.emplace_back("MM_ERROR_HANDLING", "y");
+  }
   for (const auto& [key, value] : settings) {
     if (const auto status = ucp_config_modify(config, key, value); status != UCS_OK) {
       ucp_config_release(config);
@@ -224,12 +230,14 @@ UcxTransport::~UcxTransport() {
   // What was said last goes out, unless the peer does not take it.
   for (auto& [id, peer] : peers_) closing_.emplace_back(Close(*peer, 0), std::move(peer));
   const TimePoint give_up = SystemClock().Now() + kCloseWait;
-  const auto pending = [](const auto& entry) { return Pending(entry.first); };
-  while (SystemClock().Now() < give_up && std::any_of(closing_.begin(), closing_.end(), pending)) {
-    ucp_worker_progress(worker_);
-  }
+  const auto busy = [this] {
+    return sends_outstanding_ > 0 ||
+           std::any_of(closing_.begin(), closing_.end(),
+                       [](const auto& entry) { return Pending(entry.first); });
+  };
+  while (SystemClock().Now() < give_up && busy()) ucp_worker_progress(worker_);
   if (wake_fd_ >= 0) close(wake_fd_);
-  if (std::any_of(closing_.begin(), closing_.end(), pending) || !receiving_.empty()) {
+  if (busy() || !receiving_.empty()) {
     // UCX 1.13 aborts the process when a worker is destroyed under requests that have not ended.
     // Left alone it does nothing: nobody calls it any more, and its sockets close with the process.
     LogWarning("a peer does not answer: the UCX worker is left to the end of the process");
@@ -460,7 +468,7 @@ void UcxTransport::Wait(Duration longest) {
   }
   if (ucp_worker_arm(worker_) != UCS_OK) return;  // something has come in between
   std::array<pollfd, 2> fds = {{{worker_fd_, POLLIN, 0}, {wake_fd_, POLLIN, 0}}};
-  const auto nanoseconds = longest.count();
+  const auto nanoseconds = (peers_.empty() ? longest : std::min(longest, kLongestWait)).count();
   const timespec timeout{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
   ppoll(fds.data(), fds.size(), &timeout, nullptr);
   eventfd_t ignored = 0;

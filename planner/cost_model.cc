@@ -36,6 +36,10 @@ double DecodeStepSeconds(const ModelFacts& model, const HardwareFacts& worker, i
   return (WeightBytes(model) + kv_bytes) / (worker.chips * worker.hbm_bytes_per_s);
 }
 
+double TransferSeconds(double kv_bytes_per_token, int64_t tokens, double bytes_per_s) {
+  return static_cast<double>(tokens) * kv_bytes_per_token / bytes_per_s;
+}
+
 absl::StatusOr<double> PrefillPerDecode(double prefill_s, double decode_step_s, int64_t batch,
                                         int64_t output_tokens) {
   const double ratio =

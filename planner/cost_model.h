@@ -54,6 +54,10 @@ double PrefillSeconds(const ModelFacts& model, const HardwareFacts& worker, int6
 double DecodeStepSeconds(const ModelFacts& model, const HardwareFacts& worker, int64_t batch,
                          int64_t context_tokens);
 
+// What moving `tokens` of KV takes: tokens * kv_bytes_per_token / bytes_per_s. Infinite without a
+// rate.
+double TransferSeconds(double kv_bytes_per_token, int64_t tokens, double bytes_per_s);
+
 // Prefill workers that keep one decode worker of `batch` sequences busy:
 // prefill_s * batch / (decode_step_s * output_tokens), each finished sequence being replaced by a
 // prefilled one. InvalidArgument when a time or the output length is not positive and finite.

@@ -7,12 +7,15 @@ namespace baton::prefill_worker {
 // Since the start.
 struct PrefillCounters {
   int64_t steps = 0;
-  double step_s = 0;            // in steps, all together
-  int64_t prompt_tokens = 0;    // computed
-  int64_t cached_tokens = 0;    // taken from the prefix cache instead
-  int64_t prompts = 0;          // prefilled to their end
-  int64_t handoffs = 0;         // the target has everything
-  int64_t handoffs_failed = 0;  // refused, lost or too late; not those that the router cancelled
+  double step_s = 0;             // in steps, all together
+  int64_t prompt_tokens = 0;     // computed
+  int64_t cached_tokens = 0;     // taken from the prefix cache instead
+  int64_t prompts = 0;           // prefilled to their end
+  int64_t prefixes_fetched = 0;  // from other prefill workers
+  int64_t prefixes_missed = 0;   // asked for and not got: computed here
+  int64_t prefixes_served = 0;   // to other prefill workers
+  int64_t handoffs = 0;          // the target has everything
+  int64_t handoffs_failed = 0;   // refused, lost or too late; not those that the router cancelled
 };
 
 }  // namespace baton::prefill_worker

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "common/logging.h"
@@ -27,6 +28,10 @@ PrefillCounters PrefillLoop::counters() const {
 }
 
 void PrefillLoop::Start(const Attempt& attempt, worker_link::Command command) {
+  if (const auto* serve = std::get_if<worker_link::ServePrefixCommand>(&command)) {
+    ServePrefix(attempt, *serve);
+    return;
+  }
   auto* prefill = std::get_if<PrefillCommand>(&command);
   if (prefill == nullptr) {
     Fail(attempt, absl::InvalidArgumentError(
@@ -38,8 +43,11 @@ void PrefillLoop::Start(const Attempt& attempt, worker_link::Command command) {
   job->attempt = attempt;
   job->target_address = prefill->target_address;
   job->target_name = prefill->target_name;
+  job->prefix_tokens = prefill->prefix_tokens;
+  job->prefix_offer = TakeEarlyOffer(attempt);
   absl::StatusOr<engine::Sequence> sequence = CheckedSequence(std::move(*prefill));
   if (!sequence.ok()) {
+    if (job->prefix_offer) handoff().Refuse(attempt, sequence.status());
     Fail(attempt, sequence.status());
     book().Remove(attempt);
     return;
@@ -66,6 +74,7 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
 }
 
 bool PrefillLoop::Advance() {
+  ExpirePrefixes();
   StartWaiting();
   if (!computing_.empty()) ComputeStep();
   {
@@ -75,29 +84,46 @@ bool PrefillLoop::Advance() {
   return !computing_.empty();
 }
 
-std::vector<int32_t> PrefillLoop::PendingOfComputing() const {
+std::vector<int32_t> PrefillLoop::PendingOf(std::span<Job* const> jobs) {
   std::vector<int32_t> pending;
-  for (const Job* job : computing_) pending.push_back(job->sequence.pending());
+  for (const Job* job : jobs) pending.push_back(job->sequence.pending());
   return pending;
 }
 
+bool PrefillLoop::MayStartOne() const {
+  std::vector<Job*> started = computing_;
+  started.insert(started.end(), fetching_.begin(), fetching_.end());
+  return MayStart(PendingOf(started), limits_);
+}
+
 void PrefillLoop::StartWaiting() {
-  while (!waiting_.empty() && MayStart(PendingOfComputing(), limits_)) {
+  while (!waiting_.empty() && MayStartOne()) {
     Job* const job = waiting_.front();
     if (!TakeBlocks(job)) return;
     waiting_.pop_front();
-    if (const absl::Status offered = OfferBlocks(job); !offered.ok()) {
-      Fail(job->attempt, offered);
-      Erase(job->attempt);
-      continue;
-    }
-    job->stage = Stage::kComputing;
     job->started = now();
-    job->cached_tokens = job->sequence.computed_tokens;
-    counters_.cached_tokens += job->cached_tokens;
-    computing_.push_back(job);
-    AnnounceBlocks(job);
+    if (job->prefix_tokens > job->sequence.computed_tokens) {
+      AwaitPrefix(job);
+    } else {
+      if (job->prefix_offer) {
+        handoff().Refuse(job->attempt, absl::FailedPreconditionError("no prefix is wanted"));
+      }
+      BeginComputing(job);
+    }
   }
+}
+
+void PrefillLoop::BeginComputing(Job* job) {
+  if (const absl::Status offered = OfferBlocks(job); !offered.ok()) {
+    Fail(job->attempt, offered);
+    Erase(job->attempt);
+    return;
+  }
+  job->stage = Stage::kComputing;
+  job->cached_tokens = job->sequence.computed_tokens;
+  counters_.cached_tokens += job->cached_tokens;
+  computing_.push_back(job);
+  AnnounceBlocks(job, job->cached_tokens);
 }
 
 // All blocks of the prompt, those of a cached prefix among them; or none, when not all can be had.
@@ -126,30 +152,36 @@ absl::Status PrefillLoop::OfferBlocks(Job* job) {
 void PrefillLoop::ComputeStep() {
   std::vector<engine::StepRange> ranges;
   std::vector<Job*> jobs;
-  for (const engine::PlannedRange& planned : PlanChunks(PendingOfComputing(), limits_)) {
+  for (const engine::PlannedRange& planned : PlanChunks(PendingOf(computing_), limits_)) {
     Job* const job = computing_[static_cast<size_t>(planned.sequence)];
     jobs.push_back(job);
     ranges.push_back({.sequence = &job->sequence, .tokens = planned.tokens});
     counters_.prompt_tokens += planned.tokens;
   }
   const TimePoint begin = SystemClock().Now();
-  const auto results = executor().Step(ranges);
+  // The target copies them while the logits are computed.
+  const std::function<void()> kv_stored = [&] {
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      AnnounceBlocks(jobs[i], jobs[i]->sequence.computed_tokens + ranges[i].tokens);
+    }
+  };
+  const auto results = executor().Step(ranges, &kv_stored);
   ++counters_.steps;
   counters_.step_s += Seconds(SystemClock().Now() - begin);
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (results[i]) {
-      FinishPrefill(jobs[i], *results[i]);
-    } else {
-      AnnounceBlocks(jobs[i]);
-    }
+    if (results[i]) FinishPrefill(jobs[i], *results[i]);
   }
 }
 
-void PrefillLoop::AnnounceBlocks(Job* job) {
-  const int32_t full = job->sequence.computed_tokens / executor().pool().layout().block_tokens;
-  if (full == job->blocks_announced) return;
-  job->blocks_announced = full;
-  handoff().BlocksReady(job->attempt, full);
+// The KV of so many tokens is in the slab. A block that is not full waits, but for the prompt's
+// last.
+void PrefillLoop::AnnounceBlocks(Job* job, int32_t tokens) {
+  const kernels::KvLayout& layout = executor().pool().layout();
+  const int32_t complete = tokens == job->sequence.prompt_tokens ? layout.BlocksFor(tokens)
+                                                                 : tokens / layout.block_tokens;
+  if (complete == job->blocks_announced) return;
+  job->blocks_announced = complete;
+  handoff().BlocksReady(job->attempt, complete);
 }
 
 void PrefillLoop::FinishPrefill(Job* job, const OutputToken& token) {
@@ -164,10 +196,10 @@ void PrefillLoop::FinishPrefill(Job* job, const OutputToken& token) {
 void PrefillLoop::OnHandoff(HandoffEvent event) {
   if (const auto* done = std::get_if<SourceDone>(&event)) {
     OnSourceDone(*done);
-  } else if (const auto* offer = std::get_if<OfferArrived>(&event)) {
-    handoff().Refuse(offer->offer.attempt,
-                     absl::FailedPreconditionError(
-                         fmt::format("worker {} prefills; it takes no KV", options().name)));
+  } else if (auto* offer = std::get_if<OfferArrived>(&event)) {
+    OnOffer(std::move(offer->offer));
+  } else {
+    OnTargetDone(std::get<kv_transfer::TargetDone>(event));
   }
 }
 
@@ -176,7 +208,10 @@ void PrefillLoop::OnSourceDone(const SourceDone& done) {
   if (found == jobs_.end()) return;
   Job& job = *found->second;
   const worker_common::AttemptBook::Entry* entry = book().Find(done.attempt);
-  if (job.stage == Stage::kHandingOver && done.status.ok()) {
+  if (job.stage == Stage::kServing && done.status.ok()) {
+    ++counters_.prefixes_served;
+    Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt});
+  } else if (job.stage == Stage::kHandingOver && done.status.ok()) {
     ++counters_.handoffs;
     Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt,
                                                      .cached_prompt_tokens = job.cached_tokens,
@@ -199,13 +234,20 @@ void PrefillLoop::Stop(const Attempt& attempt, const absl::Status& why) {
   const auto found = jobs_.find(attempt);
   if (found == jobs_.end()) return;
   Job& job = *found->second;
-  if (job.stage == Stage::kWaiting) {
+  if (job.stage == Stage::kWaiting || job.stage == Stage::kAwaitingPrefix) {
+    if (job.prefix_offer) handoff().Refuse(attempt, why);
     Erase(attempt);
     return;
   }
+  const bool fetching = job.stage == Stage::kFetching;
   job.stage = Stage::kEnding;
   std::erase(computing_, &job);
-  handoff().CancelSource(attempt, why);
+  std::erase(fetching_, &job);
+  if (fetching) {
+    handoff().CancelTarget(attempt);
+  } else {
+    handoff().CancelSource(attempt, why);
+  }
 }
 
 // Drops the job with its blocks: those that are full stay in the prefix cache.
@@ -213,6 +255,7 @@ void PrefillLoop::Erase(Attempt attempt) {
   const auto found = jobs_.find(attempt);
   if (found == jobs_.end()) return;
   std::erase(waiting_, found->second.get());
+  std::erase(fetching_, found->second.get());
   std::erase(computing_, found->second.get());
   jobs_.erase(found);
   book().Remove(attempt);
@@ -223,7 +266,12 @@ worker_link::WorkerStatus PrefillLoop::CountWork() const {
   status.waiting = static_cast<int32_t>(waiting_.size());
   status.running = static_cast<int32_t>(jobs_.size() - waiting_.size());
   for (const Job* job : waiting_) status.prompt_tokens_queued += job->sequence.pending();
+  for (const Job* job : fetching_) status.prompt_tokens_queued += job->sequence.pending();
   for (const Job* job : computing_) status.prompt_tokens_queued += job->sequence.pending();
+  if (counters_.step_s > 0) {
+    status.prefill_tokens_per_s = static_cast<double>(counters_.prompt_tokens) / counters_.step_s;
+  }
+  status.kv_bytes_per_s = kv_bytes_per_s_;
   return status;
 }
 

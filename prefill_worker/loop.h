@@ -4,15 +4,21 @@
 // over, and hold their blocks until the target has them.
 //
 //   Start ─► waiting ─► computing ─► handing over ─► gone      (Offer at computing's start,
-//               │           │             │                     Commit at its end)
-//               └───────────┴─────────────┴── Stop, failure ─► ending ─► gone
+//            │    ▼         ▲ │            │                     Commit at its end)
+//            │   awaiting   │ │            │
+//            │   prefix ─► fetching        │                    (a prefix from another worker)
+//            └──────┴───────┴─┴────────────┴─ Stop, failure ─► ending ─► gone
+//
+//   Start ─► serving ─► gone                                   (a prefix, to another worker)
 //
 // A prompt that was offered is gone only with its SourceDone: until then somebody may read its
-// blocks.
+// blocks. One that fetches is gone only with its TargetDone: until then somebody may write them.
 
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -31,7 +37,15 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   PrefillCounters counters() const;
 
  private:
-  enum class Stage { kWaiting, kComputing, kHandingOver, kEnding };
+  enum class Stage {
+    kWaiting,
+    kAwaitingPrefix,
+    kFetching,
+    kComputing,
+    kHandingOver,
+    kServing,
+    kEnding
+  };
   struct Job {
     Attempt attempt;
     Stage stage = Stage::kWaiting;
@@ -40,6 +54,9 @@ class PrefillLoop final : public worker_common::WorkerLoop {
     engine::Sequence sequence;
     int32_t cached_tokens = 0;
     int32_t blocks_announced = 0;
+    int32_t prefix_tokens = 0;                           // that another worker was asked for
+    std::optional<kv_transfer::OfferInfo> prefix_offer;  // not answered yet
+    TimePoint prefix_deadline;                           // of the offer
     TimePoint started;
     TimePoint prefilled;
   };
@@ -47,6 +64,7 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   void Start(const Attempt& attempt, worker_link::Command command) override;
   void Stop(const Attempt& attempt, const absl::Status& why) override;
   void OnHandoff(kv_transfer::HandoffEvent event) override;
+  void OnNoOffer(const Attempt& attempt) override;
   bool Advance() override;
   bool Quiet() const override { return jobs_.empty(); }
   worker_link::WorkerStatus CountWork() const override;
@@ -54,18 +72,32 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   absl::StatusOr<engine::Sequence> CheckedSequence(worker_link::PrefillCommand command) const;
   void StartWaiting();
   bool TakeBlocks(Job* job);
+  void BeginComputing(Job* job);
   absl::Status OfferBlocks(Job* job);
   void ComputeStep();
-  void AnnounceBlocks(Job* job);
+  void AnnounceBlocks(Job* job, int32_t tokens);
   void FinishPrefill(Job* job, const OutputToken& token);
   void OnSourceDone(const kv_transfer::SourceDone& done);
   void Erase(Attempt attempt);  // by value: it may be the job's own
-  std::vector<int32_t> PendingOfComputing() const;
+  bool MayStartOne() const;
+  static std::vector<int32_t> PendingOf(std::span<Job* const> jobs);
+
+  // Prefixes, in loop_prefix.cc.
+  void ServePrefix(const Attempt& attempt, const worker_link::ServePrefixCommand& command);
+  void OnOffer(kv_transfer::OfferInfo offer);
+  void AwaitPrefix(Job* job);
+  void TakePrefixOffer(Job* job);
+  absl::Status CheckPrefixOffer(const Job& job, const kv_transfer::OfferInfo& offer) const;
+  void OnTargetDone(const kv_transfer::TargetDone& done);
+  void ComputeWithoutPrefix(Job* job);
+  void ExpirePrefixes();
 
   const Limits limits_;
   absl::flat_hash_map<Attempt, std::unique_ptr<Job>> jobs_;
   std::deque<Job*> waiting_;     // oldest first
+  std::vector<Job*> fetching_;   // awaiting a prefix or fetching it
   std::vector<Job*> computing_;  // oldest first
+  double kv_bytes_per_s_ = 0;  // of the prefixes that came; 0: none yet
   PrefillCounters counters_;
   mutable std::mutex mutex_;
   PrefillCounters published_;  // guarded by mutex_

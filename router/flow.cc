@@ -35,22 +35,27 @@ Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
       detokenizer_(tokenizer),
       stop_matcher_(request_.stop) {}
 
-void Flow::OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill) {
+void Flow::OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill,
+                    std::optional<FlowWorker> donor) {
   state_ = State::kRunning;
   decode_name_ = decode.name;
   prefill_name_ = prefill ? prefill->name : decode.name;
   decode_ = std::move(decode);
   prefill_ = std::move(prefill);
+  donor_ = std::move(donor);
 }
 
 FlowActions Flow::OnEvent(WorkerId from, Event event, TimePoint now) {
   FlowActions actions;
   const bool from_decode = decode_ && decode_->id == from;
   const bool from_prefill = prefill_ && prefill_->id == from;
-  if (state_ != State::kRunning || AttemptOf(event) != attempt() ||
-      !(from_decode || from_prefill)) {
+  if (state_ != State::kRunning || AttemptOf(event) != attempt()) return actions;
+  if (donor_ && donor_->id == from) {
+    if (std::holds_alternative<FailedEvent>(event)) OnDonorGone(actions);
+    if (std::holds_alternative<PrefilledEvent>(event)) donor_.reset();
     return actions;
   }
+  if (!from_decode && !from_prefill) return actions;
   if (auto* tokens = std::get_if<TokensEvent>(&event)) {
     OnTokens(std::move(*tokens), now, actions);
   } else if (auto* failed = std::get_if<FailedEvent>(&event)) {
@@ -72,6 +77,8 @@ FlowActions Flow::OnWorkerLost(WorkerId worker, const absl::Status& why) {
         absl::UnavailableError(fmt::format("decode worker '{}' was lost after {} tokens: {}",
                                            decode_name_, delivered_.size(), Text(why))),
         actions);
+  } else if (donor_ && donor_->id == worker) {
+    OnDonorGone(actions);
   } else if (prefill_ && prefill_->id == worker) {
     OnPrefillGone(absl::UnavailableError(
                       fmt::format("prefill worker '{}' was lost: {}", prefill_name_, Text(why))),
@@ -137,17 +144,27 @@ void Flow::OnDecodeGone(const absl::Status& why, FlowActions& actions) {
   EndWithError(why, actions);
 }
 
-// Once a token is out, and when the request was placed again already, the decode worker alone
-// decides: it recovers from a silent prefill worker by prefilling the prompt itself, or fails.
+// Once a token is out, and when the request was placed again already, the decode worker goes on
+// alone: with the KV, if it is on its way, else by prefilling the prompt itself.
 void Flow::OnPrefillGone(const absl::Status& why, FlowActions& actions) {
   const WorkerId failed = prefill_->id;
   prefill_.reset();
+  if (donor_) actions.cancels.push_back({std::exchange(donor_, std::nullopt)->id, attempt()});
   if (finished_) return EndIncomplete(actions);
-  if (!delivered_.empty()) return;
-  // The decode worker refused the KV: it waited too long for it, and prefills the prompt itself.
-  if (absl::IsFailedPrecondition(why)) return;
-  if (!Transient(why)) return EndWithError(why, actions);
-  if (MayPlaceAgain()) PlaceAgain(failed, actions);
+  // FailedPrecondition: the decode worker refused the KV; it waited too long for it.
+  // DeadlineExceeded: one side was silent for too long, and both have let the handoff go.
+  const bool handoff_over = absl::IsFailedPrecondition(why) || absl::IsDeadlineExceeded(why);
+  if (delivered_.empty() && !handoff_over) {
+    if (!Transient(why)) return EndWithError(why, actions);
+    if (MayPlaceAgain()) return PlaceAgain(failed, actions);
+  }
+  actions.no_offer = decode_->id;
+}
+
+// The prefill worker computes the prefix itself.
+void Flow::OnDonorGone(FlowActions& actions) {
+  donor_.reset();
+  if (prefill_) actions.no_offer = prefill_->id;
 }
 
 bool Flow::Hold(OutputToken token, FlowActions& actions) {
@@ -264,8 +281,10 @@ void Flow::PlaceAgain(std::optional<WorkerId> avoid, FlowActions& actions) {
 void Flow::CancelWorkers(FlowActions& actions) {
   if (decode_) actions.cancels.push_back({decode_->id, attempt()});
   if (prefill_) actions.cancels.push_back({prefill_->id, attempt()});
+  if (donor_) actions.cancels.push_back({donor_->id, attempt()});
   decode_.reset();
   prefill_.reset();
+  donor_.reset();
 }
 
 RequestStats Flow::Stats(TimePoint now) const {

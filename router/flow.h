@@ -50,6 +50,8 @@ struct FlowActions {
     Attempt attempt;
   };
   std::vector<CancelAttempt> cancels;
+  // This worker waits for attempt()'s KV in vain, if it still waits.
+  std::optional<WorkerId> no_offer;
   // For the client. A Finish or a Status is the last.
   std::vector<std::variant<Delta, Finish, absl::Status>> outputs;
   bool place = false;  // find workers for attempt(), avoiding `avoid`
@@ -73,8 +75,10 @@ class Flow {
 
   Flow(FlowRequest request, const text::Tokenizer* tokenizer);
 
-  // Workers were chosen for attempt(). `prefill` empty: the decode worker prefills.
-  void OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill);
+  // Workers were chosen for attempt(). `prefill` empty: the decode worker prefills. `donor` hands
+  // a cached prefix to the prefill worker.
+  void OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill,
+                std::optional<FlowWorker> donor = std::nullopt);
   // attempt() could not be told to all its workers: the next one is of the next epoch.
   void SkipAttempt() { ++epoch_; }
   // From a worker; ignored unless it is of the current attempt and from one of its workers.
@@ -103,6 +107,7 @@ class Flow {
   void OnFinished(worker_link::FinishedEvent event, TimePoint now, FlowActions& actions);
   void OnFailed(WorkerId from, const absl::Status& status, FlowActions& actions);
   void OnPrefillGone(const absl::Status& why, FlowActions& actions);
+  void OnDonorGone(FlowActions& actions);
   void OnDecodeGone(const absl::Status& why, FlowActions& actions);
 
   // False (and the request has ended with an error) when a twin differs or a position is absurd.
@@ -128,6 +133,7 @@ class Flow {
   uint32_t replacements_ = 0;
   std::optional<FlowWorker> decode_;
   std::optional<FlowWorker> prefill_;
+  std::optional<FlowWorker> donor_;
   std::vector<TokenId> delivered_;
   std::map<int32_t, OutputToken> held_;  // came before their turn; positions < max_tokens
   std::optional<worker_link::FinishedEvent> finished_;  // may wait for a token that is on its way

@@ -9,7 +9,9 @@ namespace baton::router {
 
 using worker_link::CancelCommand;
 using worker_link::DecodeCommand;
+using worker_link::NoOfferCommand;
 using worker_link::PrefillCommand;
+using worker_link::ServePrefixCommand;
 
 LiveRequest::LiveRequest(const LiveContext* context, FlowRequest request,
                          std::vector<TokenId> prompt, std::string cache_salt,
@@ -98,7 +100,12 @@ void LiveRequest::PlaceLocked(std::optional<WorkerId> avoid) {
       if (assignment.prefill) {
         prefill = {assignment.prefill->share.worker, assignment.prefill->name};
       }
-      flow_.OnPlaced({assignment.decode.worker, assignment.decode_name}, std::move(prefill));
+      std::optional<FlowWorker> donor;
+      if (assignment.donor && AskDonorLocked(assignment)) {
+        donor = {assignment.donor->prefix.worker, assignment.donor->name};
+      }
+      flow_.OnPlaced({assignment.decode.worker, assignment.decode_name}, std::move(prefill),
+                     std::move(donor));
       waiting_ = false;
       return;
     }
@@ -126,6 +133,7 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
     prefill.target_address = assignment.prefill->target_address;
     prefill.target_name = assignment.decode_name;
     prefill.timeout = decode.timeout;
+    if (assignment.donor) prefill.prefix_tokens = assignment.donor->prefix.tokens;
   }
   if (!registry.Send(assignment.decode.worker, std::move(decode))) return assignment.decode.worker;
   if (!assignment.prefill) return std::nullopt;
@@ -134,6 +142,19 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
   registry.Send(assignment.decode.worker, CancelCommand{flow_.attempt()});
   flow_.SkipAttempt();
   return prefill_worker;
+}
+
+bool LiveRequest::AskDonorLocked(const Registry::Assignment& assignment) {
+  ServePrefixCommand serve;
+  serve.attempt = flow_.attempt();
+  serve.prompt = prompt_;
+  serve.cache_salt = cache_salt_;
+  serve.target_address = assignment.prefill->own_address;
+  serve.target_name = assignment.prefill->name;
+  serve.timeout = deadline_ - context_.clock->Now();
+  if (context_.registry->Send(assignment.donor->prefix.worker, std::move(serve))) return true;
+  context_.registry->Send(assignment.prefill->share.worker, NoOfferCommand{flow_.attempt()});
+  return false;
 }
 
 void LiveRequest::RefusedLocked(const Refusal& refusal) {
@@ -148,6 +169,9 @@ void LiveRequest::RefusedLocked(const Refusal& refusal) {
 void LiveRequest::ApplyLocked(FlowActions actions) {
   for (const FlowActions::CancelAttempt& cancel : actions.cancels) {
     context_.registry->Send(cancel.worker, CancelCommand{cancel.attempt});
+  }
+  if (actions.no_offer) {
+    context_.registry->Send(*actions.no_offer, NoOfferCommand{flow_.attempt()});
   }
   for (Output& output : actions.outputs) {
     MeasureLocked(output);

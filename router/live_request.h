@@ -60,6 +60,8 @@ class LiveRequest {
   void PlaceLocked(std::optional<WorkerId> avoid);
   // Tells the workers. The worker that took nothing, if one did: then no other keeps the attempt.
   std::optional<WorkerId> SendLocked(const Registry::Assignment& assignment);
+  // False when the donor took nothing.
+  bool AskDonorLocked(const Registry::Assignment& assignment);
   void RefusedLocked(const Refusal& refusal);
   void ApplyLocked(FlowActions actions);
   void ReleaseLocked();

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <tuple>
+
+#include "planner/cost_model.h"
 
 namespace baton::router {
 namespace {
@@ -26,12 +29,42 @@ auto DecodeCost(const WorkerSnapshot& worker, const PlacementRequest& request) {
                     worker.id != request.affinity.decode, -worker.blocks_available, worker.id);
 }
 
-auto PrefillCost(const WorkerSnapshot& worker, const PlacementRequest& request) {
-  const int32_t cached =
-      worker.id == request.affinity.prefill ? request.affinity.matched_tokens : 0;
-  const int64_t tokens =
-      worker.prompt_tokens_queued + request.prompt_tokens - std::min(cached, request.prompt_tokens);
-  return std::tuple(worker.id == request.avoid, tokens, worker.requests, worker.id);
+// Tokens of the prompt that are probably cached at `donor`; the last one is computed in any case.
+int32_t CachedTokens(const PlacementRequest& request) {
+  return std::min(request.affinity.matched_tokens, request.prompt_tokens - 1);
+}
+
+// What fetching the cached prefix takes, in tokens that `worker` would compute meanwhile. Empty
+// when there is nobody to fetch it from, or computing it is faster. KV of another layout is not
+// fetched: what is computed over it would not be what one process computes.
+std::optional<int64_t> FetchCost(const WorkerSnapshot& worker, const WorkerSnapshot* donor,
+                                 const PlacementRequest& request) {
+  if (donor == nullptr || donor->id == worker.id || donor->kv_layout != worker.kv_layout) {
+    return std::nullopt;
+  }
+  const double tokens_per_s =
+      worker.prefill_tokens_per_s > 0 ? worker.prefill_tokens_per_s : donor->prefill_tokens_per_s;
+  if (tokens_per_s <= 0) return std::nullopt;
+  const double bytes_per_s =
+      worker.kv_bytes_per_s > 0 ? worker.kv_bytes_per_s : kAssumedKvBytesPerS;
+  const int32_t cached = CachedTokens(request);
+  const double fetch_s =
+      planner::TransferSeconds(static_cast<double>(worker.kv_bytes_per_token), cached, bytes_per_s);
+  const double cost = std::ceil(fetch_s * tokens_per_s);
+  if (cost >= cached) return std::nullopt;
+  return static_cast<int64_t>(cost);
+}
+
+auto PrefillCost(const WorkerSnapshot& worker, const WorkerSnapshot& decode,
+                 const WorkerSnapshot* donor, const PlacementRequest& request) {
+  int64_t tokens = worker.prompt_tokens_queued + request.prompt_tokens;
+  if (worker.id == request.affinity.prefill) {
+    tokens -= CachedTokens(request);
+  } else if (const auto fetch = FetchCost(worker, donor, request)) {
+    tokens -= CachedTokens(request) - *fetch;
+  }
+  return std::tuple(worker.id == request.avoid, tokens, worker.kv_layout != decode.kv_layout,
+                    worker.requests, worker.id);
 }
 
 Refusal WhyNoDecodeWorker(std::span<const WorkerSnapshot> workers, int32_t prompt_tokens) {
@@ -75,20 +108,30 @@ Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest&
   }
   if (decode == nullptr) return WhyNoDecodeWorker(workers, request.prompt_tokens);
 
-  Placed placed{decode->id, std::nullopt};
+  Placed placed{decode->id, std::nullopt, std::nullopt};
   if (request.prompt_tokens <= request.local_prefill_tokens) return placed;
+  const auto usable = [&](const WorkerSnapshot& worker) {
+    return Usable(worker, Role::kPrefill) && worker.fingerprint == decode->fingerprint;
+  };
+  const WorkerSnapshot* donor = nullptr;
+  for (const WorkerSnapshot& worker : workers) {
+    const bool has_prefix = worker.id == request.affinity.prefill && worker.id != request.avoid;
+    if (has_prefix && usable(worker)) donor = &worker;
+  }
   const WorkerSnapshot* prefill = nullptr;
   for (const WorkerSnapshot& worker : workers) {
-    if (!Usable(worker, Role::kPrefill) || worker.fingerprint != decode->fingerprint ||
-        !Holds(worker, request.prompt_tokens)) {
-      continue;
-    }
-    if (prefill == nullptr || PrefillCost(worker, request) < PrefillCost(*prefill, request)) {
+    if (!usable(worker) || !Holds(worker, request.prompt_tokens)) continue;
+    if (prefill == nullptr || PrefillCost(worker, *decode, donor, request) <
+                                  PrefillCost(*prefill, *decode, donor, request)) {
       prefill = &worker;
     }
   }
   // Only a prefill worker that has just failed this prompt is left: the decode worker is safer.
-  if (prefill != nullptr && prefill->id != request.avoid) placed.prefill = prefill->id;
+  if (prefill == nullptr || prefill->id == request.avoid) return placed;
+  placed.prefill = prefill->id;
+  if (FetchCost(*prefill, donor, request)) {
+    placed.donor = PrefixDonor{donor->id, CachedTokens(request)};
+  }
   return placed;
 }
 

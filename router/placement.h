@@ -18,14 +18,18 @@ namespace baton::router {
 struct WorkerSnapshot {
   WorkerId id = 0;
   worker_link::Role role = worker_link::Role::kDecode;
-  std::string fingerprint;  // model and KV layout
-  bool connected = false;   // and its first status has come
+  std::string fingerprint;  // model and arithmetic
+  std::string kv_layout;
+  bool connected = false;  // and its first status has come
   bool draining = false;
   int32_t requests = 0;              // running and waiting
   int64_t prompt_tokens_queued = 0;  // not prefilled yet
   int64_t blocks_available = 0;      // free, or cached and evictable
   int64_t blocks_total = 0;
   int32_t block_tokens = 1;
+  int64_t kv_bytes_per_token = 0;
+  double prefill_tokens_per_s = 0;  // as measured there; 0: not yet
+  double kv_bytes_per_s = 0;        // likewise, of KV that it was handed
 };
 
 struct PlacementRequest {
@@ -35,9 +39,16 @@ struct PlacementRequest {
   std::optional<WorkerId> avoid;  // just failed this request: only where there is no other
 };
 
+// A prefill worker that hands over its cached KV of about so many leading tokens.
+struct PrefixDonor {
+  WorkerId worker = 0;
+  int32_t tokens = 0;
+};
+
 struct Placed {
   WorkerId decode = 0;
-  std::optional<WorkerId> prefill;  // empty: the decode worker prefills the prompt itself
+  std::optional<WorkerId> prefill;   // empty: the decode worker prefills the prompt itself
+  std::optional<PrefixDonor> donor;  // to the prefill worker
 };
 
 enum class RefusalReason {
@@ -55,11 +66,18 @@ using Placement = std::variant<Placed, Refusal>;
 // Decode worker, in this order: not the one to avoid, room for the prompt now, fewest requests
 // (each one in the batch makes everyone's tokens slower), served this prefix before, most blocks
 // available, lowest id.
-// Prefill worker, among those with the decode worker's fingerprint: fewest tokens to compute before
-// this prompt's first token (queued, plus the prompt less what is probably cached), lowest id.
+// Prefill worker, among those with the decode worker's fingerprint: least time until this prompt's
+// first token, counted in tokens to compute: those queued, plus the prompt less what is probably
+// cached there; then the decode worker's KV layout (others have to be converted), fewest requests,
+// lowest id. A prefix that another prefill worker of the same layout probably has cached counts as
+// fetched from it where that is faster than computing it: KV bytes / measured bytes a second,
+// against tokens / measured tokens a second. Nothing is fetched before prefill was measured; before
+// a transfer was, kAssumedKvBytesPerS is taken.
 // Local prefill when the prompt is short or there is no such prefill worker.
 // Deterministic: equal arguments give equal answers. `workers` ascend by id.
 Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest& request);
+
+inline constexpr double kAssumedKvBytesPerS = 1e9;
 
 // KV blocks for the prompt and the first token.
 int64_t BlocksNeeded(int32_t block_tokens, int32_t prompt_tokens);

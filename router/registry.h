@@ -69,8 +69,14 @@ class Registry {
       Share share;
       std::string name;
       std::string target_address;  // the decode worker's handoff address
+      std::string own_address;     // and its own
     };
     std::optional<Prefill> prefill;
+    struct Donor {
+      PrefixDonor prefix;
+      std::string name;
+    };
+    std::optional<Donor> donor;  // to the prefill worker
   };
   // Placement on the fleet of now, with its load accounted at once, so that the next request sees
   // it. `affinity_keys` are the prompt's; they fill in request.affinity, and are remembered. Every

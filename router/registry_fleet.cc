@@ -16,6 +16,7 @@ WorkerSnapshot Registry::Worker::Snapshot(WorkerId id) const {
   snapshot.id = id;
   snapshot.role = info.role;
   snapshot.fingerprint = info.fingerprint;
+  snapshot.kv_layout = info.kv_layout;
   snapshot.connected = connected && has_status && !refused && !leaving;
   snapshot.draining = status.draining;
   snapshot.requests = std::max(status.running + status.waiting, open_requests);
@@ -24,6 +25,9 @@ WorkerSnapshot Registry::Worker::Snapshot(WorkerId id) const {
   snapshot.blocks_available = std::min<int64_t>(int64_t{status.blocks_free} + status.blocks_cached,
                                                 status.blocks_total - open_blocks);
   snapshot.block_tokens = info.block_tokens;
+  snapshot.kv_bytes_per_token = info.kv_bytes_per_token;
+  snapshot.prefill_tokens_per_s = status.prefill_tokens_per_s;
+  snapshot.kv_bytes_per_s = status.kv_bytes_per_s;
   return snapshot;
 }
 
@@ -51,8 +55,12 @@ std::variant<Registry::Assignment, Refusal> Registry::Assign(
   const Worker& decode = workers_.at(placed.decode);
   assignment.decode_name = decode.info.name;
   if (placed.prefill) {
-    assignment.prefill = {OpenLocked(*placed.prefill, request.prompt_tokens),
-                          workers_.at(*placed.prefill).info.name, decode.info.handoff_address};
+    const worker_link::WorkerInfo& prefill = workers_.at(*placed.prefill).info;
+    assignment.prefill = {OpenLocked(*placed.prefill, request.prompt_tokens), prefill.name,
+                          decode.info.handoff_address, prefill.handoff_address};
+  }
+  if (placed.donor) {
+    assignment.donor = {*placed.donor, workers_.at(placed.donor->worker).info.name};
   }
   return assignment;
 }

@@ -92,6 +92,7 @@ absl::Status WorkerHost::LoadModel() {
   handoff.lease = options_.lease;
   handoff.offer_timeout = options_.offer_timeout;
   handoff.ready_timeout = options_.ready_timeout;
+  handoff.faults = options_.transport_faults;
 
   engine::LocalEngineOptions engine;
   engine.threads = options_.threads;
@@ -117,12 +118,14 @@ absl::Status WorkerHost::LoadModel() {
   const engine::ModelConfig& loaded = engine_->model().config();
   info_.name = options_.name;
   info_.model = options_.served_model.empty() ? loaded.name : options_.served_model;
-  info_.fingerprint = fmt::format("{} {}", fingerprint, size.layout.ToString());
+  info_.fingerprint = fmt::format("{} order={}", fingerprint, kernels::kKvByteOrder);
+  info_.kv_layout = size.layout.ToString();
   info_.vocab_size = loaded.vocab;
   info_.context_tokens = loaded.context;
   info_.block_tokens = size.layout.block_tokens;
   info_.handoff_address = handoff_->address();
   info_.incarnation = RandomU64();
+  info_.kv_bytes_per_token = size.layout.block_bytes() / size.layout.block_tokens;
   LogInfo(fmt::format("{}: model {}, {} weight bytes, {}, {} KV blocks of {} tokens ({} bytes)",
                       options_.name, info_.model, engine_->model().weight_bytes(),
                       engine_->ops().Describe(), size.block_count, size.layout.block_tokens,

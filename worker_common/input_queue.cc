@@ -4,16 +4,15 @@
 
 namespace baton::worker_common {
 
-using worker_link::CancelCommand;
 using worker_link::LinkCommand;
 
 bool InputQueue::PushLink(worker_link::LinkInput input) {
   {
     const std::lock_guard lock(mutex_);
     if (const auto* command = std::get_if<LinkCommand>(&input)) {
-      const bool cancel = std::holds_alternative<CancelCommand>(command->command);
-      size_t& count = cancel ? cancels_ : requests_;
-      if (count >= (cancel ? kCancelsPerRequest * capacity_ : capacity_)) return false;
+      const bool request = worker_link::IsRequest(command->command);
+      size_t& count = request ? requests_ : notices_;
+      if (count >= (request ? capacity_ : kNoticesPerRequest * capacity_)) return false;
       ++count;
     }
     inputs_.emplace_back(std::move(input));
@@ -45,7 +44,7 @@ std::vector<Input> InputQueue::Take(Duration timeout) {
   }
   woken_ = false;
   requests_ = 0;
-  cancels_ = 0;
+  notices_ = 0;
   return std::exchange(inputs_, {});
 }
 

@@ -2,9 +2,9 @@
 
 // What reaches a worker's device thread from its router streams and its handoff service.
 //
-// Bounded: requests by `capacity`, cancels by kCancelsPerRequest times as many. Opened and lost
-// links are as few as connections, and handoff events as few as transfers (HandoffOptions bounds
-// them), so these are always taken. Thread-safe.
+// Bounded: requests by `capacity`, commands about requests (cancels) by kNoticesPerRequest times as
+// many. Opened and lost links are as few as connections, and handoff events as few as transfers
+// (HandoffOptions bounds them), so these are always taken. Thread-safe.
 
 #include <condition_variable>
 #include <cstddef>
@@ -22,11 +22,11 @@ using Input = std::variant<worker_link::LinkInput, kv_transfer::HandoffEvent>;
 
 class InputQueue {
  public:
-  static constexpr size_t kCancelsPerRequest = 16;
+  static constexpr size_t kNoticesPerRequest = 16;
 
   explicit InputQueue(size_t capacity) : capacity_(capacity) {}
 
-  // False when a request or cancel finds no room.
+  // False when a command finds no room.
   bool PushLink(worker_link::LinkInput input);
   void PushHandoff(kv_transfer::HandoffEvent event);
   // Ends a Take that waits, or the next one.
@@ -41,7 +41,7 @@ class InputQueue {
   std::condition_variable changed_;
   std::vector<Input> inputs_;
   size_t requests_ = 0;
-  size_t cancels_ = 0;
+  size_t notices_ = 0;
   bool woken_ = false;
 };
 

@@ -23,6 +23,19 @@ constexpr Duration kIdleWait = milliseconds(500);
 // A status that says the same as the last one waits for kStatusInterval; news for kStatusNews.
 constexpr Duration kStatusInterval = milliseconds(1000);
 constexpr Duration kStatusNews = milliseconds(100);
+// A router tells both workers of a handoff at once: a request that is not here this long after its
+// offer is lost.
+constexpr Duration kEarlyOfferWait = std::chrono::seconds(10);
+
+Duration TimeoutOf(const Command& request) {
+  if (const auto* decode = std::get_if<worker_link::DecodeCommand>(&request)) {
+    return decode->timeout;
+  }
+  if (const auto* serve = std::get_if<worker_link::ServePrefixCommand>(&request)) {
+    return serve->timeout;
+  }
+  return std::get<worker_link::PrefillCommand>(request).timeout;
+}
 
 }  // namespace
 
@@ -30,6 +43,7 @@ WorkerLoop::WorkerLoop(WorkerHost* host)
     : host_(host),
       clock_(SystemClock()),
       book_(host->options().queue_capacity),
+      early_offers_(host->options().queue_capacity, kEarlyOfferWait),
       now_(clock_.Now()),
       next_deadline_check_(now_) {}
 
@@ -50,6 +64,7 @@ void WorkerLoop::Run() {
     TakeInputs(busy || first_turn ? Duration(0) : waits_for_time ? kDeadlineCheck : kIdleWait);
     first_turn = false;
     StopExpired();
+    ExpireEarlyOffers();
     busy = Advance();
     Flush();
     ReportStatus();
@@ -93,9 +108,12 @@ void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
     }
     return;
   }
-  const auto* decode = std::get_if<worker_link::DecodeCommand>(&command);
-  const Duration timeout =
-      decode != nullptr ? decode->timeout : std::get<worker_link::PrefillCommand>(command).timeout;
+  if (std::holds_alternative<worker_link::NoOfferCommand>(command)) {
+    const AttemptBook::Entry* entry = book_.Find(attempt);
+    if (entry != nullptr && entry->link == link && !entry->answered) OnNoOffer(attempt);
+    return;
+  }
+  const Duration timeout = TimeoutOf(command);
   const absl::Status entered =
       draining() ? DrainingError() : book_.Enter(attempt, link, now_, timeout);
   if (!entered.ok()) {
@@ -120,6 +138,28 @@ void WorkerLoop::StopExpired() {
                       fmt::format("the request was not over after {:.3f} s on worker {}",
                                   Seconds(entry.deadline - entry.received), options().name)));
   }
+}
+
+void WorkerLoop::KeepOrRefuse(kv_transfer::OfferInfo offer) {
+  const Attempt attempt = offer.attempt;
+  if (book_.Find(attempt) != nullptr || book_.WasEntered(attempt)) {
+    handoff().Refuse(attempt, absl::FailedPreconditionError(fmt::format(
+                                  "worker {} does not wait for this KV any more", options().name)));
+  } else if (draining()) {
+    handoff().Refuse(attempt, DrainingError());
+  } else if (!early_offers_.Add(std::move(offer), now_)) {
+    handoff().Refuse(attempt, absl::ResourceExhaustedError(
+                                  fmt::format("{} offers wait for their requests on worker {}",
+                                              early_offers_.size(), options().name)));
+  }
+}
+
+void WorkerLoop::ExpireEarlyOffers() {
+  for (const Attempt& attempt : early_offers_.Expire(now_)) {
+    handoff().Refuse(attempt, absl::DeadlineExceededError("no request came for this offer"));
+  }
+  if (!draining()) return;
+  for (const Attempt& attempt : early_offers_.TakeAll()) handoff().Refuse(attempt, DrainingError());
 }
 
 void WorkerLoop::Send(const Attempt& attempt, worker_link::Event event) {

@@ -5,11 +5,13 @@
 // its own (the virtual methods), and all of it happens on the one thread that calls Run.
 
 #include <atomic>
+#include <optional>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "worker_common/attempt_book.h"
+#include "worker_common/early_offers.h"
 #include "worker_common/host.h"
 
 namespace baton::worker_common {
@@ -34,6 +36,8 @@ class WorkerLoop {
   // Stops the work of an attempt that is not answered yet, and ends it with Fail(attempt, why).
   virtual void Stop(const Attempt& attempt, const absl::Status& why) = 0;
   virtual void OnHandoff(kv_transfer::HandoffEvent event) = 0;
+  // The attempt, not answered yet, gets no offer if it has none.
+  virtual void OnNoOffer(const Attempt& attempt) = 0;
   // Admits, computes one step, and so on. Returns false when there is nothing to compute now.
   virtual bool Advance() = 0;
   // Whether nothing is held beside the attempts of the book.
@@ -50,6 +54,14 @@ class WorkerLoop {
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   absl::Status DrainingError() const;
 
+  // The offer that came before its request, if one did.
+  std::optional<kv_transfer::OfferInfo> TakeEarlyOffer(const Attempt& attempt) {
+    return early_offers_.Take(attempt);
+  }
+  // An offer that no attempt here waits for: kept a while for its request, which may be on its way;
+  // refused when that was here already.
+  void KeepOrRefuse(kv_transfer::OfferInfo offer);
+
   // To the router of the attempt, with this step's message. Dropped when nobody waits for it.
   void Send(const Attempt& attempt, worker_link::Event event);
   // Likewise, and the attempt is answered: nothing more is sent for it.
@@ -62,12 +74,14 @@ class WorkerLoop {
   void OnCommand(worker_link::LinkId link, worker_link::Command command);
   void StopAll(const std::vector<Attempt>& attempts, const absl::Status& why);
   void StopExpired();
+  void ExpireEarlyOffers();
   void Flush();
   void ReportStatus();
 
   WorkerHost* const host_;
   const Clock& clock_;
   AttemptBook book_;
+  EarlyOffers early_offers_;
   TimePoint now_;
   TimePoint next_deadline_check_;
   std::atomic<bool> draining_ = false;

@@ -3,6 +3,7 @@
 // What both kinds of worker are told at their start.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "common/clock.h"
@@ -32,10 +33,11 @@ struct WorkerOptions {
   size_t queue_capacity = 1024;  // most requests on the worker, waiting and running
 
   kv_transfer::TransportKind transport = kv_transfer::TransportKind::kAuto;
-  std::string ucx_tls;                                // "" chooses by `transport`
-  Duration lease = std::chrono::seconds(5);           // as in HandoffOptions
-  Duration offer_timeout = std::chrono::seconds(30);  // likewise
-  Duration ready_timeout = std::chrono::seconds(10);  // likewise
+  std::string ucx_tls;                                           // "" chooses by `transport`
+  Duration lease = std::chrono::seconds(5);                      // as in HandoffOptions
+  Duration offer_timeout = std::chrono::seconds(30);             // likewise
+  Duration ready_timeout = std::chrono::seconds(10);             // likewise
+  std::optional<kv_transfer::TransportFaults> transport_faults;  // likewise
   // A decode worker that has no offer after this long prefills the prompt itself. Long, because
   // the prompt may only wait its turn: a dead prefill worker is found, and replaced, by the router.
   Duration offer_wait = std::chrono::minutes(2);

@@ -16,7 +16,7 @@
 
 namespace baton::worker_link {
 
-inline constexpr uint32_t kProtocol = 1;  // both ends must have the same
+inline constexpr uint32_t kProtocol = 3;  // both ends must have the same
 
 enum class Role { kPrefill, kDecode };
 inline std::string_view RoleName(Role role) {
@@ -27,12 +27,14 @@ struct WorkerInfo {
   std::string name;
   Role role = Role::kPrefill;
   std::string model;
-  std::string fingerprint;      // model and KV layout: handoffs need equal ones
+  std::string fingerprint;  // model and arithmetic: handoffs need equal ones
+  std::string kv_layout;    // handoffs between unlike ones convert
   int32_t vocab_size = 0;
   int32_t context_tokens = 0;
   int32_t block_tokens = 0;
   std::string handoff_address;  // for the other side of a handoff
   uint64_t incarnation = 0;
+  int64_t kv_bytes_per_token = 0;
 };
 
 struct WorkerStatus {
@@ -45,6 +47,8 @@ struct WorkerStatus {
   int32_t blocks_total = 0;
   int32_t transfers = 0;
   int64_t prompt_tokens_queued = 0;
+  double prefill_tokens_per_s = 0;  // measured in its steps; 0: not yet
+  double kv_bytes_per_s = 0;        // measured in what was handed over to it; 0: not yet
 
   bool operator==(const WorkerStatus&) const = default;
 };
@@ -58,6 +62,18 @@ struct PrefillCommand {
   std::string target_address;
   std::string target_name;
   Duration timeout{};  // from receipt
+  // Another prefill worker is asked to hand over its KV of about so many leading tokens; 0: none.
+  int32_t prefix_tokens = 0;
+};
+// To a prefill worker: offer what is cached of the prompt to another prefill worker, which waits
+// for it. Answered with Prefilled when it is there, else with Failed.
+struct ServePrefixCommand {
+  Attempt attempt;
+  std::vector<TokenId> prompt;
+  std::string cache_salt;
+  std::string target_address;
+  std::string target_name;
+  Duration timeout{};
 };
 struct DecodeCommand {
   Attempt attempt;
@@ -70,11 +86,24 @@ struct DecodeCommand {
 struct CancelCommand {
   Attempt attempt;
 };
-using Command = std::variant<PrefillCommand, DecodeCommand, CancelCommand>;
+// The part of the worker that was to offer KV has ended badly. If no offer has come yet, none will:
+// compute it yourself. A transfer that runs ends as it ends.
+struct NoOfferCommand {
+  Attempt attempt;
+};
+using Command =
+    std::variant<PrefillCommand, DecodeCommand, CancelCommand, NoOfferCommand, ServePrefixCommand>;
 
-// Worker to router. Per attempt: a prefill worker sends token 0, then Prefilled or Failed; a decode
-// worker sends tokens (position 0 too: whichever comes first counts, the router drops the twin),
-// then exactly one of Finished and Failed.
+// Whether it starts an attempt: such a command may be refused, the others must not be lost.
+inline bool IsRequest(const Command& command) {
+  return std::holds_alternative<PrefillCommand>(command) ||
+         std::holds_alternative<DecodeCommand>(command) ||
+         std::holds_alternative<ServePrefixCommand>(command);
+}
+
+// Worker to router. Per attempt: a prefill worker sends token 0 (one that serves a prefix no
+// token), then Prefilled or Failed; a decode worker sends tokens (position 0 too: whichever comes
+// first counts, the router drops the twin), then exactly one of Finished and Failed.
 struct TokensEvent {
   Attempt attempt;
   std::vector<OutputToken> tokens;  // consecutive positions

@@ -74,12 +74,11 @@ absl::StatusOr<SamplingParams> SamplingFromWire(const v1::WireSampling& wire) {
   return params;
 }
 
-// The fields that PrefillCommand and DecodeCommand share.
+// The fields that all requests share.
 template <typename PlainCommand, typename WireCommand>
 void RequestToWire(const PlainCommand& command, WireCommand* wire) {
   ToWire(command.attempt, wire->mutable_attempt());
   wire->mutable_prompt()->Add(command.prompt.begin(), command.prompt.end());
-  SamplingToWire(command.sampling, wire->mutable_sampling());
   wire->set_cache_salt(command.cache_salt);
   wire->set_timeout_ms(TimeoutMs(command.timeout));
 }
@@ -93,27 +92,47 @@ absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
       CheckLength("cache_salt", wire.cache_salt().size(), kMaxSaltBytes, "bytes"));
   command->attempt = FromWire(wire.attempt());
   command->prompt.assign(wire.prompt().begin(), wire.prompt().end());
-  BATON_ASSIGN_OR_RETURN(command->sampling, SamplingFromWire(wire.sampling()));
   command->cache_salt = wire.cache_salt();
   BATON_ASSIGN_OR_RETURN(command->timeout, TimeoutFromWire(wire.timeout_ms()));
+  return absl::OkStatus();
+}
+
+// The fields that PrefillCommand and ServePrefixCommand share.
+template <typename PlainCommand, typename WireCommand>
+absl::Status TargetFromWire(const WireCommand& wire, PlainCommand* command) {
+  BATON_RETURN_IF_ERROR(
+      CheckLength("target_address", wire.target_address().size(), kMaxAddressBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(
+      CheckLength("target_name", wire.target_name().size(), kMaxNameBytes, "bytes"));
+  command->target_address = wire.target_address();
+  command->target_name = wire.target_name();
   return absl::OkStatus();
 }
 
 absl::StatusOr<Command> PrefillFromWire(const v1::WirePrefill& wire) {
   PrefillCommand command;
   BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
-  BATON_RETURN_IF_ERROR(
-      CheckLength("target_address", wire.target_address().size(), kMaxAddressBytes, "bytes"));
-  BATON_RETURN_IF_ERROR(
-      CheckLength("target_name", wire.target_name().size(), kMaxNameBytes, "bytes"));
-  command.target_address = wire.target_address();
-  command.target_name = wire.target_name();
+  BATON_ASSIGN_OR_RETURN(command.sampling, SamplingFromWire(wire.sampling()));
+  BATON_RETURN_IF_ERROR(TargetFromWire(wire, &command));
+  if (wire.prefix_tokens() < 0 || wire.prefix_tokens() >= wire.prompt_size()) {
+    return absl::InvalidArgumentError(fmt::format("prefix_tokens is {}, but must be in [0, {})",
+                                                  wire.prefix_tokens(), wire.prompt_size()));
+  }
+  command.prefix_tokens = wire.prefix_tokens();
+  return command;
+}
+
+absl::StatusOr<Command> ServePrefixFromWire(const v1::WireServePrefix& wire) {
+  ServePrefixCommand command;
+  BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
+  BATON_RETURN_IF_ERROR(TargetFromWire(wire, &command));
   return command;
 }
 
 absl::StatusOr<Command> DecodeFromWire(const v1::WireDecode& wire) {
   DecodeCommand command;
   BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
+  BATON_ASSIGN_OR_RETURN(command.sampling, SamplingFromWire(wire.sampling()));
   command.handoff = wire.handoff();
   return command;
 }
@@ -141,14 +160,24 @@ void ToWire(const Command& command, v1::RouterMessage* wire) {
   if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
     v1::WirePrefill* out = wire->mutable_prefill();
     RequestToWire(*prefill, out);
+    SamplingToWire(prefill->sampling, out->mutable_sampling());
     out->set_target_address(prefill->target_address);
     out->set_target_name(prefill->target_name);
+    out->set_prefix_tokens(prefill->prefix_tokens);
   } else if (const auto* decode = std::get_if<DecodeCommand>(&command)) {
     v1::WireDecode* out = wire->mutable_decode();
     RequestToWire(*decode, out);
+    SamplingToWire(decode->sampling, out->mutable_sampling());
     out->set_handoff(decode->handoff);
+  } else if (const auto* serve = std::get_if<ServePrefixCommand>(&command)) {
+    v1::WireServePrefix* out = wire->mutable_serve_prefix();
+    RequestToWire(*serve, out);
+    out->set_target_address(serve->target_address);
+    out->set_target_name(serve->target_name);
+  } else if (const auto* cancel = std::get_if<CancelCommand>(&command)) {
+    ToWire(cancel->attempt, wire->mutable_cancel());
   } else {
-    ToWire(std::get<CancelCommand>(command).attempt, wire->mutable_cancel());
+    ToWire(std::get<NoOfferCommand>(command).attempt, wire->mutable_no_offer());
   }
 }
 
@@ -160,6 +189,10 @@ absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire) {
       return DecodeFromWire(wire.decode());
     case v1::RouterMessage::kCancel:
       return CancelCommand{FromWire(wire.cancel())};
+    case v1::RouterMessage::kNoOffer:
+      return NoOfferCommand{FromWire(wire.no_offer())};
+    case v1::RouterMessage::kServePrefix:
+      return ServePrefixFromWire(wire.serve_prefix());
     case v1::RouterMessage::kHello:
       return absl::InvalidArgumentError("a second hello on one stream");
     case v1::RouterMessage::MESSAGE_NOT_SET:

@@ -26,6 +26,12 @@ absl::Status CheckCount(const char* field, int64_t value) {
       fmt::format("{} is {}, but must not be negative", field, value));
 }
 
+absl::Status CheckRate(const char* field, double value) {
+  if (value >= 0 && std::isfinite(value)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} is {}, but must be finite and not negative", field, value));
+}
+
 void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
   ToWire(event.attempt, wire->mutable_attempt());
   if (event.tokens.empty()) return;
@@ -188,12 +194,14 @@ void ToWire(const WorkerInfo& info, v1::WorkerHello* wire) {
   wire->set_role(std::string(RoleName(info.role)));
   wire->set_model(info.model);
   wire->set_fingerprint(info.fingerprint);
+  wire->set_kv_layout(info.kv_layout);
   wire->set_vocab_size(info.vocab_size);
   wire->set_context_tokens(info.context_tokens);
   wire->set_block_tokens(info.block_tokens);
   wire->set_handoff_address(info.handoff_address);
   wire->set_incarnation(info.incarnation);
   wire->set_protocol(kProtocol);
+  wire->set_kv_bytes_per_token(info.kv_bytes_per_token);
 }
 
 absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
@@ -204,8 +212,10 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   BATON_RETURN_IF_ERROR(CheckLength("name", wire.name().size(), kMaxNameBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckLength("model", wire.model().size(), kMaxNameBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckLength("fingerprint", wire.fingerprint().size(), 1024, "bytes"));
+  BATON_RETURN_IF_ERROR(CheckLength("kv_layout", wire.kv_layout().size(), 1024, "bytes"));
   BATON_RETURN_IF_ERROR(
       CheckLength("handoff_address", wire.handoff_address().size(), kMaxAddressBytes, "bytes"));
+  BATON_RETURN_IF_ERROR(CheckCount("kv_bytes_per_token", wire.kv_bytes_per_token()));
   if (wire.vocab_size() < 1 || wire.context_tokens() < 1 || wire.block_tokens() < 1) {
     return absl::InvalidArgumentError(
         fmt::format("vocab_size {}, context_tokens {} and block_tokens {} must be positive",
@@ -223,11 +233,13 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   info.name = wire.name();
   info.model = wire.model();
   info.fingerprint = wire.fingerprint();
+  info.kv_layout = wire.kv_layout();
   info.vocab_size = wire.vocab_size();
   info.context_tokens = wire.context_tokens();
   info.block_tokens = wire.block_tokens();
   info.handoff_address = wire.handoff_address();
   info.incarnation = wire.incarnation();
+  info.kv_bytes_per_token = wire.kv_bytes_per_token();
   return info;
 }
 
@@ -241,6 +253,8 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   wire->set_blocks_total(status.blocks_total);
   wire->set_transfers(status.transfers);
   wire->set_prompt_tokens_queued(status.prompt_tokens_queued);
+  wire->set_prefill_tokens_per_s(status.prefill_tokens_per_s);
+  wire->set_kv_bytes_per_s(status.kv_bytes_per_s);
 }
 
 absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
@@ -252,6 +266,8 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("blocks_total", wire.blocks_total()));
   BATON_RETURN_IF_ERROR(CheckCount("transfers", wire.transfers()));
   BATON_RETURN_IF_ERROR(CheckCount("prompt_tokens_queued", wire.prompt_tokens_queued()));
+  BATON_RETURN_IF_ERROR(CheckRate("prefill_tokens_per_s", wire.prefill_tokens_per_s()));
+  BATON_RETURN_IF_ERROR(CheckRate("kv_bytes_per_s", wire.kv_bytes_per_s()));
   return WorkerStatus{.draining = wire.draining(),
                       .running = wire.running(),
                       .waiting = wire.waiting(),
@@ -260,7 +276,9 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
                       .blocks_cached = wire.blocks_cached(),
                       .blocks_total = wire.blocks_total(),
                       .transfers = wire.transfers(),
-                      .prompt_tokens_queued = wire.prompt_tokens_queued()};
+                      .prompt_tokens_queued = wire.prompt_tokens_queued(),
+                      .prefill_tokens_per_s = wire.prefill_tokens_per_s(),
+                      .kv_bytes_per_s = wire.kv_bytes_per_s()};
 }
 
 void AppendEvent(const Event& event, v1::WireEvents* wire) {

@@ -169,11 +169,11 @@ absl::Status Stream::TakeMessage() {
   if (!announced_) return TakeHello();
   absl::StatusOr<Command> command = CommandFromWire(incoming_);
   if (!command.ok()) return command.status();
-  const bool cancel = std::holds_alternative<CancelCommand>(*command);
+  const bool request = IsRequest(*command);
   const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, *command);
   if (registry_->Input(LinkCommand{link_, *std::move(command)})) return absl::OkStatus();
   // A lost cancel would leave its attempt running: losing the link cancels them all.
-  if (cancel) return absl::ResourceExhaustedError("the worker's queue has no room for a cancel");
+  if (!request) return absl::ResourceExhaustedError("the worker's queue has no room for a cancel");
   Push({FailedEvent{attempt, absl::ResourceExhaustedError(fmt::format(
                                  "worker {}: its command queue is full", registry_->name()))}});
   return absl::OkStatus();

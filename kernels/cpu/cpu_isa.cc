@@ -60,4 +60,13 @@ absl::StatusOr<CpuIsa> ResolveCpuIsa(CpuIsa wanted) {
   return wanted;
 }
 
+const IsaKernels& KernelsOf(CpuIsa isa) {
+#if defined(__x86_64__)
+  if (isa == CpuIsa::kAvx512) return avx512::GetIsaKernels();
+  if (isa == CpuIsa::kAvx2) return avx2::GetIsaKernels();
+#endif
+  static_cast<void>(isa);
+  return portable::GetIsaKernels();
+}
+
 }  // namespace baton::kernels

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "kernels/cpu/isa_kernels.h"
 #include "kernels/ops.h"
 
 namespace baton::kernels {
@@ -13,5 +14,8 @@ absl::StatusOr<CpuIsa> ResolveCpuIsa(CpuIsa wanted);
 
 // "portable", "avx2", "avx512"
 std::string_view CpuIsaName(CpuIsa isa);
+
+// Of an instruction set that the machine has.
+const IsaKernels& KernelsOf(CpuIsa isa);
 
 }  // namespace baton::kernels

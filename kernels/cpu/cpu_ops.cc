@@ -14,15 +14,6 @@ constexpr int64_t kNumbersWorthAThread = 16384;
 // Rows of `cols` numbers that one thread should take at a time.
 int64_t RowGrain(int64_t cols) { return std::max<int64_t>(1, kNumbersWorthAThread / cols); }
 
-const IsaKernels& KernelsOf(CpuIsa isa) {
-#if defined(__x86_64__)
-  if (isa == CpuIsa::kAvx512) return avx512::GetIsaKernels();
-  if (isa == CpuIsa::kAvx2) return avx2::GetIsaKernels();
-#endif
-  static_cast<void>(isa);
-  return portable::GetIsaKernels();
-}
-
 }  // namespace
 
 CpuOps::CpuOps(const IsaKernels& isa, int32_t threads, int32_t max_rows, std::vector<int32_t> cpus)

@@ -17,6 +17,7 @@ void SwiGlu(const float* gate, const float* up, int64_t count, float* out);
 void Rotate(RotatedPairs pairs, int32_t rotary_dim, const float* cosine, const float* sine,
             int32_t heads, int32_t head_dim, float* vectors);
 void StoreKv(const KvToken& token);
+void ConvertKv(const KvConversion& conversion);
 
 void Attend(const AttentionTask& task);
 void AttendSegment(const AttentionTask& task, int32_t segment, float* state);

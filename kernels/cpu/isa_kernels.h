@@ -62,6 +62,24 @@ struct KvToken {
   uint8_t* values;
 };
 
+// One kv head's tokens [from_token, from_token + tokens) of a block, as those from to_token on of a
+// block of another format. Both are multiples of 8; the tokens end inside both blocks.
+struct KvConversion {
+  KvDType from;
+  KvDType to;
+  int32_t head_dim;
+  int32_t from_block_tokens;  // at most kTilePositions
+  int32_t to_block_tokens;
+  int32_t from_token;
+  int32_t to_token;
+  int32_t tokens;
+  const uint8_t* from_keys;  // of KvLayout::key_offset
+  const uint8_t* from_values;
+  uint8_t* to_keys;
+  uint8_t* to_values;
+  float* scratch;  // KvConversionScratchFloats
+};
+
 // One sequence's query rows for heads that share a kv head. A query vector is one row's one head.
 struct AttentionTask {
   const uint8_t* slab;
@@ -107,6 +125,10 @@ static constexpr int64_t AttentionScratchFloats(int32_t head_dim) {
          2 * int64_t{kTilePositions} * PaddedDim(head_dim);
 }
 
+static constexpr int64_t KvConversionScratchFloats(int32_t head_dim) {
+  return int64_t{kTilePositions} * PaddedDim(head_dim);
+}
+
 enum class RotatedPairs { kInterleaved, kHalves };
 
 inline constexpr int kDTypes = static_cast<int>(DType::kQ6_K) + 1;
@@ -130,6 +152,7 @@ struct IsaKernels {
   void (*rotate)(RotatedPairs pairs, int32_t rotary_dim, const float* cosine, const float* sine,
                  int32_t heads, int32_t head_dim, float* vectors);
   void (*store_kv)(const KvToken& token);
+  void (*convert_kv)(const KvConversion& conversion);
 
   // The whole of a task: all segments, merged, written to out.
   void (*attend)(const AttentionTask& task);

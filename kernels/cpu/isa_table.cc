@@ -26,6 +26,7 @@ const IsaKernels& GetIsaKernels() {
     table.swiglu = SwiGlu;
     table.rotate = Rotate;
     table.store_kv = StoreKv;
+    table.convert_kv = ConvertKv;
     table.attend = Attend;
     table.attend_segment = AttendSegment;
     table.merge_segments = MergeSegments;

@@ -108,13 +108,21 @@ typedef uint32_t LaneBits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t LaneShorts __attribute__((vector_size(2 * kLanes)));
 typedef uint8_t LaneBytes __attribute__((vector_size(kLanes)));
 
-BATON_INLINE void StoreBf16(uint8_t* to, Floats x) {
+// The rounded number in the upper half of each lane; the lower half is to be dropped.
+BATON_INLINE LaneBits RoundBf16(Floats x) {
   const LaneBits bits = reinterpret_cast<LaneBits>(x);
   const LaneBits rounded = bits + 0x7fff + ((bits >> 16) & 1);
   const LaneBits quiet = bits | 0x400000;
-  const LaneShorts high = __builtin_convertvector(
-      (((bits & 0x7fffffff) > 0x7f800000) ? quiet : rounded) >> 16, LaneShorts);
+  return ((bits & 0x7fffffff) > 0x7f800000) ? quiet : rounded;
+}
+BATON_INLINE void StoreBf16(uint8_t* to, Floats x) {
+  const LaneShorts high = __builtin_convertvector(RoundBf16(x) >> 16, LaneShorts);
   std::memcpy(to, &high, sizeof high);
+}
+// kLanes pairs: even[0], odd[0], even[1], ...
+BATON_INLINE void StoreBf16Pairs(uint8_t* to, Floats even, Floats odd) {
+  const LaneBits pairs = (RoundBf16(even) >> 16) | (RoundBf16(odd) & 0xffff0000);
+  std::memcpy(to, &pairs, sizeof pairs);
 }
 
 // E4M3 without infinities; what is too large becomes the largest number. NaN becomes anything.

@@ -49,8 +49,9 @@ TEST(KernelBenchTest, EveryOpIsMeasured) {
     EXPECT_TRUE(rows.insert(kernel.name + " " + kernel.shape + " " + kernel.type).second)
         << "two rows cannot be told apart: " << kernel.shape;
   }
-  EXPECT_THAT(names, UnorderedElementsAre("matmul", "attention_decode", "attention_prefill",
-                                          "rms_norm", "swiglu", "rope_and_store_kv", "embed"));
+  EXPECT_THAT(
+      names, UnorderedElementsAre("matmul", "attention_decode", "attention_prefill", "rms_norm",
+                                  "swiglu", "rope_and_store_kv", "embed", "copy_kv", "convert_kv"));
   EXPECT_THAT(types, UnorderedElementsAre("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0",
                                           "Q5_1", "Q4_K", "Q5_K", "Q6_K"));
 }
@@ -58,7 +59,7 @@ TEST(KernelBenchTest, EveryOpIsMeasured) {
 TEST(KernelBenchTest, RowsAreSound) {
   const std::vector<KernelRow> rows =
       Rows(Quick("matmul (1|8) x 576 x 1536 (Q|F)|_decode 8 x 1024, 9:3|_prefill 512, 9:3.*F16|"
-                 "rms_norm|swiglu|rope|embed .* 576 Q4_1"));
+                 "rms_norm|swiglu|rope|embed .* 576 Q4_1|copy_kv|convert_kv .* 8 > 32"));
   std::set<std::string> names;
   for (const KernelRow& row : rows) {
     SCOPED_TRACE(KernelRowJson(row));
@@ -73,7 +74,7 @@ TEST(KernelBenchTest, RowsAreSound) {
     EXPECT_GT(*row.ceiling, 0);
     EXPECT_DOUBLE_EQ(*row.share(), row.value / *row.ceiling);
   }
-  EXPECT_EQ(names.size(), 7 + 4) << "kernels and ceilings";
+  EXPECT_EQ(names.size(), 9 + 4) << "kernels and ceilings";
   EXPECT_EQ(rows.back().name, "ceiling_dot") << "ceilings come last";
 }
 

@@ -8,6 +8,16 @@
 namespace baton::bench {
 namespace {
 
+TEST(TimingTest, PercentileIsTheNearestRank) {
+  EXPECT_EQ(Percentile({7}, 0.99), 7);
+  EXPECT_EQ(Percentile({4, 1, 3, 2}, 0.5), 2);
+  EXPECT_EQ(Percentile({4, 1, 3, 2}, 0.51), 3);
+  std::vector<double> hundred;
+  for (int i = 100; i > 0; --i) hundred.push_back(i);
+  EXPECT_EQ(Percentile(hundred, 0.99), 99);
+  EXPECT_EQ(Percentile(hundred, 1), 100);
+}
+
 TEST(TimingTest, Median) {
   EXPECT_EQ(Median({3}), 3);
   EXPECT_EQ(Median({9, 1, 5}), 5);

@@ -17,6 +17,7 @@ using worker_common::TestRouter;
 using worker_common::TinyModel;
 using worker_link::CancelCommand;
 using worker_link::DecodeCommand;
+using worker_link::NoOfferCommand;
 
 class DecodeTest : public testing::Test {
  protected:

@@ -116,6 +116,83 @@ TEST_F(HandoffTest, BlocksThatAreHereAlreadyDoNotMoveAgain) {
   pair.ExpectIdle();
 }
 
+// Attention does not depend on the block size, so neither does the answer.
+TEST_F(HandoffTest, OtherBlockSizesGiveTheSameAnswer) {
+  for (const auto& [from, to] : {std::pair(8, 32), std::pair(32, 8), std::pair(16, 8)}) {
+    SCOPED_TRACE(testing::Message() << "blocks of " << from << " to blocks of " << to);
+    auto prefill_options = model().Options("prefill-0", 64);
+    prefill_options.block_tokens = from;
+    auto decode_options = model().Options("decode-0", 64);
+    decode_options.block_tokens = to;
+    Pair pair(prefill_options, decode_options);
+    EXPECT_EQ(pair.to_prefill.info().fingerprint, pair.to_decode.info().fingerprint);
+    EXPECT_NE(pair.to_prefill.info().kv_layout, pair.to_decode.info().kv_layout);
+    const size_t lengths[] = {1, 8, 31, 32, 100, 200};
+    for (const uint64_t pass : {1, 2}) {
+      for (const size_t tokens : lengths) {
+        const DecodeCommand command = ByHandoff(
+            Command(AttemptOf(1000 * pass + tokens), Prompt(tokens, static_cast<uint32_t>(tokens)),
+                    SeededTokens(20, tokens)));
+        pair.Send(command);
+        ExpectRightAnswer(pair.to_decode, command);
+        const Outcome outcome = pair.to_decode.Wait(command.attempt);
+        // Only what follows the cached prefix moves again, from the block on that it ends in.
+        const int32_t cached = pass == 1 ? 0 : static_cast<int32_t>(tokens) / to * to;
+        const auto blocks = static_cast<int32_t>(tokens + from - 1) / from;
+        EXPECT_EQ(outcome.finished->cached_prompt_tokens, cached);
+        EXPECT_EQ(outcome.finished->kv_blocks_moved,
+                  cached == static_cast<int32_t>(tokens) ? 0 : blocks - cached / from);
+      }
+    }
+    pair.ExpectIdle();
+    EXPECT_EQ(pair.decode->counters().handoffs, 2 * std::ssize(lengths));
+    EXPECT_EQ(pair.decode->counters().prefill_tokens, 0);
+  }
+}
+
+// Converted KV goes on with the source's first token, is cached for its like, and is never taken
+// for what this worker would have computed.
+TEST_F(HandoffTest, AnotherNumberFormatIsConvertedAndKeptApart) {
+  auto prefill_options = model().Options("prefill-0", 64);
+  prefill_options.kv_bytes *= 2;
+  prefill_options.kv_dtype = kernels::KvDType::kF32;
+  prefill_options.block_tokens = 8;
+  Pair pair(prefill_options, model().Options("decode-0", 64));
+  const DecodeCommand first = ByHandoff(Command(AttemptOf(1), Prompt(100, 1), GreedyTokens(20)));
+  pair.Send(first);
+  const Outcome answer = pair.to_decode.Wait(first.attempt);
+  ASSERT_TRUE(answer.finished) << answer.failed.value_or(absl::OkStatus());
+  EXPECT_EQ(answer.tokens.size(), 20u);
+  EXPECT_EQ(answer.finished->kv_blocks_moved, 13);
+  engine::ExpectSame(pair.to_prefill.Wait(first.attempt).tokens, {answer.tokens[0]});
+
+  DecodeCommand again = first;
+  again.attempt = AttemptOf(2);
+  pair.Send(again);
+  const Outcome same = pair.to_decode.Wait(again.attempt);
+  engine::ExpectSame(same.tokens, answer.tokens);
+  ASSERT_TRUE(same.finished);
+  EXPECT_EQ(same.finished->cached_prompt_tokens, 96);
+  EXPECT_EQ(same.finished->kv_blocks_moved, 1);
+  EXPECT_EQ(pair.decode->counters().handoffs, 2);
+  EXPECT_EQ(pair.decode->counters().prefill_tokens, 0);
+
+  // What was computed here after converted KV is not what the source would send for it.
+  DecodeCommand longer = first;
+  longer.attempt = AttemptOf(4);
+  for (const OutputToken& token : answer.tokens) longer.prompt.push_back(token.token);
+  pair.Send(longer);
+  EXPECT_EQ(pair.to_decode.Wait(longer.attempt).finished->cached_prompt_tokens, 96);
+
+  DecodeCommand here = first;
+  here.attempt = AttemptOf(3);
+  here.handoff = false;
+  pair.to_decode.Send(here);
+  ExpectRightAnswer(pair.to_decode, here);
+  EXPECT_EQ(pair.decode->counters().prefill_tokens, 100);
+  pair.ExpectIdle();
+}
+
 TEST_F(HandoffTest, WaitsItsTurnWhenBlocksAreFew) {
   Pair pair(model().Options("prefill-0", 40), model().Options("decode-0", 20));
   std::vector<DecodeCommand> commands;
@@ -245,6 +322,34 @@ TEST_F(HandoffTest, AFailedHandoffCostsTimeNotTheAnswer) {
   EXPECT_EQ(counters.offers_missed, missed);
   EXPECT_EQ(counters.prefill_fallbacks, failed + missed);
   EXPECT_EQ(counters.handoffs, 0);
+}
+
+TEST_F(HandoffTest, ARequestWhosePrefillWorkerIsGoneDoesNotWaitForItsOffer) {
+  Source source(model());
+  auto options = model().Options("decode-0", 64);
+  options.offer_wait = kGenerous;
+  RunningWorker<DecodeWorker> worker(options);
+  TestRouter router(worker->address());
+  const DecodeCommand waits = ByHandoff(Command(AttemptOf(1), Prompt(99, 1), GreedyTokens(9)));
+  router.Send(waits);
+  router.WaitForStatus("awaiting the offer", [](const auto& s) { return s.waiting == 1; });
+  router.Send(NoOfferCommand{waits.attempt});
+  ExpectRightAnswer(router, waits);
+  source.Offer(waits, router.info());  // late: refused
+
+  // One whose transfer runs has its KV coming: nothing changes for it.
+  const DecodeCommand receives = ByHandoff(Command(AttemptOf(2), Prompt(99, 2), GreedyTokens(9)));
+  router.Send(receives);
+  source.Offer(receives, router.info());
+  router.WaitForStatus("receiving", [](const auto& s) { return s.blocks_held == 7; });
+  router.Send(NoOfferCommand{receives.attempt});
+  router.Send(NoOfferCommand{AttemptOf(3)});  // of nobody
+  source->CancelSource(receives.attempt, absl::UnavailableError("the source dies"));
+  ExpectRightAnswer(router, receives);
+  router.ExpectIdle();
+  source.ExpectAllOver();
+  EXPECT_EQ(worker->counters().offers_missed, 1);
+  EXPECT_EQ(worker->counters().handoffs_failed, 1);
 }
 
 TEST_F(HandoffTest, CancelsInEveryStageGiveTheBlocksBack) {

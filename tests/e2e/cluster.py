@@ -43,6 +43,22 @@ def run_baton(*arguments, timeout=120, stdin=None):
                           stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout)
 
 
+def reference(requests, *flags):
+    """The answers of `baton run`: one process, one request at a time."""
+    with tempfile.NamedTemporaryFile("w", prefix="baton-requests-", suffix=".jsonl") as file:
+        for request in requests:
+            file.write(json.dumps(request) + "\n")
+        file.flush()
+        result = run_baton("run", "--model", MODEL, "--requests", file.name, "--json", *flags,
+                           timeout=900)
+    if result.returncode != 0:
+        raise AssertionError(f"baton run ended with {result.returncode}: {result.stderr}")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    if len(answers) != len(requests):
+        raise AssertionError(f"{len(answers)} answers to {len(requests)} requests")
+    return answers
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -64,13 +80,16 @@ def wait_until(condition, deadline_s, what):
 class Process:
     """One `baton` process that prints a `ready key=value ...` line and runs until it is told."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, namespace=None):
+        """`namespace`: a network namespace to run in, by its name."""
         self.arguments = [str(argument) for argument in arguments]
         self.log = tempfile.NamedTemporaryFile(mode="w+", prefix="baton-e2e-", suffix=".log")
+        # Not nsenter: UCX looks for network devices in /sys, which ip mounts anew.
+        enter = ["ip", "netns", "exec", namespace] if namespace else []
         # setpriv, not preexec_fn: with that, Python forks, and gRPC's threads, of which the child
         # has none, abort it now and then.
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", BATON, *self.arguments], cwd=ROOT,
+            ["setpriv", "--pdeathsig", "KILL", *enter, BATON, *self.arguments], cwd=ROOT,
             env=environment(), text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=self.log)
         self._lines = []
@@ -100,6 +119,10 @@ class Process:
 
     def running(self):
         return self.process.poll() is None
+
+    def stopped(self):
+        """By SIGSTOP."""
+        return _state(self.process.pid) == "T"
 
     def send_signal(self, number):
         self.process.send_signal(number)
@@ -139,12 +162,17 @@ def descendants(pid):
     return found
 
 
-def _alive(pid):
+def _state(pid):
+    """As in /proc: "R", "S", "T" stopped, "Z" a zombie; None when there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+            return stat.read().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+
+
+def _alive(pid):
+    return _state(pid) not in (None, "Z")
 
 
 class Client:
@@ -261,22 +289,23 @@ class Cluster:
             self.kill()
             raise
 
-    def start(self, *arguments):
-        process = Process(*arguments)
+    def start(self, *arguments, namespace=None):
+        process = Process(*arguments, namespace=namespace)
         self.processes.append(process)
         return process
 
-    def start_worker(self, role, name, listen="127.0.0.1:0", **flags):
+    def start_worker(self, role, name, listen="127.0.0.1:0", namespace=None, **flags):
         """`baton worker`: (process, address)."""
         flags = {"model": MODEL, "kv_mb": 256, "threads": 1, **flags}
         process = self.start("worker", "--role", role, "--name", name, "--listen", listen,
-                             *to_flags(flags))
+                             *to_flags(flags), namespace=namespace)
         with self._killed_on_error():
             return process, process.wait_ready()["listen"]
 
-    def start_router(self, workers, **flags):
+    def start_router(self, workers, namespace=None, **flags):
         flags = {"model": MODEL, "http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **flags}
-        process = self.start("router", "--workers", ",".join(workers), *to_flags(flags))
+        process = self.start("router", "--workers", ",".join(workers), *to_flags(flags),
+                             namespace=namespace)
         with self._killed_on_error():
             self.connect(process.wait_ready())
         return process
@@ -351,7 +380,8 @@ class Cluster:
 def to_flags(flags):
     arguments = []
     for name, value in flags.items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
+        flag = f"--{name.replace('_', '-')}"
+        arguments += [flag] if value is True else [flag, str(value)]
     return arguments
 
 

@@ -96,6 +96,21 @@ class BenchTest(unittest.TestCase):
             self.assertGreater(row["prefill_tokens_per_s"], 0)
             self.assertGreater(row["decode_tokens_per_s"], 0)
 
+    def test_transfer(self):
+        rows = self.rows("transfer", "--block-bytes", "16384,65536", "--transfer-bytes", 1 << 20,
+                         "--slab-bytes", 4 << 20, "--repeat", 3)
+        self.assertEqual([row["transport"] for row in rows],
+                         ["shm", "shm", "ucx tcp", "ucx tcp", "inproc", "inproc"])
+        for row, block_bytes in zip(rows, (16384, 65536) * 3):
+            self.assertEqual(list(row), ["transport", "block_bytes", "blocks", "bytes", "gb_per_s",
+                                         "p50_us", "p99_us", "baseline_gb_per_s", "share"])
+            self.assertEqual((row["block_bytes"], row["blocks"], row["bytes"]),
+                             (block_bytes, (1 << 20) // block_bytes, 1 << 20))
+            self.assertGreater(row["p50_us"], 0)
+            self.assertGreaterEqual(row["p99_us"], row["p50_us"])
+            self.assertAlmostEqual(row["share"], row["gb_per_s"] / row["baseline_gb_per_s"],
+                                   places=3)
+
     def test_help_lists_the_benchmarks(self):
         for arguments, code in ((["bench"], 2), (["bench", "--help"], 0), (["bench", "-h"], 0)):
             result = run_baton(*arguments)
@@ -103,10 +118,11 @@ class BenchTest(unittest.TestCase):
             self.assertIn("bench kernels", result.stdout)
             self.assertIn("bench engine", result.stdout)
             self.assertNotIn("worker", result.stdout)
-        for benchmark in ("kernels", "engine"):
+        for benchmark in ("kernels", "engine", "transfer"):
             result = run_baton("bench", benchmark, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn("--repeat", result.stdout)
+            self.assertNotIn("--peer", result.stdout)
 
     def test_an_interrupt_ends_it(self):
         with subprocess.Popen([BATON, "bench", "kernels"], cwd=ROOT, env=environment(), text=True,
@@ -173,6 +189,8 @@ class RefusalsTest(unittest.TestCase):
         self.assert_fails(1, "bench", "engine", "-m", "models/none.gguf",
                           words=["models/none.gguf"])
         self.assert_fails(1, "bench", "kernels", "--filter", "pigeon", words=["pigeon", "matmul"])
+        self.assert_fails(1, "bench", "transfer", "--block-bytes", 5000, words=["5000", "4096"])
+        self.assert_fails(1, "bench", "transfer", "--transport", "nccl", words=["nccl"])
 
     def test_port_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:

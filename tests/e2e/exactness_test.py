@@ -6,15 +6,15 @@ pairwise one; BATON_E2E_SEED chooses other requests.
 """
 
 import concurrent.futures
+import contextlib
 import itertools
-import json
 import os
-import tempfile
+import time
 import unittest
 
 import baton_proto
 import workload
-from cluster import Cluster, run_baton, MODEL
+from cluster import Cluster, reference, wait_until, STATUS_INTERVAL_S
 
 SEED = int(os.environ.get("BATON_E2E_SEED", "20240607"))
 FULL = os.environ.get("BATON_E2E_FULL") == "1"
@@ -22,7 +22,8 @@ FULL = os.environ.get("BATON_E2E_FULL") == "1"
 SHAPES = [(1, 1), (2, 1), (1, 2), (3, 2)]
 BLOCKS = [8, 16, 32]
 CHUNKS = [16, 256]
-TRANSPORTS = ["shm", "ucx", "inproc"]
+TRANSPORTS = [{"transport": "shm"}, {"transport": "ucx"}, {"transport": "inproc"}]
+UCX_SHARED_MEMORY = {"transport": "ucx", "ucx_tls": "posix,self"}
 
 REQUESTS = 200
 LONG_LENGTHS = [3000, 2049, 1500, 1024]
@@ -35,19 +36,15 @@ def pairwise():
         yield shape, block, CHUNKS[(i + j) % 2], TRANSPORTS[(i + j) % 3]
 
 
-def reference(requests):
-    """The answers of `baton run`: one process, one request at a time."""
-    with tempfile.NamedTemporaryFile("w", prefix="baton-requests-", suffix=".jsonl") as file:
-        for request in requests:
-            file.write(json.dumps(request) + "\n")
-        file.flush()
-        result = run_baton("run", "--model", MODEL, "--requests", file.name, "--json", timeout=900)
-    if result.returncode != 0:
-        raise AssertionError(f"baton run ended with {result.returncode}: {result.stderr}")
-    answers = [json.loads(line) for line in result.stdout.splitlines()]
-    if len(answers) != len(requests):
-        raise AssertionError(f"{len(answers)} answers to {len(requests)} requests")
-    return answers
+@contextlib.contextmanager
+def unlike_workers(prefill, decode, **both):
+    """One prefill and one decode worker with flags of their own."""
+    with Cluster() as cluster:
+        workers = [cluster.start_worker(role, f"{role}-0", **flags, **both)[1]
+                   for role, flags in (("prefill", prefill), ("decode", decode))]
+        cluster.start_router(workers)
+        cluster.wait_for_workers(2)
+        yield cluster
 
 
 def cluster_answer(client, request, salt):
@@ -108,13 +105,13 @@ class ExactnessTest(unittest.TestCase):
             # Printed in decimal once, kept as 32-bit float on the wire.
             self.assertAlmostEqual(one, other, delta=1e-6 * max(1.0, abs(other)))
 
-    def check_configuration(self, shape, block, chunk, transport, indices):
+    def check_configuration(self, shape, block, chunk, way, indices):
         prefill, decode = shape
         workers = prefill + decode
-        with Cluster.up(prefill, decode, transport=transport, block_tokens=block,
-                        chunk_tokens=chunk, threads=2 if workers == 2 else 1) as cluster:
+        with Cluster.up(prefill, decode, block_tokens=block, chunk_tokens=chunk,
+                        threads=2 if workers == 2 else 1, **way) as cluster:
             cold = self.assert_equal_answers(cluster.client, indices)
-            self.assert_handed_over(cold, transport)
+            self.assert_handed_over(cold, way["transport"])
             cluster.check_idle()
             warm = self.assert_equal_answers(cluster.client, indices)
             self.assertGreater(sum(stats.cached_prompt_tokens for stats in warm.values()), 0,
@@ -135,17 +132,53 @@ class ExactnessTest(unittest.TestCase):
             self.assertGreater(one.kv_bytes_moved, 0)
             self.assertTrue(one.transport.startswith(transport), one.transport)
 
+    def check_matrix(self, matrix, indices):
+        for shape, block, chunk, way in matrix:
+            with self.subTest(shape=shape, block=block, chunk=chunk, **way):
+                print(f"{shape[0]}x{shape[1]} block {block} chunk {chunk} "
+                      f"{' '.join(way.values())}", flush=True)
+                self.check_configuration(shape, block, chunk, way, indices)
+
     def test_shapes_blocks_chunks_transports(self):
         if FULL:
-            matrix = itertools.product(SHAPES, BLOCKS, CHUNKS, TRANSPORTS)
-            indices = list(range(REQUESTS))
+            self.check_matrix(itertools.product(SHAPES, BLOCKS, CHUNKS, TRANSPORTS),
+                              list(range(REQUESTS)))
         else:
-            matrix = pairwise()
-            indices = list(range(len(LONG_LENGTHS), FEW))
-        for shape, block, chunk, transport in matrix:
-            with self.subTest(shape=shape, block=block, chunk=chunk, transport=transport):
-                print(f"{shape[0]}x{shape[1]} block {block} chunk {chunk} {transport}", flush=True)
-                self.check_configuration(shape, block, chunk, transport, indices)
+            self.check_matrix(pairwise(), list(range(len(LONG_LENGTHS), FEW)))
+
+    def test_ucx_over_its_own_shared_memory(self):
+        self.check_matrix([((2, 1), 16, 256, UCX_SHARED_MEMORY), ((1, 2), 8, 16, UCX_SHARED_MEMORY)],
+                          list(range(REQUESTS) if FULL else range(len(LONG_LENGTHS), FEW)))
+
+    def test_unlike_block_sizes(self):
+        """KV is converted where it arrives, and not a bit of an answer changes."""
+        indices = list(range(len(LONG_LENGTHS), FEW))
+        for from_tokens, to_tokens, way in [(8, 32, "shm"), (32, 8, "ucx")]:
+            with self.subTest(blocks=f"{from_tokens} to {to_tokens}", way=way):
+                with unlike_workers({"block_tokens": from_tokens}, {"block_tokens": to_tokens},
+                                    transport=way) as cluster:
+                    cold = self.assert_equal_answers(cluster.client, indices)
+                    self.assert_handed_over(cold, way)
+                    cluster.check_idle()
+                    warm = self.assert_equal_answers(cluster.client, indices)
+                    self.assertGreater(sum(s.cached_prompt_tokens for s in warm.values()), 0)
+
+    def test_unlike_kv_formats(self):
+        """The first token is the one that `baton run` gives with the prefill worker's format; the
+        rest, over converted KV, is the same each time, cached prefix or not."""
+        indices = list(range(len(LONG_LENGTHS), FEW))
+        expected = reference([self.requests[i] for i in indices], "--kv-dtype", "f32")
+        with unlike_workers({"kv_dtype": "f32", "block_tokens": 8}, {"kv_dtype": "int8"},
+                            transport="shm") as cluster:
+            def answer_to(index):
+                return cluster_answer(cluster.client, self.requests[index], "")
+            for index, right in zip(indices, expected):
+                with self.subTest(request=index):
+                    cold, warm = answer_to(index), answer_to(index)
+                    self.assert_handed_over({index: cold["stats"]}, "shm")
+                    self.assertEqual(cold["output_tokens"][:1], right["output_tokens"][:1])
+                    self.assertEqual(warm["output_tokens"], cold["output_tokens"])
+                    self.assertEqual(warm["finish_reason"], cold["finish_reason"])
 
     def test_200_concurrent_requests(self):
         """Lengths from 1 to 3,000, greedy and sampled, more than the pools hold at once."""
@@ -160,6 +193,26 @@ class ExactnessTest(unittest.TestCase):
             for one in stats.values():
                 self.assertEqual((one.kv_blocks_moved, one.transport), (0, ""))
                 self.assertEqual(one.prefill_worker, one.decode_worker)
+
+    def test_a_prefix_that_another_prefill_worker_has_is_fetched(self):
+        """While the worker that has it is busy with a long prompt, the other one takes the request,
+        and its KV from there; the answer is the same."""
+        request = next(r for r in self.requests if len(r["tokens"]) == LONG_LENGTHS[-1])
+        filler = {**request, "tokens": self.requests[0]["tokens"]}
+        with Cluster.up(2, 1, threads=1) as cluster:
+            first = cluster_answer(cluster.client, request, "")
+            time.sleep(1.5 * STATUS_INTERVAL_S)  # until its speed is known
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                busy = pool.submit(cluster_answer, cluster.client, filler, "filler")
+                wait_until(lambda: any(worker.running for worker in cluster.client.fleet()), 10,
+                           "the long prompt runs")
+                second = cluster_answer(cluster.client, request, "")
+                self.assertEqual(busy.result()["stats"].prefill_worker,
+                                 first["stats"].prefill_worker)
+            self.assertEqual(second["output_tokens"], first["output_tokens"])
+            self.assertEqual(second["text"], first["text"])
+            self.assertNotEqual(second["stats"].prefill_worker, first["stats"].prefill_worker)
+            self.assertGreaterEqual(second["stats"].cached_prompt_tokens, LONG_LENGTHS[-1] - 32)
 
     def test_http_gives_the_same_tokens(self):
         with Cluster.up(1, 1) as cluster:

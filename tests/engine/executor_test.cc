@@ -196,6 +196,30 @@ TEST_F(ExecutorTest, UnreservedAndOverlongRangesAreBugs) {
   EXPECT_DEATH(engine_->executor().Step({&range, 1}), "a range is pending tokens");
 }
 
+TEST_F(ExecutorTest, KvThatIsSaidToBeStoredDoesNotChange) {
+  Executor& executor = engine_->executor();
+  Sequence sequence = NewSequence(RandomTokens(100, 320, 5));
+  ASSERT_TRUE(executor.Reserve(&sequence, 100).ok());
+  const auto bytes_of_blocks = [&] {
+    const auto block_bytes = static_cast<size_t>(executor.pool().layout().block_bytes());
+    std::vector<std::byte> bytes;
+    for (const int32_t block : sequence.blocks.blocks()) {
+      const auto slab = engine_->slab().subspan(static_cast<size_t>(block) * block_bytes);
+      bytes.insert(bytes.end(), slab.begin(), slab.begin() + static_cast<ptrdiff_t>(block_bytes));
+    }
+    return bytes;
+  };
+  std::vector<std::byte> stored;
+  const std::function<void()> kv_stored = [&] { stored = bytes_of_blocks(); };
+  for (const int32_t tokens : {60, 40}) {  // without and with logits
+    stored.clear();
+    const StepRange range{&sequence, tokens};
+    EXPECT_EQ(executor.Step({&range, 1}, &kv_stored)[0].has_value(), tokens == 40);
+    EXPECT_FALSE(stored.empty());
+    EXPECT_TRUE(stored == bytes_of_blocks());
+  }
+}
+
 TEST_F(ExecutorTest, AFullPoolRefusesAndChangesNothing) {
   const auto engine = Load({.block_count = 4});
   Sequence first = *engine->executor().NewSequence(RandomTokens(40, 320, 1), {}, "");

@@ -35,6 +35,31 @@ TEST(KvLayout, SaysWhatABlockNeeds) {
             "layers=1 kv_heads=2 head_dim=3 block_tokens=8 dtype=INT8 order=2");
 }
 
+TEST(KvLayout, ComesBackFromItsText) {
+  for (const KvDType dtype : kKvDTypes) {
+    const KvLayout layout{30, 3, 64, 32, dtype};
+    EXPECT_EQ(*KvLayout::FromString(layout.ToString()), layout);
+  }
+  const std::string text = KvLayout{30, 3, 64, 16, KvDType::kF16}.ToString();
+  for (size_t length = 0; length < text.size(); ++length) {
+    EXPECT_FALSE(KvLayout::FromString(text.substr(0, length)).ok()) << text.substr(0, length);
+  }
+  for (const std::string_view wrong :
+       {"", "layers=30", "layers=0 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2",
+        "layers=-1 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2",
+        "layers=16385 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2",
+        "layers=99999999999 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2",
+        "layers=030 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2",
+        "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=f16 order=2",
+        "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=Q4 order=2",
+        "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=1",
+        "layers=30 kv_heads=3 head_dim=64 block_tokens=16 dtype=F16 order=2 "}) {
+    EXPECT_FALSE(KvLayout::FromString(wrong).ok()) << wrong;
+  }
+  EXPECT_EQ(KvLayout::FromString(text + "?").status().message(),
+            "'" + text + "?' is no KV layout of this build, whose order is 2");
+}
+
 // Every element and scale has bytes of its own, and together they are the block, but for what makes
 // the BF16 of an odd head_dim pairs.
 TEST(KvLayout, FillsABlockWithoutOverlap) {

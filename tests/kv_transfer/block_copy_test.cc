@@ -22,12 +22,21 @@ TEST(BlockCopyTest, CopiesAnySizeAtAnyAlignmentAndGivesTheCommonChecksum) {
       const auto source = std::span(from).subspan(2 * skew, bytes);
       const auto target = std::span(to).subspan(skew, bytes);
       EXPECT_EQ(copier.Copy(target, source), Checksum(source));
-      EXPECT_EQ(BlockCopier::Checksum(source), Checksum(source));
+      EXPECT_EQ(copier.Checksum(source), Checksum(source));
       EXPECT_TRUE(std::equal(source.begin(), source.end(), target.begin()));
       for (size_t i = 0; i < skew; ++i) EXPECT_EQ(to[i], std::byte{0xEE});
       for (size_t i = skew + bytes; i < to.size(); ++i) ASSERT_EQ(to[i], std::byte{0xEE}) << i;
     }
   }
+}
+
+TEST(BlockCopyTest, WithoutChecksumsItOnlyCopies) {
+  const std::vector<std::byte> from(10'000, std::byte{7});
+  std::vector<std::byte> to(from.size());
+  BlockCopier copier(/*checksums=*/false);
+  EXPECT_EQ(copier.Copy(to, from), 0);
+  EXPECT_EQ(copier.Checksum(from), 0);
+  EXPECT_EQ(to, from);
 }
 
 }  // namespace

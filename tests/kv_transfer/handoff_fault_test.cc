@@ -77,9 +77,7 @@ class HandoffFaultTest : public testing::TestWithParam<bool> {
   // The transfer of blocks is by pull; else the source's slab is mapped.
   static bool Pulled() { return GetParam(); }
   static Faults With(std::function<int(std::string&)> on_send) {
-    Faults faults{.refuse_mapping = Pulled()};
-    faults.on_send = std::move(on_send);
-    return faults;
+    return FaultsOf(std::move(on_send), Pulled());
   }
   static Faults None() { return {.refuse_mapping = Pulled()}; }
 };
@@ -125,8 +123,8 @@ TEST_P(HandoffFaultTest, ADamagedMessageOfAnyKindIsDropped) {
 
 TEST_P(HandoffFaultTest, RepeatedMessagesChangeNothing) {
   const auto repeat = [](std::string&) { return 3; };
-  auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", {.on_send = repeat});
-  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", {.on_send = repeat});
+  auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", FaultsOf(repeat));
+  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", FaultsOf(repeat));
   const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
   EXPECT_TRUE(outcome.target->status.ok()) << outcome.target->status;
   EXPECT_TRUE(outcome.source->status.ok()) << outcome.source->status;
@@ -136,7 +134,7 @@ TEST(HandoffFaultTest, ASourceSendsNoBlockTwice) {
   const auto repeat_pull = [](std::string& message) { return TypeOf(message) == kPull ? 2 : 1; };
   auto source = StartFaultyWorker(HastyOptions(true), "prefill-0", {.refuse_mapping = true});
   auto target = StartFaultyWorker(HastyOptions(true), "decode-0",
-                                  {.on_send = repeat_pull, .refuse_mapping = true});
+                                  FaultsOf(repeat_pull, /*refuse_mapping=*/true));
   const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
   EXPECT_THAT(outcome.source->status.ToString(), HasSubstr("twice"));
 }
@@ -180,8 +178,11 @@ TEST(HandoffFaultTest, ShortPulledDataIsNotTaken) {
 }
 
 TEST(HandoffFaultTest, WrongMappedBytesAreFoundAndTold) {
+  const auto garbage = [](std::span<std::byte> bytes) {
+    std::fill(bytes.begin(), bytes.end(), std::byte{0xBD});
+  };
   auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", {});
-  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", {.garbage_mapping = true});
+  auto target = StartFaultyWorker(HastyOptions(false), "decode-0", {.on_read = garbage});
   const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
   EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kDataLoss);
@@ -202,6 +203,65 @@ TEST(HandoffFaultTest, DataThatNobodyTakesDoesNotHoldTheBlocksForEver) {
   const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
   EXPECT_EQ(outcome.target->status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+// A newer epoch of which only the cancel arrives ends the older one all the same.
+TEST_P(HandoffFaultTest, ACancelledNewerEpochEndsTheOlder) {
+  const auto lose_second_offer = [](std::string& message) {
+    const Message decoded = *Decode(std::as_bytes(std::span(message.data(), message.size())));
+    return decoded.body.index() == kOffer && decoded.attempt.epoch == 2 ? 0 : 1;
+  };
+  HandoffOptions patient = HastyOptions(Pulled());
+  patient.lease = patient.ready_timeout = patient.offer_timeout = kPatience;
+  auto source = StartFaultyWorker(patient, "prefill-0", With(lose_second_offer));
+  auto target = StartFaultyWorker(patient, "decode-0", None());
+  const auto offer = [&](uint32_t epoch) {
+    return source->service->Offer(MakeOffer(patient, MakeAttempt(1, epoch), 1),
+                                  target->service->address(), {static_cast<int32_t>(epoch)});
+  };
+  ASSERT_TRUE(offer(1).ok());
+  ASSERT_TRUE(target->events.Take<OfferArrived>(MakeAttempt(1, 1)).has_value());
+  target->service->Grant(MakeAttempt(1, 1), 0, {7});
+  ASSERT_TRUE(offer(2).ok());
+  source->service->CancelSource(MakeAttempt(1, 2), absl::AbortedError("no longer wanted"));
+  const auto older = target->events.Take<TargetDone>(MakeAttempt(1, 1), kPatience / 4);
+  ASSERT_TRUE(older.has_value());
+  EXPECT_THAT(older->status.ToString(), HasSubstr("epoch 2 of this request has begun"));
+  EXPECT_FALSE(source->events.Take<SourceDone>(MakeAttempt(1, 1))->status.ok());
+  EXPECT_FALSE(source->events.Take<SourceDone>(MakeAttempt(1, 2))->status.ok());
+  WaitUntilIdle(*source);
+  WaitUntilIdle(*target);
+}
+
+// Every client leaves at once, and each side hears of it in its own order. The services go on.
+TEST_P(HandoffFaultTest, ABurstOfCancelsLeavesBothSidesServing) {
+  HandoffOptions options = HastyOptions(Pulled());
+  options.lease = options.ready_timeout = options.offer_timeout = kPatience;
+  auto source = StartFaultyWorker(options, "prefill-0", None());
+  auto target = StartFaultyWorker(options, "decode-0", None());
+  constexpr uint64_t kTransfers = 64;
+  for (uint64_t i = 1; i <= kTransfers; ++i) {
+    const auto first = static_cast<int32_t>(4 * (i - 1));
+    const std::vector<int32_t> blocks = {first, first + 1, first + 2, first + 3};
+    ASSERT_TRUE(
+        source->service
+            ->Offer(MakeOffer(options, MakeAttempt(i), 4), target->service->address(), blocks)
+            .ok());
+    ASSERT_TRUE(target->events.Take<OfferArrived>(MakeAttempt(i)).has_value());
+    target->service->Grant(MakeAttempt(i), 0, blocks);
+    source->service->BlocksReady(MakeAttempt(i), 3);
+  }
+  for (uint64_t i = 1; i <= kTransfers; ++i) {
+    source->service->CancelSource(MakeAttempt(i), absl::AbortedError("the client left"));
+    target->service->CancelTarget(MakeAttempt(kTransfers + 1 - i));
+  }
+  for (uint64_t i = 1; i <= kTransfers; ++i) {
+    EXPECT_FALSE(source->events.Take<SourceDone>(MakeAttempt(i))->status.ok());
+    EXPECT_FALSE(target->events.Take<TargetDone>(MakeAttempt(i))->status.ok());
+  }
+  const Outcome next = Transfer(*source, *target, MakeAttempt(kTransfers + 1));
+  EXPECT_TRUE(next.target->status.ok()) << next.target->status;
+  EXPECT_TRUE(next.source->status.ok()) << next.source->status;
 }
 
 // A long prefill: nothing is ready for many timeouts, but both sides live.

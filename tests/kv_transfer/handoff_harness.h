@@ -18,9 +18,10 @@
 
 #include "common/ids.h"
 #include "common/status_macros.h"
+#include "kv_transfer/faulty_transport.h"
 #include "kv_transfer/handoff.h"
+#include "kv_transfer/messages.h"
 #include "kv_transfer/transport.h"
-#include "tests/kv_transfer/faulty_transport.h"
 
 namespace baton::kv_transfer {
 
@@ -33,6 +34,7 @@ struct TestedTransport {
   TransportKind kind;
   std::string moved_by;      // as in TransferStats::transport
   bool inproc_pull = false;  // the in-process transport, without mapping
+  std::string ucx_tls = "";
 
   friend void PrintTo(const TestedTransport& transport, std::ostream* out) {
     *out << transport.name;
@@ -155,6 +157,23 @@ inline std::unique_ptr<Worker> StartWorker(const HandoffOptions& options, const 
   });
 }
 
+// Faults in every message that is sent: `on_message` may change it, and says how many copies go
+// out.
+inline Faults FaultsOf(std::function<int(std::string&)> on_message, bool refuse_mapping = false) {
+  Faults faults;
+  faults.on_send = [on_message = std::move(on_message)](PeerId, std::string& message,
+                                                        std::vector<std::string>&) -> Fate {
+    return on_message(message);
+  };
+  faults.refuse_mapping = refuse_mapping;
+  return faults;
+}
+
+// The index in MessageBody of the message in these bytes.
+inline size_t TypeOf(const std::string& message) {
+  return Decode(std::as_bytes(std::span(message.data(), message.size())))->body.index();
+}
+
 // Over the in-process transport, which suffers `faults`.
 inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
                                                  const std::string& name, Faults faults) {
@@ -168,10 +187,15 @@ inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
             .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
             .ucx_tls = ""};
         BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
-        return CreateHandoffOver(
-            std::make_unique<FaultyTransport>(std::move(inner), std::move(faults)),
-            transport_options.incarnation, options, name, std::move(on_event));
+        return CreateHandoffOver(WithFaults(std::move(inner), std::move(faults)),
+                                 transport_options.incarnation, options, name, std::move(on_event));
       });
+}
+
+inline std::unique_ptr<Worker> StartTested(const TestedTransport& tested,
+                                           const HandoffOptions& options, const std::string& name) {
+  if (!tested.inproc_pull) return StartWorker(options, name);
+  return StartFaultyWorker(options, name, {.refuse_mapping = true});
 }
 
 // `count` different blocks of `block_count`, in random order.

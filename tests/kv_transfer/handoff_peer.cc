@@ -1,7 +1,8 @@
 // The other process of the tests over real process borders: a handoff service that is told what to
 // do, line by line, on standard input, and answers on standard output.
 //
-//   kv_transfer_peer TRANSPORT NAME TIMEOUT_MS LAYERS          a block takes 8 KiB for each layer
+//   kv_transfer_peer TRANSPORT[:UCX_TLS] NAME TIMEOUT_MS LAYERS
+//                                        a block takes 8 KiB for each layer
 //   address                              address <hex>
 //   offer N ADDRESS_HEX BLOCKS SEED      offers, fills and commits    -> offered | error <why>
 //   half N ADDRESS_HEX BLOCKS SEED       the same, without the second half and the commit
@@ -9,6 +10,7 @@
 //   wait_source N                        done <status>
 //   wait_target N SEED                   done <status>, after all blocks were compared
 //   active                               active <count>
+//   paths                                paths <count of peers that were measured and live>
 
 #include <fmt/format.h>
 
@@ -45,6 +47,7 @@ class Peer {
     in >> verb;
     if (verb == "address") return "address " + ToHex(worker_->service->address());
     if (verb == "active") return fmt::format("active {}", worker_->service->active_transfers());
+    if (verb == "paths") return fmt::format("paths {}", worker_->service->paths().size());
     in >> number;
     const Attempt attempt = MakeAttempt(number);
     if (verb == "offer" || verb == "half") return Offer(attempt, verb == "half", in);
@@ -111,7 +114,10 @@ class Peer {
 
 int Main(int argc, char** argv) {
   if (argc != 5) return 2;
-  HandoffOptions options = SmallOptions(*TransportKindFromName(argv[1]));
+  const std::string transport = argv[1];
+  const size_t colon = std::min(transport.find(':'), transport.size());
+  HandoffOptions options = SmallOptions(*TransportKindFromName(transport.substr(0, colon)));
+  if (colon < transport.size()) options.ucx_tls = transport.substr(colon + 1);
   options.layout.layers = std::stoi(argv[4]);
   options.block_count = options.layout.layers > 2 ? 64 : 512;
   options.lease = options.ready_timeout = options.offer_timeout =

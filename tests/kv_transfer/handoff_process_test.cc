@@ -10,6 +10,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <thread>
 
 #include "tests/kv_transfer/handoff_harness.h"
@@ -162,6 +163,86 @@ TEST_P(HandoffProcessTest, AKilledTargetIsNoticedLongBeforeAnyDeadline) {
   EXPECT_THAT(source.Ask("wait_source 1"), HasSubstr("connection to 'decode-0' lost"));
   EXPECT_THAT(source.Ask("wait_source 2"), HasSubstr("connection to 'decode-0' lost"));
   EXPECT_EQ(source.Ask("active"), "active 0");
+}
+
+// Over UCX's own shared memory no wire tells of a death: keepalives do.
+class HandoffDeathTest : public testing::TestWithParam<std::string> {
+ protected:
+  // The fastest of some deaths: other load on the machine makes single ones slow.
+  static double FastestOf(const std::function<Duration()>& die) {
+    Duration fastest = Duration::max();
+    for (int i = 0; i < 3; ++i) fastest = std::min(fastest, die());
+    return Seconds(fastest);
+  }
+  static constexpr double kNoticedSeconds = 0.5;
+};
+
+INSTANTIATE_TEST_SUITE_P(Transports, HandoffDeathTest,
+                         testing::Values("shm", "ucx", "ucx:posix,self"), [](const auto& tested) {
+                           return tested.param.ends_with("self") ? "ucx_posix" : tested.param;
+                         });
+
+TEST_P(HandoffDeathTest, OfASourceIsNoticedWithinHalfASecond) {
+  PeerProcess target(GetParam(), "decode-0", kPatientMs);
+  const std::string address = target.Address();
+  int number = 0;
+  EXPECT_LE(FastestOf([&] {
+              ++number;
+              PeerProcess source(GetParam(), "prefill-0", kPatientMs);
+              EXPECT_EQ(source.Ask(fmt::format("half {} {} 100 1", number, address)), "offered");
+              EXPECT_EQ(target.Ask(fmt::format("grant {} 100", number)), "granted");
+              const TimePoint killed = SystemClock().Now();
+              source.Kill(SIGKILL);
+              EXPECT_THAT(target.Ask(fmt::format("wait_target {} 1", number)),
+                          HasSubstr("connection to 'prefill-0' lost"));
+              return SystemClock().Now() - killed;
+            }),
+            kNoticedSeconds);
+}
+
+TEST_P(HandoffDeathTest, OfATargetIsNoticedWithinHalfASecond) {
+  PeerProcess source(GetParam(), "prefill-0", kPatientMs);
+  int number = 0;
+  EXPECT_LE(FastestOf([&] {
+              ++number;
+              PeerProcess target(GetParam(), "decode-0", kPatientMs);
+              EXPECT_EQ(source.Ask(fmt::format("half {} {} 100 1", number, target.Address())),
+                        "offered");
+              EXPECT_EQ(target.Ask(fmt::format("grant {} 100", number)), "granted");
+              const TimePoint killed = SystemClock().Now();
+              target.Kill(SIGKILL);
+              EXPECT_THAT(source.Ask(fmt::format("wait_source {}", number)),
+                          HasSubstr("connection to 'decode-0' lost"));
+              return SystemClock().Now() - killed;
+            }),
+            kNoticedSeconds);
+}
+
+TEST_P(HandoffDeathTest, OfAnIdlePeerIsNoticedWithinHalfASecond) {
+  PeerProcess target(GetParam(), "decode-0", kPatientMs);
+  const std::string address = target.Address();
+  const auto wait_for_paths = [&](const std::string& answer) {
+    const TimePoint give_up = SystemClock().Now() + kPatience;
+    while (target.Ask("paths") != answer && SystemClock().Now() < give_up) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_EQ(target.Ask("paths"), answer);
+  };
+  int number = 0;
+  EXPECT_LE(FastestOf([&] {
+              ++number;
+              PeerProcess source(GetParam(), "prefill-0", kPatientMs);
+              EXPECT_EQ(source.Ask(fmt::format("offer {} {} 10 1", number, address)), "offered");
+              EXPECT_EQ(target.Ask(fmt::format("grant {} 10", number)), "granted");
+              EXPECT_THAT(target.Ask(fmt::format("wait_target {} 1", number)),
+                          StartsWith("done OK"));
+              wait_for_paths("paths 1");
+              const TimePoint killed = SystemClock().Now();
+              source.Kill(SIGKILL);
+              wait_for_paths("paths 0");
+              return SystemClock().Now() - killed;
+            }),
+            kNoticedSeconds);
 }
 
 TEST_P(HandoffProcessTest, AnOfferToADeadAddressEnds) {

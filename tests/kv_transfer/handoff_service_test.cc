@@ -17,12 +17,12 @@ class HandoffServiceTest : public testing::TestWithParam<TestedTransport> {
  protected:
   void SetUp() override {
     options_ = SmallOptions(GetParam().kind);
+    options_.ucx_tls = GetParam().ucx_tls;
     source_ = Start(options_, "prefill-0");
     target_ = Start(options_, "decode-0");
   }
   static std::unique_ptr<Worker> Start(const HandoffOptions& options, const std::string& name) {
-    if (!GetParam().inproc_pull) return StartWorker(options, name);
-    return StartFaultyWorker(options, name, {.refuse_mapping = true});
+    return StartTested(GetParam(), options, name);
   }
   // Waits until neither side knows of a transfer.
   void ExpectIdle() {
@@ -94,6 +94,30 @@ TEST_P(HandoffServiceTest, NamesTheWayTheBytesWent) {
   const auto done = target_->events.Take<TargetDone>(attempt);
   ASSERT_TRUE(done.has_value());
   EXPECT_EQ(done->stats.transport, GetParam().moved_by);
+}
+
+TEST_P(HandoffServiceTest, MeasuresThePathFromAPeerOnce) {
+  EXPECT_TRUE(target_->service->paths().empty());
+  for (uint64_t number = 1; number <= 3; ++number) {
+    const Attempt attempt = MakeAttempt(number);
+    ASSERT_TRUE(Offer(attempt, {1, 2}).ok());
+    ASSERT_TRUE(target_->events.Take<OfferArrived>(attempt).has_value());
+    target_->service->Grant(attempt, 0, {5, 4});
+    source_->service->Commit(attempt, "");
+    ASSERT_TRUE(target_->events.Take<TargetDone>(attempt).has_value());
+    ASSERT_TRUE(source_->events.Take<SourceDone>(attempt).has_value());
+    const TimePoint give_up = SystemClock().Now() + kPatience;
+    while (target_->service->paths().empty() && SystemClock().Now() < give_up) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    const std::vector<MeasuredPath> paths = target_->service->paths();
+    ASSERT_EQ(paths.size(), 1);
+    EXPECT_EQ(paths[0].peer_name, "prefill-0");
+    EXPECT_EQ(paths[0].transport, GetParam().moved_by);
+    EXPECT_GT(paths[0].gb_per_s, 0);
+    EXPECT_GT(paths[0].expected_gb_per_s, 0);
+  }
+  EXPECT_TRUE(source_->service->paths().empty()) << "it has read from nobody";
 }
 
 TEST_P(HandoffServiceTest, SendsOnlyTheBlocksThatAreWanted) {
@@ -280,21 +304,19 @@ TEST_P(HandoffServiceTest, NamesBothSidesWhenTheirBlocksDiffer) {
   EXPECT_THAT(source_->service->Offer(offer, stranger->service->address(), {1}).ToString(),
               testing::AllOf(HasSubstr("a test's model"), HasSubstr("another model"),
                              HasSubstr("decode-7")));
-  other = options_;
-  other.layout.block_tokens = 32;
-  stranger = Start(other, "decode-8");
-  EXPECT_THAT(source_->service->Offer(offer, stranger->service->address(), {1}).ToString(),
-              testing::AllOf(HasSubstr("block_tokens=16"), HasSubstr("block_tokens=32")));
-  // INT8 and FP8 blocks have equally many bytes.
-  HandoffOptions ours = options_;
-  ours.layout.dtype = kernels::KvDType::kInt8;
-  other = ours;
-  other.layout.dtype = kernels::KvDType::kFp8;
-  ASSERT_EQ(ours.layout.block_bytes(), other.layout.block_bytes());
-  stranger = Start(other, "decode-9");
-  const auto int8_source = Start(ours, "prefill-9");
-  EXPECT_THAT(int8_source->service->Offer(offer, stranger->service->address(), {1}).ToString(),
-              testing::AllOf(HasSubstr("dtype=INT8"), HasSubstr("dtype=FP8")));
+  const auto refusal = [&](const kernels::KvLayout& layout) {
+    other = options_;
+    other.layout = layout;
+    stranger = Start(other, "decode-8");
+    return source_->service->Offer(offer, stranger->service->address(), {1}).ToString();
+  };
+  EXPECT_THAT(refusal({3, 2, 64, 16, kernels::KvDType::kF16}),
+              HasSubstr("KV layout 'layers=2 kv_heads=2 head_dim=64 block_tokens=16 dtype=F16 "
+                        "order=2' here, 'layers=3 kv_heads=2 head_dim=64 block_tokens=16 dtype=F16 "
+                        "order=2' there"));
+  EXPECT_THAT(refusal({2, 1, 64, 16, kernels::KvDType::kF16}), HasSubstr("kv_heads=1"));
+  EXPECT_THAT(refusal({2, 2, 32, 16, kernels::KvDType::kF16}), HasSubstr("head_dim=32"));
+  EXPECT_THAT(refusal({2, 2, 64, 4, kernels::KvDType::kF16}), HasSubstr("block_tokens=4"));
 }
 
 TEST_P(HandoffServiceTest, MovesBlocksOfEveryKvFormatBitForBit) {

@@ -1,86 +1,80 @@
 #pragma once
 
-// One handoff between the two state machines, over a simulated network and with simulated workers,
-// clocks and memory: a schedule, which its seed determines entirely.
+// One schedule of handoffs between two worker processes that are source and target at once, over a
+// simulated network and in simulated time: a few requests, tried again with later epochs, with
+// cancels and crashes at any step. Its seed determines it entirely.
 
+#include <array>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <optional>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "kv_transfer/source_machine.h"
-#include "kv_transfer/target_machine.h"
+#include "tests/kv_transfer/simulated_worker.h"
 
 namespace baton::kv_transfer {
 
-// How bad it gets. Chances are in percent.
-struct Adversity {
-  int loss = 0, duplication = 0, damage = 0;              // of messages and data
-  Duration longest_delay = std::chrono::milliseconds(5);  // each message its own: they overtake
-  int source_cancels = 0, target_cancels = 0;
-  int refuses = 0, never_answers = 0;
-  int peer_lost = 0;  // each side notices at its own time
+// A kind of schedule. In a fair one, every handoff must succeed.
+struct Scenario {
+  const char* name = "";
+  Adversity adversity;
+  bool fair = false;
 };
+
+const std::vector<Scenario>& Scenarios();
+// Schedules of scenario s have the seeds with seed % Scenarios().size() == s.
+const Scenario& ScenarioOf(uint64_t seed);
 
 class HandoffSimulation {
  public:
-  HandoffSimulation(uint64_t seed, const Adversity& adversity);
+  enum class Fault { kCancelSource, kCancelTarget, kCrash, kShutdown, kBreakLink };
+  static constexpr int kFaults = 5;
+
+  explicit HandoffSimulation(uint64_t seed, bool traced = false);
+
+  // Before Run: one more fault, after so many happenings.
+  void Plan(uint64_t step, Fault fault) { faults_.push_back({step, fault}); }
 
   // Runs to the end. Empty when every law was kept; else what went wrong.
   std::string Run();
 
   // What the schedule came to, after Run.
-  bool target_ok() const { return target_finish_.has_value() && target_finish_->ok(); }
-  bool source_ok() const { return source_finish_.has_value() && source_finish_->ok(); }
+  uint64_t steps() const { return steps_; }
+  int handoffs() const { return static_cast<int>(stage_.handoffs.size()); }
+  int succeeded() const;
+  // What happened, a line each, when traced.
+  std::string Trace() const;
 
  private:
-  static constexpr int32_t kSlabBlocks = 32;
+  struct PlannedFault {
+    uint64_t step = 0;  // after so many happenings
+    Fault fault = Fault::kCrash;
+  };
+  struct Request {
+    int source = 0;  // host
+    int32_t blocks = 0;
+    uint32_t epoch = 0;  // the newest that was tried
+    int tries_put_off = 0;
+  };
 
-  int Dice() { return static_cast<int>(random_() % 100); }
-  Duration Delay(Duration longest) {
-    return Duration(static_cast<int64_t>(random_() % static_cast<uint64_t>(longest.count() + 1)));
-  }
-  void At(TimePoint when, std::function<void()> what) { agenda_.emplace(when, std::move(what)); }
-  void Violated(const std::string& law) {
-    if (violation_.empty()) violation_ = law;
-  }
-  std::vector<int32_t> SomeBlocks(int32_t count);
-  uint64_t Content(int32_t index) const { return seed_ * 1'000 + static_cast<uint64_t>(index) + 1; }
+  void PlanFaults();
+  void Do(Fault fault);
+  void BeginEpoch(size_t request);
+  void BeginEpochLater(size_t request, Duration delay);
+  void OnSourceEnd(Handoff& handoff);
+  void RunToTheEnd();
+  // Whatever happened, with a good network again the next handoff succeeds.
+  void ProveThatBothServe();
+  void CheckEnd(size_t first_handoff, bool all_succeed);
+  SimulatedWorker& Worker(int host) { return *workers_[static_cast<size_t>(host)]; }
 
-  void PlanWorkers();
-  void PumpSource();
-  void PumpTarget();
-  void Carry(bool to_target, MessageBody body);
-  void ToTarget(const MessageBody& body);
-  void ToSource(const MessageBody& body);
-  void SendData(const SendRun& send);
-  void CopyTurn();
-  void Land(const Landing& landing, const std::vector<uint64_t>& values);
-  void Tick();
-  void CheckEnd();
-
-  const uint64_t seed_;
-  const Adversity adversity_;
-  std::mt19937_64 random_;
-  std::multimap<TimePoint, std::function<void()>> agenda_;
-  TimePoint now_;
-  std::string violation_;
-
-  // The offer.
-  int32_t block_count_ = 0, first_wanted_ = 0;
-  bool pulled_ = false;
-  std::vector<int32_t> source_blocks_, target_blocks_;
-  std::vector<uint64_t> source_slab_, target_slab_;  // one value stands for a block's bytes
-
-  std::optional<SourceMachine> source_;
-  std::optional<TargetMachine> target_;
-  bool offer_fenced_ = false;  // a cancel came before the offer
-  bool granted_ = false;
-  int sends_outstanding_ = 0;  // reading the source's blocks
-  std::optional<absl::Status> source_finish_, target_finish_;
+  const Scenario& scenario_;
+  Stage stage_;
+  std::array<std::optional<SimulatedWorker>, kHosts> workers_;
+  std::vector<Request> requests_;
+  std::vector<PlannedFault> faults_;
+  uint64_t steps_ = 0;
+  TimePoint last_begin_;
 };
 
 }  // namespace baton::kv_transfer

@@ -41,6 +41,7 @@ std::vector<Message> OneOfEach() {
       Around(TargetHeartbeat{}),
       Around(ReleaseMessage{absl::DataLossError("block 3 of 7")}),
       Around(CancelMessage{absl::CancelledError("the client went away")}),
+      Around(ProbeMessage{.runs = 11, .run_bytes = 368'640}),
   };
 }
 
@@ -104,6 +105,11 @@ TEST(MessagesTest, AFlippedBitIsRefusedAndNeverTrusted) {
           EXPECT_GE(run.count, 1);
           EXPECT_LE(run.first + run.count, 2 * kMaxBlocksPerTransfer);
         }
+      }
+      if (const auto* probe = std::get_if<ProbeMessage>(&decoded->body)) {
+        EXPECT_GE(probe->runs, 1);
+        EXPECT_GE(probe->run_bytes, 1);
+        EXPECT_LE(int64_t{probe->runs} * probe->run_bytes, kMaxProbeBytes);
       }
     }
   }

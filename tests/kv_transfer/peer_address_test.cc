@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/kv_layout.h"
+
 namespace baton::kv_transfer {
 namespace {
 
@@ -71,6 +73,32 @@ TEST(PeerAddressTest, ADifferenceIsNamedWithBothValues) {
   theirs.layout = "layers=80 kv_heads=8";
   EXPECT_THAT(CheckCompatible(ours, theirs).ToString(),
               AllOf(HasSubstr("layers=30"), HasSubstr("layers=80")));
+}
+
+TEST(PeerAddressTest, LayoutsThatCanBeConvertedFit) {
+  const auto with = [](const kernels::KvLayout& layout) {
+    PeerAddress address = Example();
+    address.layout = layout.ToString();
+    address.block_bytes = layout.block_bytes();
+    return address;
+  };
+  const PeerAddress ours = with({30, 3, 64, 16, kernels::KvDType::kF16});
+  for (const kernels::KvDType dtype : kernels::kKvDTypes) {
+    for (const int32_t block_tokens : {8, 16, 32}) {
+      EXPECT_TRUE(CheckCompatible(ours, with({30, 3, 64, block_tokens, dtype})).ok());
+    }
+  }
+  EXPECT_FALSE(CheckCompatible(ours, with({30, 3, 64, 4, kernels::KvDType::kF16})).ok());
+  EXPECT_FALSE(CheckCompatible(ours, with({30, 2, 64, 8, kernels::KvDType::kF16})).ok());
+  EXPECT_FALSE(CheckCompatible(ours, with({29, 3, 64, 8, kernels::KvDType::kF16})).ok());
+  EXPECT_FALSE(CheckCompatible(ours, with({30, 3, 128, 8, kernels::KvDType::kF16})).ok());
+  PeerAddress older = with({30, 3, 64, 8, kernels::KvDType::kF16});
+  older.layout.back() = '1';  // another order of bytes
+  EXPECT_THAT(CheckCompatible(ours, older).ToString(),
+              AllOf(HasSubstr("order=2' here"), HasSubstr("order=1' there")));
+  PeerAddress liar = with({30, 3, 64, 8, kernels::KvDType::kF16});
+  ++liar.block_bytes;
+  EXPECT_FALSE(CheckCompatible(ours, liar).ok());
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <set>
+
+#include "tests/kv_transfer/transition_table.h"
 
 namespace baton::kv_transfer {
 namespace {
@@ -66,23 +67,6 @@ struct Driven {
 // States, with what distinguishes them to events: `kCommitted` is kStreaming when everything is
 // announced, `kSending` has data on its way besides.
 enum From { kOffered, kStreaming, kCommitted, kSending, kCancelling, kDraining, kDone, kFroms };
-enum Event {
-  kBlocksReady,
-  kCommit,
-  kCancel,
-  kGrant,
-  kBadGrant,
-  kPull,
-  kBadPull,
-  kHeartbeat,
-  kReleaseOk,
-  kReleaseBad,
-  kSent,
-  kPeerDown,
-  kTickEarly,
-  kTickLate,
-  kEvents
-};
 using State = SourceMachine::State;
 
 Driven MakeFrom(From from) {
@@ -103,91 +87,120 @@ Driven MakeFrom(From from) {
   return driven;
 }
 
-void Apply(Event event, SourceMachine& machine) {
-  const TimePoint soon = kStart + std::chrono::milliseconds(10);
-  switch (event) {
-    case kBlocksReady:
-      machine.BlocksReady(4);
-      break;
-    case kCommit:
-      machine.Commit("payload", soon);
-      break;
-    case kCancel:
-      machine.Cancel(absl::AbortedError("enough"), soon);
-      break;
-    case kGrant:
-      machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 1'000}, soon);
-      break;
-    case kBadGrant:
-      machine.OnGrant({.first_block_wanted = 5, .heartbeat_ms = 1'000}, soon);
-      break;
-    case kPull:
-      machine.OnPull({.runs = {{1, 1}}}, soon);
-      break;
-    case kBadPull:
-      machine.OnPull({.runs = {{0, 1}}}, soon);
-      break;
-    case kHeartbeat:
-      machine.OnTargetHeartbeat(soon);
-      break;
-    case kReleaseOk:
-      machine.OnRelease({absl::OkStatus()}, soon);
-      break;
-    case kReleaseBad:
-      machine.OnRelease({absl::DataLossError("bad")}, soon);
-      break;
-    case kSent:
-      machine.OnSent();
-      break;
-    case kPeerDown:
-      machine.OnPeerDown(absl::UnavailableError("gone"), soon);
-      break;
-    case kTickEarly:
-      machine.OnTick(soon);
-      break;
-    case kTickLate:
-      machine.OnTick(kStart + kLease + kOfferTimeout);
-      break;
-    case kEvents:
-      break;
+// In the walk, time goes on with every event.
+struct Walked {
+  Driven driven;
+  TimePoint now = kStart;
+  size_t sends_ended = 0;
+  size_t actions_before = 0;
+
+  char state() const { return "OSCDX"[static_cast<size_t>(driven.machine.state())]; }
+  size_t actions() const {
+    return driven.messages.size() + driven.runs.size() + driven.finishes.size();
   }
+  void CheckStep(char before, size_t) const {
+    // Done exactly when Finish came, and that once; nothing follows it.
+    EXPECT_EQ(driven.finishes.size(), state() == 'X' ? 1u : 0u);
+    if (before == 'X') {
+      EXPECT_EQ(actions(), actions_before);
+    }
+    // Blocks are let go while they are sent only when that was given up.
+    if (before != 'X' && state() == 'X') {
+      EXPECT_EQ(driven.finishes[0].sends_given_up, driven.runs.size() > sends_ended);
+    }
+  }
+};
+
+constexpr size_t kEvents = 15;
+
+std::vector<Input<Walked>> SourceInputs() {
+  std::vector<Input<Walked>> inputs;
+  const auto add = [&inputs](size_t column, auto apply) {
+    inputs.push_back({column, [apply](Walked& walked) {
+                        walked.actions_before = walked.actions();
+                        walked.now += std::chrono::milliseconds(10);
+                        if (!apply(walked, walked.driven.machine)) return false;
+                        walked.driven.Collect();
+                        return true;
+                      }});
+  };
+  const auto always = [&add](size_t column, auto apply) {
+    add(column, [apply](Walked& walked, SourceMachine& machine) {
+      apply(walked, machine);
+      return true;
+    });
+  };
+  for (const int32_t count : {-1, 0, 2, 4, 100}) {
+    always(0, [=](Walked&, SourceMachine& machine) { machine.BlocksReady(count); });
+  }
+  add(1, [](Walked& walked, SourceMachine& machine) {
+    const BlockRun run = machine.NextToHash(2);
+    if (run.count == 0) return false;
+    const std::vector<uint64_t> checksums(static_cast<size_t>(run.count));
+    machine.Hashed(run, checksums, walked.now);
+    return true;
+  });
+  always(2, [](Walked& walked, SourceMachine& machine) { machine.Commit("T", walked.now); });
+  for (const absl::Status& why : {absl::OkStatus(), absl::AbortedError("enough")}) {
+    always(3, [=](Walked& walked, SourceMachine& machine) { machine.Cancel(why, walked.now); });
+  }
+  for (const int32_t first : {0, 2, 4, 5}) {
+    always(first <= 4 ? 4 : 5, [=](Walked& walked, SourceMachine& machine) {
+      machine.OnGrant({.first_block_wanted = first, .heartbeat_ms = 1'000}, walked.now);
+    });
+  }
+  // 6: may make sense, when enough is announced; 7: makes none in whatever state.
+  const std::vector<std::pair<size_t, PullMessage>> pulls = {
+      {6, {}},         {6, {{{0, 1}}}}, {6, {{{2, 2}}}},        {6, {{{1, 1}, {3, 1}}}},
+      {7, {{{3, 2}}}}, {7, {{{1, 2}}}}, {7, {{{2, 1}, {2, 1}}}}};
+  for (const auto& [column, pull] : pulls) {
+    always(column, [pull = pull](Walked& walked, SourceMachine& machine) {
+      machine.OnPull(pull, walked.now);
+    });
+  }
+  always(8, [](Walked& walked, SourceMachine& machine) { machine.OnTargetHeartbeat(walked.now); });
+  always(9, [](Walked& walked, SourceMachine& machine) {
+    machine.OnRelease({absl::OkStatus()}, walked.now);
+  });
+  always(10, [](Walked& walked, SourceMachine& machine) {
+    machine.OnRelease({absl::DataLossError("bad")}, walked.now);
+  });
+  add(11, [](Walked& walked, SourceMachine& machine) {
+    if (walked.sends_ended == walked.driven.runs.size()) return false;
+    ++walked.sends_ended;
+    machine.OnSent();
+    return true;
+  });
+  always(12, [](Walked& walked, SourceMachine& machine) {
+    machine.OnPeerDown(absl::UnavailableError("gone"), walked.now);
+  });
+  always(13, [](Walked& walked, SourceMachine& machine) { machine.OnTick(walked.now); });
+  always(14, [](Walked& walked, SourceMachine& machine) {
+    walked.now += kLease + kOfferTimeout;
+    machine.OnTick(walked.now);
+  });
+  return inputs;
 }
 
 TEST(SourceMachineTest, FollowsTheTableOfTransitions) {
-  constexpr State O = State::kOffered, S = State::kStreaming, C = State::kCancelling,
-                  D = State::kDraining, X = State::kDone;
-  // Rows: From; columns: Event, in their order.
-  constexpr State kTable[kFroms][kEvents] = {
-      // Ready Commit Cancel Grant BadGr Pull BadPl Beat RelOk RelBad Sent Down Early Late
-      {O, O, C, S, X, O, O, O, X, X, O, X, O, X},  // Offered
-      {S, S, C, S, S, S, C, S, X, X, S, X, S, X},  // Streaming
-      {S, S, C, S, S, S, C, S, X, X, S, X, S, X},  // Committed
-      {S, S, C, S, S, S, C, S, D, D, S, D, S, D},  // Sending
-      {C, C, C, C, C, C, C, C, X, X, C, X, C, X},  // Cancelling
-      {D, D, D, D, D, D, D, D, D, D, X, D, D, X},  // Draining
-      {X, X, X, X, X, X, X, X, X, X, X, X, X, X},  // Done
+  // Letters: Offered, Streaming, Cancelling, Draining, X for done. A drain without anything to wait
+  // for is over at once.
+  const std::vector<TableRow<kEvents>> table = {
+      // Ready Hash Commit Cancel Grant BadGr Pull BadPull Beat RelOk RelBad Sent Down Early Late
+      {'O', {"O", "", "O", "C", "S", "X", "O", "O", "O", "X", "X", "", "X", "O", "X"}},
+      {'S', {"S", "S", "S", "C", "S", "S", "SC", "C", "S", "DX", "DX", "S", "DX", "S", "DX"}},
+      {'C', {"C", "", "C", "C", "C", "C", "C", "C", "C", "DX", "DX", "C", "DX", "C", "DX"}},
+      {'D', {"D", "", "D", "D", "D", "D", "D", "D", "D", "D", "D", "DX", "D", "D", "X"}},
+      {'X', {"X", "", "X", "X", "X", "X", "X", "X", "X", "X", "X", "X", "X", "X", "X"}},
   };
+  TransitionWalk<Walked, kEvents> walk(table, SourceInputs());
   for (int from = 0; from < kFroms; ++from) {
-    for (int event = 0; event < kEvents; ++event) {
-      SCOPED_TRACE(testing::Message() << "row " << from << " column " << event);
-      const bool is_sending = from == kSending || from == kDraining;
-      if (event == kSent && !is_sending && from != kDone) continue;  // the service never says so
-      Driven driven = MakeFrom(static_cast<From>(from));
-      driven.Collect();
-      const size_t finished_before = driven.finishes.size();
-      EXPECT_EQ(finished_before, from == kDone ? 1u : 0u);
-      Apply(static_cast<Event>(event), driven.machine);
-      driven.Collect();
-      EXPECT_EQ(static_cast<int>(driven.machine.state()), static_cast<int>(kTable[from][event]));
-      // Done exactly when Finish came, and that once.
-      EXPECT_EQ(driven.finishes.size(), driven.machine.state() == X ? 1u : 0u);
-      // Whatever comes next, nothing follows a Finish.
-      for (int next = 0; next < kEvents && driven.machine.state() == X; ++next) {
-        Apply(static_cast<Event>(next), driven.machine);
-        EXPECT_TRUE(driven.machine.TakeActions().empty()) << "event " << next << " after the end";
-      }
-    }
+    SCOPED_TRACE(testing::Message() << "beginning " << from);
+    Walked walked{.driven = MakeFrom(static_cast<From>(from))};
+    walked.driven.Collect();
+    walk.From(walked, 3);
   }
+  walk.CheckEverythingSeen();
 }
 
 // ---- what it says and when ----

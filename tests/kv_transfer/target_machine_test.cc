@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/kv_transfer/transition_table.h"
+
 namespace baton::kv_transfer {
 namespace {
 
@@ -65,9 +67,19 @@ ReadyMessage Ready(int32_t first, int32_t count, bool last = false) {
 
 // ---- the table of legal transitions ----
 
-// `kFlying` is kPulling with a run in flight, `kAllButCommit` has landed every block.
-enum From { kOffered, kPulling, kFlying, kAllButCommit, kDone, kFroms };
-enum Event {
+// In the walk, time goes on with every event.
+struct Walked {
+  Driven driven;
+  TimePoint now = kStart;
+  std::vector<Landing> in_flight;
+  size_t actions_before = 0;
+
+  char state() const { return "OPX"[static_cast<size_t>(driven.machine.state())]; }
+  size_t actions() const { return driven.messages.size() + driven.finishes.size(); }
+  void CheckStep(char before, size_t column) const;
+};
+
+enum Column : size_t {
   kGrant,
   kBadGrant,
   kRefuse,
@@ -75,109 +87,150 @@ enum Event {
   kReady,
   kReadyLast,
   kBadReady,
+  kFetch,
+  kLand,
+  kBadLand,
   kHeartbeat,
   kOnCancel,
   kPeerDown,
   kTickEarly,
   kTickLate,
-  kEvents
+  kColumns
 };
 
-Driven MakeFrom(From from) {
-  Driven driven;
-  if (from == kOffered) return driven;
-  driven.Grant();
-  if (from == kFlying) {
-    driven.machine.OnReady(Ready(1, 2), kStart);
-    EXPECT_TRUE(driven.machine.NextRun(1).has_value());
+void Walked::CheckStep(char before, size_t column) const {
+  // Done exactly when its finish came, and that once.
+  EXPECT_EQ(driven.finishes.size(), state() == 'X' ? 1u : 0u);
+  if (state() != 'X') return;
+  // Nothing more is written, and nothing follows.
+  TargetMachine machine = driven.machine;
+  EXPECT_FALSE(machine.NextRun(1).has_value());
+  for (const Landing& landing : in_flight) {
+    EXPECT_FALSE(machine.InFlight(landing.run).has_value());
   }
-  if (from == kAllButCommit) {
-    driven.machine.OnReady(Ready(1, 4), kStart);
-    driven.LandAll();
+  if (before == 'X') {
+    EXPECT_EQ(actions(), actions_before);
+    return;
   }
-  if (from == kDone) driven.machine.Cancel(absl::CancelledError("enough"));
-  return driven;
+  EXPECT_EQ(driven.finishes[0].granted, before == 'P' || column == kBadGrant);
+  // The source is told, unless it is the one that is gone.
+  EXPECT_EQ(driven.Sent<ReleaseMessage>().size(), column == kPeerDown ? 0u : 1u);
 }
 
-void Apply(Event event, TargetMachine& machine) {
-  const TimePoint soon = kStart + milliseconds(10);
-  switch (event) {
-    case kGrant:
-      machine.Grant(5, {}, soon);
-      break;
-    case kBadGrant:
-      machine.Grant(2, {1, 2}, soon);
-      break;
-    case kRefuse:
-      machine.Refuse(absl::ResourceExhaustedError("full"));
-      break;
-    case kCancel:
-      machine.Cancel(absl::CancelledError("enough"));
-      break;
-    case kReady:
-      machine.OnReady(Ready(1, 1), soon);
-      break;
-    case kReadyLast:
-      machine.OnReady(Ready(5, 0, true), soon);
-      break;
-    case kBadReady:
-      machine.OnReady(Ready(4, 2), soon);
-      break;
-    case kHeartbeat:
-      machine.OnSourceHeartbeat({1, false}, soon);
-      break;
-    case kOnCancel:
-      machine.OnCancel({absl::AbortedError("client left")});
-      break;
-    case kPeerDown:
-      machine.OnPeerDown(absl::UnavailableError("gone"));
-      break;
-    case kTickEarly:
-      machine.OnTick(soon);
-      break;
-    case kTickLate:
-      machine.OnTick(kStart + kOfferTimeout);
-      break;
-    case kEvents:
-      break;
+std::vector<Input<Walked>> TargetInputs() {
+  std::vector<Input<Walked>> inputs;
+  const auto add = [&inputs](size_t column, auto apply) {
+    inputs.push_back({column, [apply](Walked& walked) {
+                        walked.actions_before = walked.actions();
+                        walked.now += milliseconds(10);
+                        if (!apply(walked, walked.driven.machine)) return false;
+                        walked.driven.Collect();
+                        return true;
+                      }});
+  };
+  const auto always = [&add](size_t column, auto apply) {
+    add(column, [apply](Walked& walked, TargetMachine& machine) {
+      apply(walked, machine);
+      return true;
+    });
+  };
+  const auto grant = [&always](Column column, int32_t first, std::vector<int32_t> blocks) {
+    always(column, [=](Walked& walked, TargetMachine& machine) {
+      machine.Grant(first, blocks, walked.now);
+    });
+  };
+  grant(kGrant, 1, {7, 8, 3, 4});
+  grant(kGrant, 0, {9, 7, 8, 3, 4});
+  grant(kBadGrant, 2, {1, 2});
+  grant(kBadGrant, -1, {});
+  grant(kBadGrant, 6, {});
+  for (const absl::Status& why : {absl::OkStatus(), absl::ResourceExhaustedError("full")}) {
+    always(kRefuse, [=](Walked&, TargetMachine& machine) { machine.Refuse(why); });
   }
+  always(kCancel,
+         [](Walked&, TargetMachine& machine) { machine.Cancel(absl::CancelledError("enough")); });
+  ReadyMessage strange = Ready(1, 1);
+  strange.blocks[0].source_block = 100;
+  const std::vector<std::pair<Column, ReadyMessage>> readies = {{kReady, Ready(1, 1)},
+                                                                {kReady, Ready(1, 4)},
+                                                                {kReady, Ready(5, 0)},
+                                                                {kReadyLast, Ready(5, 0, true)},
+                                                                {kReadyLast, Ready(3, 2, true)},
+                                                                {kReadyLast, Ready(1, 4, true)},
+                                                                {kBadReady, Ready(4, 2)},
+                                                                {kBadReady, Ready(1, 2, true)},
+                                                                {kBadReady, strange}};
+  for (const auto& [column, ready] : readies) {
+    always(column, [ready = ready](Walked& walked, TargetMachine& machine) {
+      machine.OnReady(ready, walked.now);
+    });
+  }
+  for (const int32_t most : {1, 100}) {
+    add(kFetch, [=](Walked& walked, TargetMachine& machine) {
+      const auto landing = machine.NextRun(most);
+      if (landing.has_value()) walked.in_flight.push_back(*landing);
+      return landing.has_value();
+    });
+  }
+  for (const Column column : {kLand, kBadLand}) {
+    add(column, [=](Walked& walked, TargetMachine& machine) {
+      if (walked.in_flight.empty() || !machine.InFlight(walked.in_flight.back().run)) return false;
+      const Landing landing = walked.in_flight.back();
+      walked.in_flight.pop_back();
+      if (column == kLand) {
+        walked.driven.Land(landing, walked.now);
+      } else {
+        const std::vector<uint64_t> wrong(static_cast<size_t>(landing.run.count));
+        machine.OnLanded(landing.run, wrong, walked.now);
+      }
+      return true;
+    });
+  }
+  for (const SourceHeartbeat beat : {SourceHeartbeat{0, false}, SourceHeartbeat{5, true}}) {
+    always(kHeartbeat, [=](Walked& walked, TargetMachine& machine) {
+      machine.OnSourceHeartbeat(beat, walked.now);
+    });
+  }
+  always(kOnCancel, [](Walked&, TargetMachine& machine) {
+    machine.OnCancel({absl::AbortedError("client left")});
+  });
+  always(kPeerDown, [](Walked&, TargetMachine& machine) {
+    machine.OnPeerDown(absl::UnavailableError("gone"));
+  });
+  always(kTickEarly, [](Walked& walked, TargetMachine& machine) { machine.OnTick(walked.now); });
+  always(kTickLate, [](Walked& walked, TargetMachine& machine) {
+    walked.now += kOfferTimeout;
+    machine.OnTick(walked.now);
+  });
+  return inputs;
 }
 
 TEST(TargetMachineTest, FollowsTheTableOfTransitions) {
-  constexpr State O = State::kOffered, P = State::kPulling, X = State::kDone;
-  constexpr State kTable[kFroms][kEvents] = {
-      // Grant BadGr Refuse Cancel Ready Last BadRd Beat Cancl Down Early Late
-      {P, X, X, X, O, O, O, O, X, X, O, X},  // Offered
-      {P, P, P, X, P, P, X, P, X, X, P, X},  // Pulling
-      {P, P, P, X, P, P, X, P, X, X, P, X},  // Flying
-      {P, P, P, X, P, X, X, P, X, X, P, X},  // AllButCommit
-      {X, X, X, X, X, X, X, X, X, X, X, X},  // Done
+  // Letters: Offered, Pulling, X for done.
+  const std::vector<TableRow<kColumns>> table = {
+      // Grant BadGr Refuse Cancel Ready Last BadRd Fetch Land BadLand Beat OnCancel Down Early Late
+      {'O', {"P", "X", "X", "X", "O", "O", "O", "", "", "", "O", "X", "X", "O", "X"}},
+      {'P', {"P", "P", "P", "X", "P", "PX", "X", "P", "PX", "X", "P", "X", "X", "P", "X"}},
+      {'X', {"X", "X", "X", "X", "X", "X", "X", "", "", "", "X", "X", "X", "X", "X"}},
   };
-  for (int from = 0; from < kFroms; ++from) {
-    for (int event = 0; event < kEvents; ++event) {
-      SCOPED_TRACE(testing::Message() << "row " << from << " column " << event);
-      Driven driven = MakeFrom(static_cast<From>(from));
-      driven.Collect();
-      driven.messages.clear();
-      Apply(static_cast<Event>(event), driven.machine);
-      driven.Collect();
-      const State state = driven.machine.state();
-      EXPECT_EQ(static_cast<int>(state), static_cast<int>(kTable[from][event]));
-      EXPECT_EQ(driven.finishes.size(), state == X ? 1u : 0u);
-      if (state == X && from != kDone) {
-        EXPECT_EQ(driven.finishes[0].granted, from != kOffered || event == kBadGrant);
-        // The source is told, unless it is the one that is gone.
-        EXPECT_EQ(driven.Sent<ReleaseMessage>().size(), event == kPeerDown ? 0u : 1u);
-      }
-      if (state != X) continue;
-      for (int next = 0; next < kEvents; ++next) {
-        Apply(static_cast<Event>(next), driven.machine);
-        EXPECT_TRUE(driven.machine.TakeActions().empty()) << "event " << next << " after the end";
-        EXPECT_FALSE(driven.machine.NextRun(1).has_value());
-        EXPECT_FALSE(driven.machine.InFlight({1, 1}).has_value());
-      }
+  TransitionWalk<Walked, kColumns> walk(table, TargetInputs());
+  for (int beginning = 0; beginning < 5; ++beginning) {
+    SCOPED_TRACE(testing::Message() << "beginning " << beginning);
+    Walked walked;
+    // Just offered; granted; with runs to fetch; with the last one in flight; with all blocks here,
+    // but no commit.
+    if (beginning > 0) walked.driven.Grant();
+    if (beginning > 1) walked.driven.machine.OnReady(Ready(1, 4), kStart);
+    if (beginning == 3) {
+      walked.driven.Land(*walked.driven.machine.NextRun(100), kStart);
+      walked.in_flight.push_back(*walked.driven.machine.NextRun(100));
     }
+    if (beginning == 4) walked.driven.LandAll();
+    walked.driven.Collect();
+    walked.driven.messages.clear();
+    walk.From(walked, 3);
   }
+  walk.CheckEverythingSeen();
 }
 
 // ---- what it fetches ----

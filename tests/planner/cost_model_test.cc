@@ -32,6 +32,7 @@ TEST(CostModel, BooksQuantities) {
   ExpectWithin1Percent(DecodeStepSeconds(kLlama70b, TpuV5e(8), 32, 8192), 0.017218);
   ExpectWithin1Percent(DecodeStepSeconds(kLlama70b, TpuV5e(16), 32, 8192), 0.0086090);
   ExpectWithin1Percent(PrefillSeconds(kLlama70b, TpuV5e(16), 8192, 0.4), 0.90964);
+  ExpectWithin1Percent(TransferSeconds(327'680, 8192, 10e9), 0.26844);
 }
 
 TEST(CostModel, BooksMaxBatch) {

@@ -271,6 +271,166 @@ TEST_F(PrefillLoopTest, RefusesWhatItCannotDo) {
   router.ExpectIdle();
 }
 
+worker_link::ServePrefixCommand Serve(const PrefillCommand& command,
+                                      const worker_link::WorkerInfo& target) {
+  return {.attempt = command.attempt,
+          .prompt = command.prompt,
+          .cache_salt = command.cache_salt,
+          .target_address = target.handoff_address,
+          .target_name = target.name,
+          .timeout = seconds(60)};
+}
+
+// Prefill workers 0 and 1; 0 has the KV of the prompt's first 128 tokens.
+struct Pair {
+  Pair(const worker_common::WorkerOptions& first, const worker_common::WorkerOptions& second)
+      : donor(first), fetcher(second), to_donor(donor->address()), to_fetcher(fetcher->address()) {}
+  void ExpectIdle() {
+    to_donor.ExpectIdle();
+    to_fetcher.ExpectIdle();
+  }
+  RunningWorker<PrefillWorker> donor, fetcher;
+  TestRouter to_donor, to_fetcher;
+};
+
+TEST_F(PrefillLoopTest, FetchesAPrefixThatAnotherWorkerHas) {
+  Target target(model());
+  Pair pair(model().Options("prefill-0", kBlocks), model().Options("prefill-1", kBlocks));
+  std::vector<TokenId> prompt = Prompt(130, 1);
+  const auto hand_over = [&](TestRouter& router, const Attempt& attempt) {
+    const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
+    EXPECT_EQ(offer.attempt, attempt);
+    target.GrantAll(offer);
+    EXPECT_TRUE(target.Next<kv_transfer::TargetDone>().status.ok());
+    return router.Wait(attempt);
+  };
+  pair.to_donor.Send(Command(AttemptOf(1), prompt, target));
+  hand_over(pair.to_donor, AttemptOf(1));
+
+  const std::vector<TokenId> more = Prompt(60, 2);
+  prompt.insert(prompt.end(), more.begin(), more.end());
+  const std::vector<OutputToken> right = model().Answer(prompt, engine::GreedyTokens(1));
+  // Whichever of the two commands comes first.
+  for (const uint64_t number : {2, 3}) {
+    // Otherwise the second time it would be cached: another tenant's, computed by the donor first.
+    PrefillCommand command = Command(AttemptOf(number), prompt, target);
+    command.prefix_tokens = 128;
+    if (number == 2) {
+      pair.to_fetcher.Send(command);
+      pair.to_fetcher.WaitForStatus("awaiting", [](const auto& s) { return s.blocks_held == 12; });
+      pair.to_donor.Send(Serve(command, pair.to_fetcher.info()));
+    } else {
+      command.cache_salt = "tenant";
+      PrefillCommand first = command;
+      first.attempt = AttemptOf(100);
+      first.prefix_tokens = 0;
+      pair.to_donor.Send(first);
+      hand_over(pair.to_donor, first.attempt);
+      pair.to_donor.Send(Serve(command, pair.to_fetcher.info()));
+      pair.to_fetcher.WaitForStatus("offered", [](const auto& s) { return s.transfers == 1; });
+      pair.to_fetcher.Send(command);
+    }
+    const Outcome outcome = hand_over(pair.to_fetcher, command.attempt);
+    engine::ExpectSame(outcome.tokens, right);
+    ASSERT_TRUE(outcome.prefilled);
+    EXPECT_EQ(outcome.prefilled->cached_prompt_tokens, number == 2 ? 128 : 176);
+    if (number == 2) ExpectSameKv(prompt, target);
+    EXPECT_TRUE(pair.to_donor.Wait(command.attempt).prefilled) << "its part is over";
+  }
+  pair.ExpectIdle();
+  EXPECT_EQ(pair.donor->counters().prefixes_served, 2);
+  EXPECT_EQ(pair.fetcher->counters().prefixes_fetched, 2);
+  EXPECT_EQ(pair.fetcher->counters().prefixes_missed, 0);
+  EXPECT_EQ(pair.fetcher->counters().prompt_tokens, 190 - 128 + 190 - 176);
+  pair.to_fetcher.WaitForStatus(
+      "measured", [](const auto& s) { return s.kv_bytes_per_s > 0 && s.prefill_tokens_per_s > 0; });
+}
+
+TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
+  Target target(model());
+  Pair pair(model().Options("prefill-0", kBlocks), model().Options("prefill-1", kBlocks));
+  uint64_t number = 0;
+  const auto next = [&] {
+    ++number;
+    PrefillCommand command =
+        Command(AttemptOf(number), Prompt(100, static_cast<uint32_t>(number)), target);
+    command.prefix_tokens = 64;
+    return command;
+  };
+  const auto expect_answer = [&](const PrefillCommand& command) {
+    const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
+    target.GrantAll(offer);
+    EXPECT_TRUE(target.Next<kv_transfer::TargetDone>().status.ok());
+    const Outcome outcome = pair.to_fetcher.Wait(command.attempt);
+    engine::ExpectSame(outcome.tokens, model().Answer(command.prompt, engine::GreedyTokens(1)));
+    EXPECT_EQ(outcome.prefilled->cached_prompt_tokens, 0);
+  };
+  {
+    SCOPED_TRACE("the donor has nothing, and the router says so");
+    const PrefillCommand command = next();
+    pair.to_fetcher.Send(command);
+    pair.to_donor.Send(Serve(command, pair.to_fetcher.info()));
+    EXPECT_EQ(pair.to_donor.Wait(command.attempt).failed->code(), absl::StatusCode::kNotFound);
+    pair.to_fetcher.Send(worker_link::NoOfferCommand{command.attempt});
+    expect_answer(command);
+  }
+  {
+    SCOPED_TRACE("nobody offers");
+    const PrefillCommand command = next();
+    pair.to_fetcher.Send(command);
+    expect_answer(command);
+  }
+  Target source(model());
+  const auto offer_kv = [&](const PrefillCommand& command, std::vector<TokenId> prompt) {
+    kv_transfer::OfferInfo offer;
+    offer.attempt = command.attempt;
+    offer.tokens = 64;
+    prompt.resize(64);
+    offer.block_hashes = ChainFullBlocks(model().engine().executor().ChainRootFor(""), prompt, 16);
+    offer.source_name = "source";
+    const absl::Status offered =
+        source.service().Offer(offer, pair.to_fetcher.info().handoff_address, {0, 1, 2, 3});
+    EXPECT_TRUE(offered.ok()) << offered;
+  };
+  {
+    SCOPED_TRACE("the source dies");
+    const PrefillCommand command = next();
+    offer_kv(command, command.prompt);
+    pair.to_fetcher.Send(command);
+    pair.to_fetcher.WaitForStatus("granted", [](const auto& s) { return s.blocks_held == 7; });
+    source.service().BlocksReady(command.attempt, 2);
+    source.service().CancelSource(command.attempt, absl::UnavailableError("the source dies"));
+    expect_answer(command);
+  }
+  {
+    SCOPED_TRACE("KV of another prompt");
+    const PrefillCommand command = next();
+    offer_kv(command, Prompt(64, 99));
+    pair.to_fetcher.Send(command);
+    expect_answer(command);
+  }
+  {
+    SCOPED_TRACE("cancelled while it fetches");
+    const PrefillCommand command = next();
+    offer_kv(command, command.prompt);
+    pair.to_fetcher.Send(command);
+    pair.to_fetcher.WaitForStatus("granted", [](const auto& s) { return s.blocks_held == 7; });
+    pair.to_fetcher.Send(CancelCommand{command.attempt});
+    EXPECT_EQ(pair.to_fetcher.Wait(command.attempt).failed->code(), absl::StatusCode::kCancelled);
+  }
+  {
+    SCOPED_TRACE("cancelled while it waits");
+    const PrefillCommand command = next();
+    pair.to_fetcher.Send(command);
+    pair.to_fetcher.WaitForStatus("awaiting", [](const auto& s) { return s.blocks_held == 7; });
+    pair.to_fetcher.Send(CancelCommand{command.attempt});
+    EXPECT_EQ(pair.to_fetcher.Wait(command.attempt).failed->code(), absl::StatusCode::kCancelled);
+  }
+  pair.ExpectIdle();
+  EXPECT_EQ(pair.fetcher->counters().prefixes_missed, 4);
+  EXPECT_EQ(pair.fetcher->counters().prefixes_fetched, 0);
+}
+
 TEST_F(PrefillLoopTest, HoldsNoMoreRequestsThanItsQueueTakes) {
   Target target(model());
   auto options = model().Options("prefill-0", kBlocks);

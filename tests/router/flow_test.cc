@@ -23,6 +23,7 @@ using worker_link::TokensEvent;
 
 constexpr WorkerId kDecode = 4;
 constexpr WorkerId kPrefill = 5;
+constexpr WorkerId kDonor = 6;
 constexpr RequestId kRequest{10, 20};
 
 TimePoint At(int ms) { return TimePoint(milliseconds(ms)); }
@@ -289,27 +290,69 @@ TEST(FlowTest, ATransientFailureIsPlacedAgainAvoidingTheWorker) {
   }
 }
 
-TEST(FlowTest, OnceATokenIsOutThePrefillWorkersFateIsTheDecodeWorkersBusiness) {
+TEST(FlowTest, OnceATokenIsOutTheDecodeWorkerIsToldThatThePrefillWorkerIsGone) {
+  {
+    Driver driver;
+    driver.Place().Tokens(kPrefill, 0, {1});
+    const FlowActions actions =
+        driver.Take(driver.flow.OnWorkerLost(kPrefill, absl::UnavailableError("reset")));
+    EXPECT_EQ(actions.no_offer, kDecode);
+    EXPECT_FALSE(actions.place);
+  }
   Driver driver;
   driver.Place().Tokens(kPrefill, 0, {1});
-  EXPECT_FALSE(driver.Failed(kPrefill, absl::UnavailableError("lease")).place);
+  const FlowActions actions = driver.Failed(kPrefill, absl::UnavailableError("lease"));
+  EXPECT_FALSE(actions.place);
+  EXPECT_EQ(actions.no_offer, kDecode);
   EXPECT_FALSE(driver.flow.prefill());
   driver.Tokens(kDecode, 0, {1, 2});
   driver.Finished(2);
   EXPECT_TRUE(driver.finish);
 }
 
-TEST(FlowTest, KvThatTheDecodeWorkerRefusesCostsNoAnswer) {
+TEST(FlowTest, AHandoffThatIsRefusedOrWaitedTooLongCostsNoAnswer) {
+  for (const absl::Status& why :
+       {absl::FailedPreconditionError("d0 does not wait for this KV"),
+        absl::DeadlineExceededError("no Grant within 30.0 s of the Offer")}) {
+    SCOPED_TRACE(why.ToString());
+    Driver driver;
+    driver.Place();
+    const FlowActions actions = driver.Failed(kPrefill, why);
+    EXPECT_FALSE(actions.place);
+    EXPECT_EQ(actions.no_offer, kDecode);
+    EXPECT_THAT(actions.cancels, IsEmpty());
+    EXPECT_FALSE(driver.error);
+    driver.Tokens(kDecode, 0, {1, 2});
+    driver.Finished(2);
+    EXPECT_TRUE(driver.finish);
+  }
+}
+
+TEST(FlowTest, APrefixThatDoesNotComeIsThePrefillWorkersToCompute) {
+  const FlowWorker decode{kDecode, "d0"}, prefill{kPrefill, "p0"}, donor{kDonor, "p1"};
+  for (const bool lost : {false, true}) {
+    Driver driver;
+    driver.flow.OnPlaced(decode, prefill, donor);
+    const FlowActions actions =
+        lost ? driver.Take(driver.flow.OnWorkerLost(kDonor, absl::UnavailableError("reset")))
+             : driver.Failed(kDonor, absl::NotFoundError("not cached"));
+    EXPECT_EQ(actions.no_offer, kPrefill);
+    EXPECT_FALSE(actions.place || driver.error);
+    EXPECT_FALSE(driver.Failed(kDonor, absl::NotFoundError("again")).no_offer);
+    driver.Tokens(kDecode, 0, {1});
+    driver.Finished(1);
+    EXPECT_TRUE(driver.finish);
+  }
   Driver driver;
-  driver.Place();
-  const FlowActions actions =
-      driver.Failed(kPrefill, absl::FailedPreconditionError("d0 does not wait for this KV"));
-  EXPECT_FALSE(actions.place);
-  EXPECT_THAT(actions.cancels, IsEmpty());
-  EXPECT_FALSE(driver.error);
-  driver.Tokens(kDecode, 0, {1, 2});
-  driver.Finished(2);
-  EXPECT_TRUE(driver.finish);
+  driver.flow.OnPlaced(decode, prefill, donor);
+  EXPECT_THAT(driver.Tokens(kDonor, 0, {1}).outputs, IsEmpty()) << "a donor has no tokens";
+  EXPECT_THAT(driver.flow.OnCancel().cancels, SizeIs(3));
+
+  Driver served;
+  served.flow.OnPlaced(decode, prefill, donor);
+  served.Take(served.flow.OnEvent(kDonor, PrefilledEvent{served.flow.attempt()}, At(0)));
+  EXPECT_TRUE(served.flow.prefill()) << "that was the donor's part";
+  EXPECT_THAT(served.flow.OnCancel().cancels, SizeIs(2));
 }
 
 TEST(FlowTest, CancelTellsTheWorkersAndSaysNothing) {

@@ -144,6 +144,23 @@ std::vector<Case> PrefillCases() {
        Tokens(100),
        0,
        std::nullopt},
+      {"another KV layout is converted",
+       {Decode(0), With(Prefill(1), [](WorkerSnapshot& w) { w.kv_layout = "blocks of 8"; })},
+       Tokens(100),
+       0,
+       1},
+      {"but the same layout is better, whatever the id",
+       {Decode(0), With(Prefill(1), [](WorkerSnapshot& w) { w.kv_layout = "blocks of 8"; }),
+        With(Prefill(2), [](WorkerSnapshot& w) { w.requests = 3; })},
+       Tokens(100),
+       0,
+       2},
+      {"though not if it waits longer",
+       {Decode(0), With(Prefill(1), [](WorkerSnapshot& w) { w.kv_layout = "blocks of 8"; }),
+        With(Prefill(2), queued(1))},
+       Tokens(100),
+       0,
+       1},
       {"a short prompt stays local",
        {Decode(0), Prefill(1)},
        TokensWith(32, [](PlacementRequest& r) { r.local_prefill_tokens = 32; }),
@@ -192,6 +209,101 @@ std::vector<Case> PrefillCases() {
        0,
        std::nullopt},
   };
+}
+
+struct DonorCase {
+  const char* what;
+  std::vector<WorkerSnapshot> workers;
+  std::optional<WorkerId> avoid;
+  std::optional<WorkerId> prefill;
+  std::optional<WorkerId> donor;
+};
+
+// 1,000 tokens, of which 512 are cached at prefill worker 2.
+std::vector<DonorCase> DonorCases() {
+  const auto measured = [](double tokens_per_s, double bytes_per_s, int64_t queued = 0) {
+    return [=](WorkerSnapshot& w) {
+      w.kv_bytes_per_token = 1'000'000;
+      w.prefill_tokens_per_s = tokens_per_s;
+      w.kv_bytes_per_s = bytes_per_s;
+      w.prompt_tokens_queued = queued;
+    };
+  };
+  const auto fast = measured(1'000, 10e9);  // 512 tokens are fetched while 52 are computed
+  return {
+      {"where it is cached, when nothing waits there",
+       {Decode(0), With(Prefill(1), fast), With(Prefill(2), fast)},
+       {},
+       2,
+       {}},
+      {"fetched, when less waits elsewhere",
+       {Decode(0), With(Prefill(1), fast), With(Prefill(2), measured(1'000, 10e9, 53))},
+       {},
+       1,
+       2},
+      {"but not for less than fetching takes",
+       {Decode(0), With(Prefill(1), fast), With(Prefill(2), measured(1'000, 10e9, 51))},
+       {},
+       2,
+       {}},
+      {"computed, where that is faster than a slow link",
+       {Decode(0), With(Prefill(1), measured(1'000, 0.9e9)),
+        With(Prefill(2), measured(1'000, 0.9e9, 600))},
+       {},
+       1,
+       {}},
+      {"computed, while nothing is known of either's speed",
+       {Decode(0), With(Prefill(1), measured(0, 0)), With(Prefill(2), measured(0, 0, 600))},
+       {},
+       1,
+       {}},
+      {"fetched at the assumed rate before a transfer was measured",
+       {Decode(0), With(Prefill(1), measured(500, 0)), With(Prefill(2), measured(500, 0, 600))},
+       {},
+       1,
+       2},
+      {"not from a worker that has just failed it",
+       {Decode(0), With(Prefill(1), fast), With(Prefill(2), fast)},
+       2,
+       1,
+       {}},
+      {"not from one that drains",
+       {Decode(0), With(Prefill(1), fast),
+        With(With(Prefill(2), fast), [](WorkerSnapshot& w) { w.draining = true; })},
+       {},
+       1,
+       {}},
+      {"not from another layout's",
+       {Decode(0), With(Prefill(1), fast),
+        With(With(Prefill(2), measured(1'000, 10e9, 600)),
+             [](WorkerSnapshot& w) { w.kv_layout = "int8"; })},
+       {},
+       1,
+       {}},
+      {"not from another model's",
+       {Decode(0), With(Prefill(1), fast),
+        With(With(Prefill(2), fast), [](WorkerSnapshot& w) { w.fingerprint = "model-b"; })},
+       {},
+       1,
+       {}},
+  };
+}
+
+TEST(PlacementTest, FetchesACachedPrefixWhereThatIsFaster) {
+  for (const DonorCase& one : DonorCases()) {
+    SCOPED_TRACE(one.what);
+    PlacementRequest request = Tokens(1'000);
+    request.affinity = {2, std::nullopt, 512};
+    request.avoid = one.avoid;
+    const Placement placement = Place(one.workers, request);
+    ASSERT_TRUE(std::holds_alternative<Placed>(placement));
+    const Placed& placed = std::get<Placed>(placement);
+    EXPECT_EQ(placed.prefill, one.prefill);
+    EXPECT_EQ(placed.donor ? std::optional(placed.donor->worker) : std::nullopt, one.donor);
+    if (placed.donor) {
+      EXPECT_EQ(placed.donor->tokens, 512);
+    }
+  }
 }
 
 void ExpectPlaced(const std::vector<Case>& cases) {

@@ -67,6 +67,7 @@ COLUMNS = 100
 
 # Sources (patterns) whose tests stand under another name: of the whole that they are a part of.
 PROVEN_BY = {
+    "bench/raw_ucx*.cc": "tests/bench/transfer_bench_test.cc",
     "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",
     "engine/fingerprint.cc": "tests/engine/model_config_test.cc",
@@ -77,6 +78,7 @@ PROVEN_BY = {
     "kernels/cpu/cpu_matmul.cc": "tests/kernels/matmul_test.cc",
     "kernels/cpu/isa_attention.cc": "tests/kernels/attention_test.cc",
     "kernels/cpu/isa_elementwise.cc": "tests/kernels/elementwise_test.cc",
+    "kernels/cpu/isa_kv_convert.cc": "tests/kernels/kv_convert_test.cc",
     "kernels/cpu/isa_kv_store.cc": "tests/kernels/attention_test.cc",
     "kernels/cpu/isa_matmul.cc": "tests/kernels/matmul_test.cc",
     "kernels/cpu/isa_probes.cc": "tests/bench/ceilings_test.cc",
@@ -90,11 +92,12 @@ PROVEN_BY = {
     "kernels/reference/norm.cc": "tests/kernels/elementwise_test.cc",
     "kernels/reference/rope.cc": "tests/kernels/attention_test.cc",
     "kernels/reference/swiglu.cc": "tests/kernels/elementwise_test.cc",
-    "kv_transfer/handoff_loop*.cc": "tests/kv_transfer/handoff_service_test.cc",
+    "kv_transfer/handoff_loop*.cc": "tests/kv_transfer/handoff_explorer_test.cc",
     "kv_transfer/inproc_transport.cc": "tests/kv_transfer/transports_inproc_test.cc",
     "kv_transfer/peer_table.cc": "tests/kv_transfer/handoff_service_test.cc",
     "kv_transfer/ucx_*.cc": "tests/kv_transfer/transports_ucx_test.cc",
     "model_file/gguf_parser.cc": "tests/model_file/gguf_test.cc",
+    "prefill_worker/loop_prefix.cc": "tests/prefill_worker/loop_test.cc",
     "router/completion_call.cc": "tests/router/http_server_test.cc",
     "router/error_code.cc": "tests/router/admission_test.cc",
     "router/grpc_*.cc": "tests/router/grpc_server_test.cc",

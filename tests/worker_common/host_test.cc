@@ -40,23 +40,26 @@ TEST(WorkerHost, DefaultPoolHoldsAGibibyteAndAShorterContextWhereAsked) {
   EXPECT_EQ((*host)->info().context_tokens, 100);
 }
 
-TEST(WorkerHost, FingerprintsDifferWhereTheKvDoes) {
+TEST(WorkerHost, FingerprintsDifferWhereTheArithmeticDoesAndLayoutsWhereTheKvLies) {
   TinyModel model;
-  const auto fingerprint = [](const WorkerOptions& options) {
-    return (*WorkerHost::Create(options, Role::kDecode))->info().fingerprint;
+  const auto info = [](const WorkerOptions& options) {
+    return (*WorkerHost::Create(options, Role::kDecode))->info();
   };
   const auto options = model.Options("w", 9);
   auto floats = options;
   floats.kv_dtype = kernels::KvDType::kF32;
   auto small = options;
   small.block_tokens = 8;
-  EXPECT_EQ(fingerprint(options), fingerprint(options));
-  EXPECT_NE(fingerprint(options), fingerprint(floats));
-  EXPECT_NE(fingerprint(options), fingerprint(small));
+  EXPECT_EQ(info(options).fingerprint, info(options).fingerprint);
+  EXPECT_EQ(info(options).kv_layout, info(options).kv_layout);
+  for (const WorkerOptions& other : {floats, small}) {
+    EXPECT_EQ(info(options).fingerprint, info(other).fingerprint);
+    EXPECT_NE(info(options).kv_layout, info(other).kv_layout);
+  }
   auto portable = options;
   portable.isa = kernels::CpuIsa::kPortable;
   const bool has_better = *kernels::ResolveCpuIsa(kernels::CpuIsa::kAuto) != portable.isa;
-  EXPECT_EQ(fingerprint(options) != fingerprint(portable), has_better);
+  EXPECT_EQ(info(options).fingerprint != info(portable).fingerprint, has_better);
 }
 
 TEST(WorkerHost, RefusesOptionsWithoutSense) {

@@ -13,21 +13,24 @@ using worker_link::DecodeCommand;
 using worker_link::LinkCommand;
 using worker_link::LinkInput;
 using worker_link::LinkLost;
+using worker_link::NoOfferCommand;
 
 TEST(InputQueue, BoundsRequestsAndCancelsAndTakesTheRest) {
   InputQueue queue(2);
   EXPECT_TRUE(queue.PushLink(LinkCommand{1, DecodeCommand()}));
   EXPECT_TRUE(queue.PushLink(LinkCommand{1, DecodeCommand()}));
   EXPECT_FALSE(queue.PushLink(LinkCommand{1, DecodeCommand()}));
-  for (size_t i = 0; i < 2 * InputQueue::kCancelsPerRequest; ++i) {
-    ASSERT_TRUE(queue.PushLink(LinkCommand{1, CancelCommand()})) << i;
+  for (size_t i = 0; i < 2 * InputQueue::kNoticesPerRequest; ++i) {
+    ASSERT_TRUE(queue.PushLink(i % 2 == 0 ? LinkCommand{1, CancelCommand()}
+                                          : LinkCommand{1, NoOfferCommand()}))
+        << i;
   }
   EXPECT_FALSE(queue.PushLink(LinkCommand{1, CancelCommand()}));
   EXPECT_TRUE(queue.PushLink(LinkLost{1}));
   queue.PushHandoff(kv_transfer::SourceDone());
 
   const std::vector<Input> inputs = queue.Take(Duration(0));
-  ASSERT_EQ(inputs.size(), 2 + 2 * InputQueue::kCancelsPerRequest + 2);
+  ASSERT_EQ(inputs.size(), 2 + 2 * InputQueue::kNoticesPerRequest + 2);
   EXPECT_TRUE(std::holds_alternative<LinkCommand>(std::get<LinkInput>(inputs.front())));
   EXPECT_TRUE(std::holds_alternative<kv_transfer::HandoffEvent>(inputs.back()));
   EXPECT_TRUE(queue.Take(Duration(0)).empty());

@@ -29,6 +29,7 @@ class HoldingLoop final : public WorkerLoop {
     book().Remove(attempt);
   }
   void OnHandoff(kv_transfer::HandoffEvent) override {}
+  void OnNoOffer(const Attempt&) override {}
   bool Advance() override { return false; }
   bool Quiet() const override { return held_.empty(); }
   worker_link::WorkerStatus CountWork() const override {

@@ -69,22 +69,56 @@ TEST(ConvertCommands, DecodeKeepsEveryField) {
   EXPECT_EQ(a.logprobs, b.logprobs);
 }
 
-TEST(ConvertCommands, PrefillAndCancelKeepTheirFields) {
+TEST(ConvertCommands, EveryKindKeepsItsFields) {
   PrefillCommand prefill;
   prefill.attempt = kAttempt;
   prefill.prompt = {4};
   prefill.target_address = std::string("\x00\xff\x80", 3);  // bytes, not text
   prefill.target_name = "decode-0";
   prefill.timeout = std::chrono::nanoseconds(1);
+  prefill.prompt = {4, 5, 6};
+  prefill.prefix_tokens = 2;
   const absl::StatusOr<Command> got = CommandFromWire(WireOf(prefill));
   ASSERT_TRUE(got.ok()) << got.status();
   EXPECT_EQ(std::get<PrefillCommand>(*got).target_address, prefill.target_address);
   EXPECT_EQ(std::get<PrefillCommand>(*got).target_name, "decode-0");
   EXPECT_EQ(std::get<PrefillCommand>(*got).timeout, milliseconds(1)) << "rounded up, never to zero";
 
+  EXPECT_EQ(std::get<PrefillCommand>(*got).prefix_tokens, 2);
+
+  const ServePrefixCommand serve{.attempt = kAttempt,
+                                 .prompt = {4, 5},
+                                 .cache_salt = "tenant",
+                                 .target_address = prefill.target_address,
+                                 .target_name = "prefill-1",
+                                 .timeout = milliseconds(1500)};
+  const absl::StatusOr<Command> got_serve = CommandFromWire(WireOf(serve));
+  ASSERT_TRUE(got_serve.ok()) << got_serve.status();
+  const auto& served = std::get<ServePrefixCommand>(*got_serve);
+  EXPECT_EQ(served.attempt, serve.attempt);
+  EXPECT_EQ(served.prompt, serve.prompt);
+  EXPECT_EQ(served.cache_salt, serve.cache_salt);
+  EXPECT_EQ(served.target_address, serve.target_address);
+  EXPECT_EQ(served.target_name, serve.target_name);
+  EXPECT_EQ(served.timeout, serve.timeout);
+
   const absl::StatusOr<Command> cancel = CommandFromWire(WireOf(CancelCommand{kAttempt}));
   ASSERT_TRUE(cancel.ok()) << cancel.status();
   EXPECT_EQ(std::get<CancelCommand>(*cancel).attempt, kAttempt);
+  const absl::StatusOr<Command> gone = CommandFromWire(WireOf(NoOfferCommand{kAttempt}));
+  ASSERT_TRUE(gone.ok()) << gone.status();
+  EXPECT_EQ(std::get<NoOfferCommand>(*gone).attempt, kAttempt);
+}
+
+TEST(ConvertCommands, APrefixIsShorterThanItsPrompt) {
+  PrefillCommand prefill;
+  prefill.attempt = kAttempt;
+  prefill.prompt = {4, 5, 6};
+  for (const int32_t tokens : {-1, 3}) {
+    prefill.prefix_tokens = tokens;
+    EXPECT_EQ(CommandFromWire(WireOf(prefill)).status().code(), absl::StatusCode::kInvalidArgument)
+        << tokens;
+  }
 }
 
 TEST(ConvertCommands, RefusesWhatIsUnsound) {

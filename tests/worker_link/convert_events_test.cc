@@ -16,11 +16,13 @@ TEST(ConvertInfo, KeepsEveryFieldAndChecksProtocolAndRole) {
                         .role = Role::kPrefill,
                         .model = "m",
                         .fingerprint = "f",
+                        .kv_layout = "blocks of 8",
                         .vocab_size = 10,
                         .context_tokens = 20,
                         .block_tokens = 16,
                         .handoff_address = std::string("\xff\x00", 2),
-                        .incarnation = 0x8000000000000001};
+                        .incarnation = 0x8000000000000001,
+                        .kv_bytes_per_token = 23040};
   v1::WorkerHello wire;
   ToWire(sent, &wire);
   const absl::StatusOr<WorkerInfo> got = FromWire(wire);
@@ -29,11 +31,13 @@ TEST(ConvertInfo, KeepsEveryFieldAndChecksProtocolAndRole) {
   EXPECT_EQ(got->role, sent.role);
   EXPECT_EQ(got->model, sent.model);
   EXPECT_EQ(got->fingerprint, sent.fingerprint);
+  EXPECT_EQ(got->kv_layout, sent.kv_layout);
   EXPECT_EQ(got->vocab_size, sent.vocab_size);
   EXPECT_EQ(got->context_tokens, sent.context_tokens);
   EXPECT_EQ(got->block_tokens, sent.block_tokens);
   EXPECT_EQ(got->handoff_address, sent.handoff_address);
   EXPECT_EQ(got->incarnation, sent.incarnation);
+  EXPECT_EQ(got->kv_bytes_per_token, sent.kv_bytes_per_token);
 
   v1::WorkerHello other = wire;
   other.set_protocol(kProtocol + 1);

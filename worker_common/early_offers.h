@@ -13,7 +13,7 @@
 #include "common/clock.h"
 #include "kv_transfer/handoff.h"
 
-namespace baton::decode_worker {
+namespace baton::worker_common {
 
 class EarlyOffers {
  public:
@@ -35,4 +35,4 @@ class EarlyOffers {
   std::deque<std::pair<TimePoint, Attempt>> expiry_;  // earliest first; one for each offer
 };
 
-}  // namespace baton::decode_worker
+}  // namespace baton::worker_common

@@ -1,6 +1,6 @@
-#include "decode_worker/early_offers.h"
+#include "worker_common/early_offers.h"
 
-namespace baton::decode_worker {
+namespace baton::worker_common {
 
 bool EarlyOffers::Add(kv_transfer::OfferInfo offer, TimePoint now) {
   if (expiry_.size() >= capacity_) return false;
@@ -31,4 +31,4 @@ std::vector<Attempt> EarlyOffers::Expire(TimePoint now) {
 
 std::vector<Attempt> EarlyOffers::TakeAll() { return Expire(TimePoint::max()); }
 
-}  // namespace baton::decode_worker
+}  // namespace baton::worker_common

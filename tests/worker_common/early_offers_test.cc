@@ -1,9 +1,9 @@
-#include "decode_worker/early_offers.h"
+#include "worker_common/early_offers.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace baton::decode_worker {
+namespace baton::worker_common {
 namespace {
 
 using std::chrono::seconds;
@@ -53,4 +53,4 @@ TEST(EarlyOffers, TakenOffersDoNotExpire) {
 }
 
 }  // namespace
-}  // namespace baton::decode_worker
+}  // namespace baton::worker_common

@@ -1,0 +1,172 @@
+// The part of PrefillLoop that exchanges cached prefixes with other prefill workers.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "prefill_worker/loop.h"
+
+namespace baton::prefill_worker {
+namespace {
+
+// A donor answers between two of its steps, or the router says that it will not.
+constexpr Duration kPrefixWait = std::chrono::seconds(2);
+constexpr double kRateMemory = 0.75;  // weight of what was measured before the last transfer
+
+}  // namespace
+
+using kv_transfer::OfferInfo;
+using kv_transfer::TargetDone;
+using worker_link::ServePrefixCommand;
+
+// ---- as the donor ----
+
+void PrefillLoop::ServePrefix(const Attempt& attempt, const ServePrefixCommand& command) {
+  engine::BlockPool& pool = executor().pool();
+  auto job = std::make_unique<Job>();
+  job->attempt = attempt;
+  job->stage = Stage::kServing;
+  job->target_address = command.target_address;
+  job->target_name = command.target_name;
+  // The last token stays for the other worker: its logits are needed.
+  std::vector<BlockHash> hashes = ChainFullBlocks(
+      executor().ChainRootFor(command.cache_salt),
+      std::span(command.prompt).first(command.prompt.size() - 1), pool.layout().block_tokens);
+  job->sequence.blocks = pool.Match(hashes);
+  const int32_t matched = job->sequence.blocks.size();
+  hashes.resize(static_cast<size_t>(matched));
+  absl::Status offered = absl::NotFoundError("none of this prompt's KV is cached");
+  if (matched > 0) {
+    const std::span<const int32_t> blocks = job->sequence.blocks.blocks();
+    offered = handoff().Offer({.attempt = attempt,
+                               .tokens = matched * pool.layout().block_tokens,
+                               .block_hashes = std::move(hashes),
+                               .source_name = options().name},
+                              job->target_address, {blocks.begin(), blocks.end()});
+  }
+  if (!offered.ok()) {
+    Fail(attempt, offered);
+    book().Remove(attempt);
+    return;
+  }
+  handoff().Commit(attempt, "");
+  jobs_.emplace(attempt, std::move(job));
+}
+
+// ---- as the one that asked ----
+
+void PrefillLoop::OnOffer(OfferInfo offer) {
+  const auto found = jobs_.find(offer.attempt);
+  Job* const job = found == jobs_.end() ? nullptr : found->second.get();
+  if (job != nullptr && job->prefix_tokens > 0 && job->stage == Stage::kWaiting) {
+    job->prefix_offer = std::move(offer);
+  } else if (job != nullptr && job->stage == Stage::kAwaitingPrefix) {
+    job->prefix_offer = std::move(offer);
+    TakePrefixOffer(job);
+  } else {
+    KeepOrRefuse(std::move(offer));
+  }
+}
+
+void PrefillLoop::OnNoOffer(const Attempt& attempt) {
+  const auto found = jobs_.find(attempt);
+  if (found == jobs_.end() || found->second->prefix_offer) return;
+  Job* const job = found->second.get();
+  if (job->stage == Stage::kAwaitingPrefix) {
+    ComputeWithoutPrefix(job);
+  } else if (job->stage == Stage::kWaiting && job->prefix_tokens > 0) {
+    job->prefix_tokens = 0;  // there is nothing to wait for when its turn comes
+    ++counters_.prefixes_missed;
+  }
+}
+
+// With all blocks of the prompt, of which those of the local cache are filled.
+void PrefillLoop::AwaitPrefix(Job* job) {
+  job->stage = Stage::kAwaitingPrefix;
+  job->prefix_deadline = now() + kPrefixWait;
+  fetching_.push_back(job);
+  if (job->prefix_offer) TakePrefixOffer(job);
+}
+
+void PrefillLoop::TakePrefixOffer(Job* job) {
+  const OfferInfo offer = *std::exchange(job->prefix_offer, std::nullopt);
+  const absl::Status fits = CheckPrefixOffer(*job, offer);
+  if (!fits.ok()) {
+    handoff().Refuse(job->attempt, fits);
+    ComputeWithoutPrefix(job);
+    return;
+  }
+  const auto held = static_cast<size_t>(job->sequence.hashes.size());
+  const std::span<const int32_t> wanted =
+      job->sequence.blocks.blocks().subspan(held, offer.block_hashes.size() - held);
+  job->stage = Stage::kFetching;
+  handoff().Grant(job->attempt, static_cast<int32_t>(held), {wanted.begin(), wanted.end()});
+}
+
+absl::Status PrefillLoop::CheckPrefixOffer(const Job& job, const OfferInfo& offer) const {
+  const engine::Sequence& sequence = job.sequence;
+  const int32_t block_tokens = executor().pool().layout().block_tokens;
+  const auto offered = static_cast<int64_t>(offer.block_hashes.size());
+  if (offer.tokens >= sequence.prompt_tokens || offer.tokens != offered * block_tokens ||
+      offer.block_hashes !=
+          ChainFullBlocks(sequence.chain_root,
+                          std::span(sequence.tokens).first(static_cast<size_t>(offer.tokens)),
+                          block_tokens)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} offers KV of another prompt: {} tokens in {} blocks, the prompt has {}",
+                    offer.source_name, offer.tokens, offered, sequence.prompt_tokens));
+  }
+  if (offered <= static_cast<int64_t>(sequence.hashes.size())) {
+    return absl::FailedPreconditionError(fmt::format("worker {} has {} of these {} blocks itself",
+                                                     options().name, sequence.hashes.size(),
+                                                     offered));
+  }
+  return absl::OkStatus();
+}
+
+void PrefillLoop::OnTargetDone(const TargetDone& done) {
+  const auto found = jobs_.find(done.attempt);
+  if (found == jobs_.end()) return;
+  Job* const job = found->second.get();
+  if (job->stage == Stage::kEnding) {
+    Erase(done.attempt);
+    return;
+  }
+  if (!done.status.ok()) {
+    LogWarning(fmt::format("{}: no prefix by handoff for {}: {}", options().name,
+                           ToString(done.attempt), done.status.ToString()));
+    ComputeWithoutPrefix(job);
+    return;
+  }
+  ++counters_.prefixes_fetched;
+  const kv_transfer::TransferStats& stats = done.stats;
+  if (stats.elapsed > Duration{}) {
+    const double rate = static_cast<double>(stats.bytes_moved) / Seconds(stats.elapsed);
+    kv_bytes_per_s_ =
+        kv_bytes_per_s_ == 0 ? rate : kRateMemory * kv_bytes_per_s_ + (1 - kRateMemory) * rate;
+  }
+  job->sequence.computed_tokens = stats.blocks_total * executor().pool().layout().block_tokens;
+  executor().PublishFullBlocks(&job->sequence);
+  std::erase(fetching_, job);
+  BeginComputing(job);
+}
+
+void PrefillLoop::ComputeWithoutPrefix(Job* job) {
+  ++counters_.prefixes_missed;
+  std::erase(fetching_, job);
+  BeginComputing(job);
+}
+
+void PrefillLoop::ExpirePrefixes() {
+  const std::vector<Job*> fetching = fetching_;
+  for (Job* const job : fetching) {
+    if (job->stage == Stage::kAwaitingPrefix && job->prefix_deadline <= now()) {
+      ComputeWithoutPrefix(job);
+    }
+  }
+}
+
+}  // namespace baton::prefill_worker

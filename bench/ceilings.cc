@@ -24,7 +24,6 @@ using kernels::IsaProbes;
 using kernels::LargeBuffer;
 
 constexpr int64_t kMinDramBytes = int64_t{64} << 20;  // of a thread
-constexpr int64_t kReadUnit = 256 * kernels::kMaxProbeStreams;
 
 const IsaProbes& ProbesOf(CpuIsa isa) {
 #if defined(__x86_64__)
@@ -47,14 +46,20 @@ absl::Status Check(const CeilingOptions& options) {
   return absl::OkStatus();
 }
 
+// Eight times the L3 caches hide what these keep. Of hundreds of MiB, that is too long to read, and
+// three times as much must do.
+int64_t DramBufferBytes(int64_t l3_bytes, int32_t threads) {
+  constexpr int64_t kMaxPlentyBytes = int64_t{1} << 30;
+  return std::max({threads * kMinDramBytes, std::min(8 * l3_bytes, kMaxPlentyBytes), 3 * l3_bytes});
+}
+
 // With what the machine decides filled in.
 absl::StatusOr<CeilingOptions> Resolve(CeilingOptions options) {
   BATON_RETURN_IF_ERROR(Check(options));
   if (options.threads == 0) options.threads = kernels::UsableCpus();
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::ResolveCpuIsa(options.isa));
   if (options.dram_buffer_bytes == 0) {
-    options.dram_buffer_bytes =
-        std::max(8 * ReadCacheSizes().l3_bytes, options.threads * kMinDramBytes);
+    options.dram_buffer_bytes = DramBufferBytes(ReadCacheSizes().l3_bytes, options.threads);
   }
   return options;
 }

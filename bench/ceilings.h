@@ -47,13 +47,14 @@ struct CeilingOptions {
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
   int32_t rounds = 25;  // of each probe; the best one counts, since others only disturb
   double round_ms = 5;
-  int64_t dram_buffer_bytes = 0;  // of all threads together; 0: 8 times L3 and 64 MiB a thread
+  // Of all threads together. 0: 8 times L3, or where that is over 1 GiB 3 times; 64 MiB a thread.
+  int64_t dram_buffer_bytes = 0;
   StopRequested stop = nullptr;
 };
 
-// Takes one or two seconds. Starts `threads` threads, each reading memory that it touched first,
-// and ends them. FailedPrecondition when the machine lacks `isa`; InvalidArgument for options
-// without sense; Cancelled on a stop.
+// Takes one or two seconds, more where L3 has hundreds of MiB. Starts `threads` threads, each
+// reading memory that it touched first, and ends them. FailedPrecondition when the machine lacks
+// `isa`; InvalidArgument for options without sense; Cancelled on a stop.
 absl::StatusOr<Ceilings> MeasureCeilings(const CeilingOptions& options);
 
 // A probe of DRAM as MeasureCeilings uses it, for `options` that it accepts.

@@ -9,7 +9,6 @@ namespace baton::bench {
 namespace {
 
 constexpr ReadPattern kPatterns[] = {{1, 8192}, {2, 0}, {2, 1024}, {4, 0}, {4, 1024}};
-constexpr int64_t kReadUnit = 256 * kernels::kMaxProbeStreams;
 constexpr int64_t kPieceBytes = int64_t{2} << 20;
 
 }  // namespace

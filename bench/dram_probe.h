@@ -15,6 +15,9 @@
 
 namespace baton::bench {
 
+// Probes read whole multiples of this.
+inline constexpr int64_t kReadUnit = 256 * kernels::kMaxProbeStreams;
+
 // A way of reading memory: which is the fastest depends on the machine.
 struct ReadPattern {
   int streams;

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <memory>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "bench/kernel_bench.h"
 #include "cli/command_line.h"
 #include "cli/engine_flags.h"
+#include "cli/print_line.h"
 #include "cli/signals.h"
 #include "common/status_macros.h"
 
@@ -32,11 +32,6 @@ class ProgressLine {
  private:
   const bool shown_;
 };
-
-void PrintLine(const std::string& line) {
-  std::puts(line.c_str());
-  std::fflush(stdout);
-}
 
 struct EngineBenchFlags {
   EngineFlags engine{.chunk_tokens = 512};

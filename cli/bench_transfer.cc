@@ -7,13 +7,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "bench/transfer_bench.h"
 #include "cli/command_line.h"
+#include "cli/print_line.h"
 #include "cli/signals.h"
 #include "cli/subprocess.h"
 #include "common/logging.h"
@@ -25,7 +25,7 @@ namespace {
 constexpr Duration kPeerTimeout = std::chrono::seconds(60);
 constexpr std::string_view kPeerLine = "peer ";
 
-struct Flags {
+struct TransferBenchFlags {
   std::vector<std::string> transports = {"shm", "ucx", "inproc"};
   std::vector<int64_t> block_bytes = {16'384, 65'536, 368'640, 1'048'576};
   std::string order = "shuffled";
@@ -34,7 +34,7 @@ struct Flags {
   bool peer = false;
 };
 
-absl::StatusOr<bench::TransferBenchOptions> OptionsOf(const Flags& flags,
+absl::StatusOr<bench::TransferBenchOptions> OptionsOf(const TransferBenchFlags& flags,
                                                       const std::string& transport,
                                                       int64_t block_bytes) {
   bench::TransferBenchOptions options = flags.bench;
@@ -45,12 +45,7 @@ absl::StatusOr<bench::TransferBenchOptions> OptionsOf(const Flags& flags,
   return options;
 }
 
-void PrintLine(const std::string& line) {
-  std::puts(line.c_str());
-  std::fflush(stdout);
-}
-
-absl::Status ServeAsPeer(const Flags& flags) {
+absl::Status ServeAsPeer(const TransferBenchFlags& flags) {
   BlockSignals();
   if (flags.transports.size() != 1 || flags.block_bytes.size() != 1) {
     return absl::InvalidArgumentError("a peer has one transport and one size of blocks");
@@ -69,7 +64,7 @@ struct PeerProcess {
   bench::TransferPeerAddress address;
 };
 
-absl::StatusOr<PeerProcess> StartPeer(const Flags& flags, const std::string& transport,
+absl::StatusOr<PeerProcess> StartPeer(const TransferBenchFlags& flags, const std::string& transport,
                                       int64_t block_bytes) {
   std::error_code error;
   const std::string self = std::filesystem::read_symlink("/proc/self/exe", error).string();
@@ -100,7 +95,7 @@ absl::StatusOr<PeerProcess> StartPeer(const Flags& flags, const std::string& tra
   }
 }
 
-absl::StatusOr<std::vector<bench::TransferRow>> Measure(const Flags& flags,
+absl::StatusOr<std::vector<bench::TransferRow>> Measure(const TransferBenchFlags& flags,
                                                         const std::string& transport,
                                                         int64_t block_bytes) {
   BATON_ASSIGN_OR_RETURN(auto options, OptionsOf(flags, transport, block_bytes));
@@ -117,7 +112,7 @@ absl::StatusOr<std::vector<bench::TransferRow>> Measure(const Flags& flags,
   return bench->Measure();
 }
 
-absl::Status Run(const Flags& flags) {
+absl::Status BenchTransfer(const TransferBenchFlags& flags) {
   // What a service says of each new pair is not wanted between rows.
   InitLogging(flags.peer ? "bench peer" : "bench", LogLevel::kWarning);
   if (flags.peer) return ServeAsPeer(flags);
@@ -143,7 +138,7 @@ absl::Status Run(const Flags& flags) {
 }  // namespace
 
 Action AddBenchTransfer(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<TransferBenchFlags>();
   bench::TransferBenchOptions& options = flags->bench;
   app->add_option("--transport", flags->transports,
                   "ways to measure: shm (mapped memory) and ucx (active messages) between two "
@@ -175,7 +170,7 @@ Action AddBenchTransfer(CLI::App* app) {
                 "from Offer to Release, the baseline is memcpy between the slabs, or UCX's active "
                 "messages with the same error handling and nothing else");
   app->add_flag("--peer", flags->peer)->group("");  // the other process
-  return [flags] { return Run(*flags); };
+  return [flags] { return BenchTransfer(*flags); };
 }
 
 }  // namespace baton::cli

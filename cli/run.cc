@@ -18,7 +18,7 @@
 namespace baton::cli {
 namespace {
 
-struct Flags {
+struct RunFlags {
   EngineFlags engine;
   std::string prompt, chat, tokens, requests;
   SamplingParams sampling;
@@ -28,7 +28,7 @@ struct Flags {
 
 class Runner {
  public:
-  static absl::StatusOr<Runner> Create(const Flags& flags) {
+  static absl::StatusOr<Runner> Create(const RunFlags& flags) {
     BATON_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(flags.engine));
     std::unique_ptr<const text::ChatTemplate> chat_template;
     if (loaded.file->Has("tokenizer.chat_template")) {
@@ -71,7 +71,7 @@ class Runner {
   }
 
  private:
-  Runner(const Flags& flags, LoadedModel loaded,
+  Runner(const RunFlags& flags, LoadedModel loaded,
          std::unique_ptr<const text::ChatTemplate> chat_template)
       : chunk_tokens_(flags.engine.chunk_tokens),
         loaded_(std::move(loaded)),
@@ -83,7 +83,7 @@ class Runner {
 };
 
 // One request a line; the first that fails ends the run and is named by its number.
-absl::Status RunFile(Runner* runner, const Flags& flags) {
+absl::Status RunFile(Runner* runner, const RunFlags& flags) {
   std::ifstream file(flags.requests);
   if (!file) return absl::NotFoundError(fmt::format("cannot read {}", flags.requests));
   std::string line;
@@ -103,7 +103,7 @@ absl::Status RunFile(Runner* runner, const Flags& flags) {
   return absl::OkStatus();
 }
 
-absl::Status Run(const Flags& flags) {
+absl::Status RunModel(const RunFlags& flags) {
   RunRequest request{.sampling = flags.sampling, .has_max_tokens = flags.has_max_tokens};
   request.prompt.text = flags.prompt;
   if (!flags.chat.empty()) request.prompt.messages = {{"user", flags.chat}};
@@ -115,7 +115,7 @@ absl::Status Run(const Flags& flags) {
   return runner.Answer(std::move(request), !flags.json);
 }
 
-void AddSamplingFlags(CLI::App* app, Flags* flags) {
+void AddSamplingFlags(CLI::App* app, RunFlags* flags) {
   SamplingParams& s = flags->sampling;
   app->add_option_function<int32_t>(
          "-n,--max-tokens",
@@ -142,7 +142,7 @@ void AddSamplingFlags(CLI::App* app, Flags* flags) {
 }  // namespace
 
 Action AddRun(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<RunFlags>();
   AddEngineFlags(app, &flags->engine, "one sequence of full context");
   CLI::Option_group* prompt = app->add_option_group("prompt", "exactly one of");
   prompt->add_option("-p,--prompt", flags->prompt, "plain text");
@@ -155,7 +155,7 @@ Action AddRun(CLI::App* app) {
   prompt->require_option(1);
   AddSamplingFlags(app, flags.get());
   app->add_flag("--json", flags->json, "print one JSON object with tokens, logprobs and timings");
-  return [flags] { return Run(*flags); };
+  return [flags] { return RunModel(*flags); };
 }
 
 }  // namespace baton::cli

@@ -29,7 +29,7 @@ namespace {
 constexpr Duration kStartTimeout = std::chrono::minutes(15);  // a large model from a slow disk
 constexpr Duration kPollInterval = std::chrono::milliseconds(200);
 
-struct Flags {
+struct UpFlags {
   RouterFlags router;
   WorkerFlags worker;
   LogFlags log;
@@ -41,7 +41,7 @@ struct PlannedWorker {
   std::string role, name;
 };
 
-std::vector<PlannedWorker> PlanWorkers(const Flags& flags) {
+std::vector<PlannedWorker> PlanWorkers(const UpFlags& flags) {
   std::vector<PlannedWorker> workers;
   for (int32_t i = 0; i < flags.prefill; ++i)
     workers.push_back({"prefill", fmt::format("prefill-{}", i)});
@@ -51,7 +51,7 @@ std::vector<PlannedWorker> PlanWorkers(const Flags& flags) {
 }
 
 // Without --threads the workers share the CPUs evenly.
-WorkerFlags WithThreads(const Flags& flags) {
+WorkerFlags WithThreads(const UpFlags& flags) {
   WorkerFlags worker = flags.worker;
   if (worker.engine.threads == 0) {
     worker.engine.threads = std::max(1, kernels::UsableCpus() / (flags.prefill + flags.decode));
@@ -60,7 +60,7 @@ WorkerFlags WithThreads(const Flags& flags) {
   return worker;
 }
 
-router::DispatcherOptions DispatcherFor(const Flags& flags, std::vector<std::string> addresses) {
+router::DispatcherOptions DispatcherFor(const UpFlags& flags, std::vector<std::string> addresses) {
   router::DispatcherOptions options;
   options.model_path = flags.worker.engine.model;
   options.workers = std::move(addresses);
@@ -72,7 +72,7 @@ void PrintReady(const std::string& addresses, size_t workers) {
   std::fflush(stdout);
 }
 
-absl::Status RunInThisProcess(const Flags& flags) {
+absl::Status RunInThisProcess(const UpFlags& flags) {
   const WorkerFlags worker_flags = WithThreads(flags);
   std::vector<std::unique_ptr<WorkerNode>> workers;
   std::vector<std::string> addresses;
@@ -98,7 +98,7 @@ struct Child {
 
 class ProcessCluster {
  public:
-  explicit ProcessCluster(const Flags& flags) : flags_(flags) {}
+  explicit ProcessCluster(const UpFlags& flags) : flags_(flags) {}
   ~ProcessCluster() { Stop(); }
 
   absl::Status Start() {
@@ -190,11 +190,11 @@ class ProcessCluster {
         fmt::format("{} was not ready after {:.0f} s", child->name, Seconds(kStartTimeout)));
   }
 
-  const Flags& flags_;
+  const UpFlags& flags_;
   std::vector<Child> children_;
 };
 
-absl::Status Run(const Flags& flags) {
+absl::Status RunCluster(const UpFlags& flags) {
   BlockSignals();
   BATON_RETURN_IF_ERROR(StartLogging("up", flags.log));
   if (flags.worker.engine.pin_threads && flags.prefill + flags.decode > 1) {
@@ -212,7 +212,7 @@ absl::Status Run(const Flags& flags) {
 }  // namespace
 
 Action AddUp(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<UpFlags>();
   app->add_option("--prefill", flags->prefill, "prefill workers")
       ->check(CLI::Range(0, 256))
       ->capture_default_str();
@@ -222,7 +222,7 @@ Action AddUp(CLI::App* app) {
   AddRouterFlags(app, &flags->router);
   AddWorkerFlags(app, &flags->worker);
   AddLogFlags(app, &flags->log);
-  return [flags] { return Run(*flags); };
+  return [flags] { return RunCluster(*flags); };
 }
 
 }  // namespace baton::cli

@@ -20,7 +20,7 @@
 namespace baton::cli {
 namespace {
 
-struct Flags {
+struct WorkerCommandFlags {
   WorkerFlags worker;
   LogFlags log;
   std::string role, name;
@@ -38,7 +38,7 @@ absl::Status ArmFailpoints(const std::vector<std::string>& settings) {
   return absl::OkStatus();
 }
 
-absl::Status Run(const Flags& flags) {
+absl::Status RunWorker(const WorkerCommandFlags& flags) {
   BlockSignals();
   const std::string name = flags.name.empty() ? flags.role : flags.name;
   BATON_RETURN_IF_ERROR(StartLogging(name, flags.log));
@@ -56,7 +56,7 @@ absl::Status Run(const Flags& flags) {
 }  // namespace
 
 Action AddWorker(CLI::App* app) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<WorkerCommandFlags>();
   app->add_option("--role", flags->role, "prefill or decode")
       ->required()
       ->check(CLI::IsMember({"prefill", "decode"}));
@@ -72,7 +72,7 @@ Action AddWorker(CLI::App* app) {
       ->group("");
   AddWorkerFlags(app, &flags->worker);
   AddLogFlags(app, &flags->log);
-  return [flags] { return Run(*flags); };
+  return [flags] { return RunWorker(*flags); };
 }
 
 }  // namespace baton::cli

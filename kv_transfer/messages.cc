@@ -9,8 +9,8 @@
 namespace baton::kv_transfer {
 namespace {
 
-constexpr uint32_t kMagic = 0x564B5442;  // "BTKV"
-constexpr uint8_t kVersion = 1;
+constexpr uint32_t kMessageMagic = 0x564B5442;  // "BTKV"
+constexpr uint8_t kMessageVersion = 1;
 constexpr uint8_t kDataType = 0xDA;  // a DataHeader; messages have their place in MessageBody
 constexpr size_t kReadyBlockBytes = sizeof(int32_t) + sizeof(uint64_t);
 constexpr size_t kRunBytes = 2 * sizeof(int32_t);
@@ -132,8 +132,8 @@ void Get(ByteReader& in, ProbeMessage& probe) {
 
 void PutEnvelope(ByteWriter& out, uint8_t type, uint64_t sender, uint64_t receiver,
                  const Attempt& attempt) {
-  out.Put(kMagic);
-  out.Put(kVersion);
+  out.Put(kMessageMagic);
+  out.Put(kMessageVersion);
   out.Put(type);
   out.Put(sender);
   out.Put(receiver);
@@ -147,12 +147,12 @@ template <typename T>
 absl::StatusOr<uint8_t> GetEnvelope(ByteReader& in, T& message) {
   const auto magic = in.Get<uint32_t>();
   const auto version = in.Get<uint8_t>();
-  if (!in.ok() || magic != kMagic) {
+  if (!in.ok() || magic != kMessageMagic) {
     return absl::InvalidArgumentError("not a handoff message, or damaged on its way");
   }
-  if (version != kVersion) {
+  if (version != kMessageVersion) {
     return absl::InvalidArgumentError(
-        fmt::format("handoff message of version {}, this side speaks {}", version, kVersion));
+        fmt::format("handoff message of version {}, this side speaks {}", version, kMessageVersion));
   }
   const auto type = in.Get<uint8_t>();
   message.sender = in.Get<uint64_t>();

@@ -9,8 +9,8 @@
 namespace baton::kv_transfer {
 namespace {
 
-constexpr uint32_t kMagic = 0x414B5442;  // "BTKA"
-constexpr uint8_t kVersion = 1;
+constexpr uint32_t kAddressMagic = 0x414B5442;  // "BTKA"
+constexpr uint8_t kAddressVersion = 1;
 constexpr uint32_t kMaxTextBytes = 1'024;
 constexpr int64_t kMaxBlockBytes = int64_t{1} << 32;
 
@@ -35,8 +35,8 @@ bool LayoutsFit(const PeerAddress& ours, const PeerAddress& theirs) {
 
 absl::StatusOr<std::string> EncodeAddress(const PeerAddress& address) {
   ByteWriter out;
-  out.Put(kMagic);
-  out.Put(kVersion);
+  out.Put(kAddressMagic);
+  out.Put(kAddressVersion);
   out.Put(address.incarnation);
   out.PutText(address.name);
   out.PutText(address.family);
@@ -64,10 +64,10 @@ absl::StatusOr<PeerAddress> DecodeAddress(std::string_view bytes) {
   PeerAddress address;
   const auto magic = in.Get<uint32_t>();
   const auto version = in.Get<uint8_t>();
-  if (!in.ok() || magic != kMagic || version != kVersion) {
+  if (!in.ok() || magic != kAddressMagic || version != kAddressVersion) {
     return absl::InvalidArgumentError(
         fmt::format("{} bytes are not a handoff address of version {}, or are damaged",
-                    bytes.size(), kVersion));
+                    bytes.size(), kAddressVersion));
   }
   address.incarnation = in.Get<uint64_t>();
   address.name = in.GetText(kMaxNameBytes);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -19,6 +20,9 @@
 #include "engine/local_engine.h"
 
 namespace baton::engine {
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 inline constexpr char kDemoModel[] = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 

@@ -4,17 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 #include <map>
 #include <random>
+
+#include "tests/engine/engine_testing.h"
 
 namespace baton::engine {
 namespace {
 
 using testing::ElementsAre;
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 OutputToken Sample(std::vector<float> logits, const SamplingParams& params,
                    const std::vector<TokenId>& prompt = {}, const std::vector<TokenId>& output = {},

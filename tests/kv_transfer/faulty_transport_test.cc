@@ -15,13 +15,6 @@ using ::testing::HasSubstr;
 
 constexpr int32_t kBlocks = 8;
 
-// What may not be mapped is pulled where the kind is kAuto.
-HandoffOptions HastyOptions(bool pulled) {
-  HandoffOptions options = SmallOptions(pulled ? TransportKind::kAuto : TransportKind::kInproc);
-  options.lease = options.ready_timeout = options.offer_timeout = std::chrono::milliseconds(150);
-  return options;
-}
-
 Faults FaultsFrom(const std::string& text, bool refuse_mapping) {
   Faults faults = RandomFaults(*TransportFaultsFromText(text));
   faults.refuse_mapping = refuse_mapping;

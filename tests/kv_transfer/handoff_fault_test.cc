@@ -21,12 +21,6 @@ constexpr std::array kTypeNames = {"Offer",           "Grant",           "Ready"
                                    "SourceHeartbeat", "TargetHeartbeat", "Release", "Cancel"};
 enum Type : size_t { kOffer, kGrant, kReady, kPull, kSourceBeat, kTargetBeat, kRelease, kCancel };
 
-HandoffOptions HastyOptions(bool pulled) {
-  HandoffOptions options = SmallOptions(pulled ? TransportKind::kAuto : TransportKind::kInproc);
-  options.lease = options.ready_timeout = options.offer_timeout = std::chrono::milliseconds(150);
-  return options;
-}
-
 struct Outcome {
   std::optional<TargetDone> target;  // empty: the offer never came
   std::optional<SourceDone> source;

@@ -98,6 +98,14 @@ inline HandoffOptions SmallOptions(TransportKind kind) {
   return options;
 }
 
+// With short bounds, for services that lose messages. What may not be mapped is pulled where the
+// kind is kAuto.
+inline HandoffOptions HastyOptions(bool pulled) {
+  HandoffOptions options = SmallOptions(pulled ? TransportKind::kAuto : TransportKind::kInproc);
+  options.lease = options.ready_timeout = options.offer_timeout = std::chrono::milliseconds(150);
+  return options;
+}
+
 inline Attempt MakeAttempt(uint64_t number, uint32_t epoch = 1) {
   return {.request = {.high = 0xBA70, .low = number}, .epoch = epoch};
 }

@@ -16,7 +16,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::unique_ptr<GrpcServer> Serve(Dispatcher* dispatcher, GrpcOptions options = {}) {
+std::unique_ptr<GrpcServer> ServeGrpc(Dispatcher* dispatcher, GrpcOptions options = {}) {
   options.address = "127.0.0.1:0";
   auto server = GrpcServer::Create(options, dispatcher);
   EXPECT_TRUE(server.ok()) << server.status();
@@ -83,7 +83,7 @@ v1::GenerateRequest TextRequest() {
 
 TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
   ScriptedDispatcher dispatcher;
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   TestClient client(server->address());
   v1::GenerateRequest request = TextRequest();
   request.set_model(kTestModel);
@@ -136,7 +136,7 @@ TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
 
 TEST(GrpcServer, ErrorsKeepTheirCodeAndText) {
   ScriptedDispatcher dispatcher;
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   const auto status_of = [&](const v1::GenerateRequest& request) {
     TestClient client(server->address());
     const auto reader = client.stub->Generate(&client.context, request);
@@ -164,7 +164,7 @@ TEST(GrpcServer, ErrorAfterSomeTokens) {
     submission.sink.on_delta(TextDelta(0, "a"));
     submission.sink.on_error(absl::DeadlineExceededError("late"));
   });
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   TestClient client(server->address());
   const auto reader = client.stub->Generate(&client.context, TextRequest());
   v1::GenerateResponse message;
@@ -176,7 +176,7 @@ TEST(GrpcServer, ErrorAfterSomeTokens) {
 TEST(GrpcServer, CancellingCancels) {
   ScriptedDispatcher dispatcher(
       [](const Submission& submission) { submission.sink.on_delta(TextDelta(0, "a")); });
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   TestClient client(server->address());
   const auto reader = client.stub->Generate(&client.context, TextRequest());
   v1::GenerateResponse message;
@@ -188,7 +188,7 @@ TEST(GrpcServer, CancellingCancels) {
 
 TEST(GrpcServer, TheClientsDeadlineCancels) {
   ScriptedDispatcher dispatcher([](const Submission&) {});
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   TestClient client(server->address());
   client.context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
   const auto reader = client.stub->Generate(&client.context, TextRequest());
@@ -205,7 +205,7 @@ TEST(GrpcServer, ClientThatDoesNotReadIsCutOff) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   });
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   TestClient client(server->address());
   const auto reader = client.stub->Generate(&client.context, TextRequest());
   EXPECT_TRUE(dispatcher.WaitForCancel(1));
@@ -217,7 +217,7 @@ TEST(GrpcServer, ClientThatDoesNotReadIsCutOff) {
 
 TEST(GrpcServer, StoppingTheServerEndsCalls) {
   ScriptedDispatcher dispatcher([](const Submission&) {});
-  auto server = Serve(&dispatcher);
+  auto server = ServeGrpc(&dispatcher);
   TestClient client(server->address());
   const auto reader = client.stub->Generate(&client.context, TextRequest());
   EXPECT_EQ(dispatcher.WaitForInputs(1).size(), 1u);
@@ -230,7 +230,7 @@ TEST(GrpcServer, MessagesAreBounded) {
   ScriptedDispatcher dispatcher;
   GrpcOptions options;
   options.limits.max_body_bytes = 1000;
-  const auto server = Serve(&dispatcher, options);
+  const auto server = ServeGrpc(&dispatcher, options);
   TestClient client(server->address());
   v1::GenerateRequest request;
   request.set_text(std::string(2000, 'x'));
@@ -240,7 +240,7 @@ TEST(GrpcServer, MessagesAreBounded) {
 
 TEST(GrpcServer, UnaryCalls) {
   ScriptedDispatcher dispatcher;
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   {
     TestClient client(server->address());
     v1::TokenizeRequest request;
@@ -288,7 +288,7 @@ TEST(GrpcServer, UnaryCalls) {
 
 TEST(GrpcServer, HealthFollowsReadiness) {
   ScriptedDispatcher dispatcher;
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   const auto becomes = [&](int wanted) {
     for (int i = 0; i < 200; ++i) {  // it is asked for every 100 ms
       if (HealthOf(server->address(), "baton.v1.Baton") == wanted) return true;
@@ -306,7 +306,7 @@ TEST(GrpcServer, HealthFollowsReadiness) {
 
 TEST(GrpcServer, ReflectionListsTheService) {
   ScriptedDispatcher dispatcher;
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   // ServerReflectionRequest{list_services: "*"}.
   const std::string services =
       RawCall(server->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -317,7 +317,7 @@ TEST(GrpcServer, ReflectionListsTheService) {
 
 TEST(GrpcServer, ATakenPortIsAnError) {
   ScriptedDispatcher dispatcher;
-  const auto server = Serve(&dispatcher);
+  const auto server = ServeGrpc(&dispatcher);
   GrpcOptions options;
   options.address = server->address();
   const auto second = GrpcServer::Create(options, &dispatcher);

@@ -47,7 +47,7 @@ class HttpServerTest : public testing::Test {
 };
 
 TEST_F(HttpServerTest, WholeChat) {
-  const TestResponse response = client_.Post(kChat, kBody);
+  const TestResponse response = client_.Post(kChatPath, kBody);
   EXPECT_EQ(response.status, 200);
   EXPECT_EQ(response.headers.at("content-type"), "application/json");
   EXPECT_TRUE(response.headers.contains("date"));
@@ -60,7 +60,7 @@ TEST_F(HttpServerTest, WholeChat) {
 }
 
 TEST_F(HttpServerTest, StreamedChat) {
-  const TestResponse response = client_.Post(kChat, kStreamBody);
+  const TestResponse response = client_.Post(kChatPath, kStreamBody);
   EXPECT_EQ(response.status, 200);
   EXPECT_EQ(response.headers.at("content-type"), "text/event-stream; charset=utf-8");
   EXPECT_THAT(response.body, HasSubstr(R"("delta":{"content":"Hello"})"));
@@ -69,9 +69,9 @@ TEST_F(HttpServerTest, StreamedChat) {
 }
 
 TEST_F(HttpServerTest, TokenIdsAndStats) {
-  const TestResponse response =
-      client_.Post(kChat, R"({"messages":[{"role":"user","content":"hi"}],"return_token_ids":true,)"
-                          R"("return_stats":true})");
+  const TestResponse response = client_.Post(
+      kChatPath, R"({"messages":[{"role":"user","content":"hi"}],"return_token_ids":true,)"
+                 R"("return_stats":true})");
   const boost::json::value body = boost::json::parse(response.body);
   EXPECT_EQ(boost::json::serialize(body.at("prompt_token_ids")), "[999,104,105]");
   EXPECT_EQ(boost::json::serialize(body.at("choices").at(0).at("token_ids")), "[100,101,102]");
@@ -125,21 +125,21 @@ TEST_F(HttpServerTest, SmallResources) {
 }
 
 TEST_F(HttpServerTest, RefusalsKeepTheConnection) {
-  ExpectError(client_.Post(kChat, "{"), 400, "", "not valid JSON");
-  ExpectError(client_.Post(kChat, ""), 400, "", "the body is empty");
-  const TestResponse unknown_field = client_.Post(kChat, R"({"max_token":1})");
+  ExpectError(client_.Post(kChatPath, "{"), 400, "", "not valid JSON");
+  ExpectError(client_.Post(kChatPath, ""), 400, "", "the body is empty");
+  const TestResponse unknown_field = client_.Post(kChatPath, R"({"max_token":1})");
   ExpectError(unknown_field, 400, "", "did you mean 'max_tokens'?");
   EXPECT_EQ(ErrorOf(unknown_field).at("param").as_string(), "max_token");
   ExpectError(
-      client_.Post(kChat, R"({"temperature":-1,"messages":[{"role":"user","content":"x"}]})"), 400,
-      "", "temperature is -1, but must be in [0, 100]");
+      client_.Post(kChatPath, R"({"temperature":-1,"messages":[{"role":"user","content":"x"}]})"),
+      400, "", "temperature is -1, but must be in [0, 100]");
   const TestResponse unknown_model =
-      client_.Post(kChat, R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})");
+      client_.Post(kChatPath, R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})");
   ExpectError(unknown_model, 404, "model_not_found", "no model 'gpt-9'");
   EXPECT_EQ(ErrorOf(unknown_model).at("param").as_string(), "model");
   ExpectError(client_.Get("/v1/chat/completion"), 404, "unknown_path",
               "there is no '/v1/chat/completion'; did you mean '/v1/chat/completions'?");
-  const TestResponse wrong_method = client_.Get(kChat);
+  const TestResponse wrong_method = client_.Get(kChatPath);
   ExpectError(wrong_method, 405, "method_not_allowed", "use POST");
   EXPECT_EQ(wrong_method.headers.at("allow"), "POST");
   client_.Send("DELETE /health HTTP/1.1\r\nHost: t\r\n\r\n");
@@ -153,7 +153,7 @@ TEST_F(HttpServerTest, RefusalsKeepTheConnection) {
 TEST_F(HttpServerTest, DispatcherErrorsBecomeStatusCodes) {
   const auto answer = [this](absl::Status status) {
     dispatcher_.RefuseAfter(0, std::move(status));
-    return client_.Post(kChat, kStreamBody);
+    return client_.Post(kChatPath, kStreamBody);
   };
   const TestResponse busy = answer(absl::ResourceExhaustedError("4,096 requests are running"));
   ExpectError(busy, 429, "rate_limit_exceeded", "4,096 requests");
@@ -173,8 +173,8 @@ TEST_F(HttpServerTest, DispatcherErrorsBecomeStatusCodes) {
 
 TEST_F(HttpServerTest, RefusingOneChoiceCancelsTheOthers) {
   dispatcher_.RefuseAfter(2, absl::ResourceExhaustedError("full"));
-  const TestResponse response =
-      client_.Post(kChat, R"({"n":4,"stream":true,"messages":[{"role":"user","content":"x"}]})");
+  const TestResponse response = client_.Post(
+      kChatPath, R"({"n":4,"stream":true,"messages":[{"role":"user","content":"x"}]})");
   ExpectError(response, 429, "rate_limit_exceeded", "full");
   EXPECT_TRUE(dispatcher_.WaitForCancel(1));
   EXPECT_TRUE(dispatcher_.WaitForCancel(2));
@@ -183,7 +183,7 @@ TEST_F(HttpServerTest, RefusingOneChoiceCancelsTheOthers) {
 TEST_F(HttpServerTest, LargeBodies) {
   // Over the limit: answered from the Content-Length alone, while the client is still sending.
   const std::string huge(20 << 20, 'x');
-  client_.SendPost(kChat, huge);
+  client_.SendPost(kChatPath, huge);
   const TestResponse response = client_.Read();
   ExpectError(response, 413, "body_too_large", "more than 10485760 bytes");
   EXPECT_EQ(response.headers.at("connection"), "close");
@@ -217,7 +217,7 @@ TEST_F(HttpServerTest, BodiesThatAreNotJsonByName) {
   client_.Send(request);
   ExpectError(client_.Read(), 415, "unsupported_media_type", "Content-Type: application/json");
   HttpTestClient other(server_->address());
-  other.SendPost(kChat, kBody, "Content-Encoding: gzip\r\n");
+  other.SendPost(kChatPath, kBody, "Content-Encoding: gzip\r\n");
   EXPECT_EQ(other.Read().status, 415);
 }
 
@@ -228,7 +228,7 @@ TEST(HttpServer, StoppingTheServerCancels) {
   auto server = Serve(&dispatcher);
   HttpTestClient client(server->address());
   HttpTestClient idle(server->address());
-  client.SendPost(kChat, kStreamBody);
+  client.SendPost(kChatPath, kStreamBody);
   EXPECT_EQ(dispatcher.WaitForInputs(1).size(), 1u);
   server.reset();
   EXPECT_TRUE(dispatcher.WaitForCancel(1));
@@ -271,12 +271,12 @@ TEST(HttpServer, BodiesTogetherAreBounded) {
       "Expect: 100-continue\r\nContent-Length: 990\r\n\r\n");
   EXPECT_EQ(holder.Read().status, 100);
   HttpTestClient client(server->address());
-  EXPECT_EQ(client.Post(kChat, kBody).status, 503);
+  EXPECT_EQ(client.Post(kChatPath, kBody).status, 503);
   holder.Close();
   bool served = false;
   for (int i = 0; i < 1000 && !served; ++i) {
     HttpTestClient again(server->address());
-    served = again.Post(kChat, kBody).status == 200;
+    served = again.Post(kChatPath, kBody).status == 200;
   }
   EXPECT_TRUE(served);
 }

@@ -55,7 +55,7 @@ TEST(HttpSession, RequestSentDuringAStreamIsAnsweredAfterIt) {
   });
   const auto server = Serve(&dispatcher);
   HttpTestClient client(server->address());
-  client.SendPost(kChat, kStreamBody);
+  client.SendPost(kChatPath, kStreamBody);
   client.ReadUntil("first");
   client.SendGet("/health");
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -87,7 +87,7 @@ TEST_F(HttpSessionTest, ChunkedBodyAndExpectContinue) {
   for (const char c : std::string_view(kBody)) client_.Send(std::string("1\r\n") + c + "\r\n");
   client_.Send("0\r\n\r\n");
   EXPECT_EQ(client_.Read().status, 200);
-  client_.SendPost(kChat, kBody, "Expect: 200-ok\r\n");
+  client_.SendPost(kChatPath, kBody, "Expect: 200-ok\r\n");
   EXPECT_EQ(client_.Read().status, 417);
 }
 
@@ -126,7 +126,7 @@ TEST(HttpSession, ClosingMidStreamCancels) {
   const auto server = Serve(&dispatcher);
   {
     HttpTestClient client(server->address());
-    client.SendPost(kChat, kStreamBody);
+    client.SendPost(kChatPath, kStreamBody);
     client.ReadUntil("\"content\":\"token \"");
   }
   EXPECT_TRUE(dispatcher.WaitForCancel(1));
@@ -138,7 +138,7 @@ TEST(HttpSession, ClosingWhileWaitingCancels) {
   const auto server = Serve(&dispatcher);
   {
     HttpTestClient client(server->address());
-    client.SendPost(kChat, R"({"n":2,"messages":[{"role":"user","content":"hi"}]})");
+    client.SendPost(kChatPath, R"({"n":2,"messages":[{"role":"user","content":"hi"}]})");
     EXPECT_EQ(dispatcher.WaitForInputs(2).size(), 2u);
   }
   EXPECT_TRUE(dispatcher.WaitForCancel(1));
@@ -159,7 +159,7 @@ TEST(HttpSession, ClientThatDoesNotReadIsCutOff) {
   const auto server = Serve(&dispatcher, options);
   HttpTestClient client(server->address());
   client.SetReceiveBuffer(4096);
-  client.SendPost(kChat, kStreamBody);
+  client.SendPost(kChatPath, kStreamBody);
   EXPECT_TRUE(dispatcher.WaitForCancel(1));
   stop = true;
   HttpTestClient other(server->address());
@@ -175,7 +175,7 @@ TEST(HttpSession, ClientThatNeverReadsTheEndIsCutOff) {
   const auto server = Serve(&dispatcher, options);
   HttpTestClient client(server->address());
   client.SetReceiveBuffer(4096);
-  client.SendPost(kChat, kStreamBody);
+  client.SendPost(kChatPath, kStreamBody);
   EXPECT_TRUE(dispatcher.WaitForCancel(1));
 }
 
@@ -204,7 +204,7 @@ TEST(HttpSession, ErrorBeforeTheFirstTokenHasItsStatus) {
   });
   const auto server = Serve(&dispatcher);
   HttpTestClient client(server->address());
-  const TestResponse response = client.Post(kChat, kStreamBody);
+  const TestResponse response = client.Post(kChatPath, kStreamBody);
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.headers.at("retry-after"), "1");
   EXPECT_EQ(client.Get("/health").status, 200);
@@ -219,7 +219,7 @@ TEST(HttpSession, ErrorInAStreamIsItsLastEvent) {
   });
   const auto server = Serve(&dispatcher);
   HttpTestClient client(server->address());
-  client.SendPost(kChat, kStreamBody);
+  client.SendPost(kChatPath, kStreamBody);
   client.ReadUntil("some");
   gate.Open();
   const TestResponse response = client.Read();

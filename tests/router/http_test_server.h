@@ -12,7 +12,7 @@
 
 namespace baton::router {
 
-inline constexpr char kChat[] = "/v1/chat/completions";
+inline constexpr char kChatPath[] = "/v1/chat/completions";
 inline constexpr char kBody[] = R"({"messages":[{"role":"user","content":"hi"}]})";
 inline constexpr char kStreamBody[] =
     R"({"stream":true,"messages":[{"role":"user","content":"hi"}]})";

@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "common/status_macros.h"
 #include "text/utf8.h"
 
 namespace baton::text::jinja {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsNameStart(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+bool IsNameStart(char c) { return absl::ascii_isalpha(c) || c == '_'; }
 bool IsBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 // \r\n and \r become \n; one newline at the very end is dropped.
@@ -205,12 +205,13 @@ absl::Status Lexer::TagToken(std::string& open_brackets) {
   const char c = source_[at_];
   if (IsNameStart(c)) {
     size_t end = at_;
-    while (end < source_.size() && (IsNameStart(source_[end]) || IsDigit(source_[end]))) ++end;
+    while (end < source_.size() && (IsNameStart(source_[end]) || absl::ascii_isdigit(source_[end])))
+      ++end;
     Add(TokenKind::kName, source_.substr(at_, end - at_));
     at_ = end;
     return absl::OkStatus();
   }
-  if (IsDigit(c)) return Number();
+  if (absl::ascii_isdigit(c)) return Number();
   if (c == '"' || c == '\'') return String();
   return Operator(open_brackets);
 }
@@ -219,11 +220,14 @@ absl::Status Lexer::Number() {
   std::string digits;
   size_t end = at_;
   const auto take_digits = [&] {
-    for (; end < source_.size() && (IsDigit(source_[end]) || source_[end] == '_'); ++end) {
+    for (; end < source_.size() && (absl::ascii_isdigit(source_[end]) || source_[end] == '_');
+         ++end) {
       if (source_[end] != '_') digits += source_[end];
     }
   };
-  const auto is_digit_at = [&](size_t at) { return at < source_.size() && IsDigit(source_[at]); };
+  const auto is_digit_at = [&](size_t at) {
+    return at < source_.size() && absl::ascii_isdigit(source_[at]);
+  };
   take_digits();
   TokenKind kind = TokenKind::kInteger;
   if (end < source_.size() && source_[end] == '.' && is_digit_at(end + 1)) {
@@ -275,7 +279,7 @@ absl::Status Lexer::Escape(std::string& out, char quote) {
     for (; end < source_.size() && end < begin + max_digits; ++end) {
       const char d = source_[end];
       const bool is_letter = (d | 32) >= 'a' && (d | 32) <= 'f';
-      const int digit = IsDigit(d) ? d - '0' : is_letter ? (d | 32) - 'a' + 10 : base;
+      const int digit = absl::ascii_isdigit(d) ? d - '0' : is_letter ? (d | 32) - 'a' + 10 : base;
       if (digit >= base) break;
       code = code * base + static_cast<char32_t>(digit);
     }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "common/status_macros.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/operators.h"
@@ -91,12 +92,9 @@ Result CountMethod(const Text& text, const Arguments& args) {
   return Value(count);
 }
 
-Value AllMatch(const Text& text, bool (*accepts)(char)) {
+Value AllMatch(const Text& text, bool (*accepts)(unsigned char)) {
   return Value(!text.empty() && std::all_of(text.bytes().begin(), text.bytes().end(), accepts));
 }
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsAlpha(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
 
 Result TextMethod(const Text& text, std::string_view name, const Arguments& args, Budget& budget) {
   BATON_RETURN_IF_ERROR(budget.SpendOnBytes(text.size()));
@@ -118,9 +116,9 @@ Result TextMethod(const Text& text, std::string_view name, const Arguments& args
   if (name == "lower") return Value(Lower(text));
   if (name == "capitalize") return Value(Capitalize(text));
   if (name == "title") return Value(Title(text));
-  if (name == "isdigit") return AllMatch(text, IsDigit);
-  if (name == "isalpha") return AllMatch(text, IsAlpha);
-  if (name == "isalnum") return AllMatch(text, [](char c) { return IsDigit(c) || IsAlpha(c); });
+  if (name == "isdigit") return AllMatch(text, absl::ascii_isdigit);
+  if (name == "isalpha") return AllMatch(text, absl::ascii_isalpha);
+  if (name == "isalnum") return AllMatch(text, absl::ascii_isalnum);
   if (name == "replace") {
     BATON_ASSIGN_OR_RETURN(const Text old, args.String(0, "old", ""));
     BATON_ASSIGN_OR_RETURN(const Text replacement, args.String(1, "new", ""));

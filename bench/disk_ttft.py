@@ -5,10 +5,11 @@
 
 One prefill and one decode worker, one request at a time. The pool holds one such prompt, so that
 another one in between leaves its KV on disk only. "cold" is after the system was told to forget the
-file's pages. Medians over the rounds, each with prompts of its own.
+file's pages, "no disk" computed by a worker without a disk cache. Medians over the rounds, each with prompts of its own.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import random
@@ -49,16 +50,35 @@ def forget_pages(path):
     os.close(file)
 
 
-def measure(cluster, path, arguments):
+def random_prompt(rng, tokens):
+    return [rng.randrange(20, VOCAB_SIZE) for _ in range(tokens)]
+
+
+@contextlib.contextmanager
+def running_cluster(arguments, **disk_flags):
+    pool_mb = arguments.tokens * KV_BYTES_PER_TOKEN * 5 // 4 // (1 << 20)
+    with Cluster() as cluster:
+        _, prefill = cluster.start_worker("prefill", "p0", threads=2, kv_mb=pool_mb, **disk_flags)
+        _, decode = cluster.start_worker("decode", "d0", threads=1, kv_mb=pool_mb,
+                                         prefix_cache="false")
+        cluster.start_router([prefill, decode])
+        cluster.wait_for_workers(2)
+        first_token_s(cluster, random_prompt(random.Random(2), 256))
+        yield cluster
+
+
+def measure_without_disk(arguments):
+    rng = random.Random(3)
+    with running_cluster(arguments) as cluster:
+        return [first_token_s(cluster, random_prompt(rng, arguments.tokens))[0]
+                for _ in range(arguments.rounds)]
+
+
+def measure_with_disk(cluster, path, arguments):
     rng = random.Random(1)
-
-    def prompt():
-        return [rng.randrange(20, VOCAB_SIZE) for _ in range(arguments.tokens)]
-
     times = {"computed": [], "pool": [], "disk, warm": [], "disk, cold": []}
-    first_token_s(cluster, prompt()[:256])
     for _ in range(arguments.rounds):
-        one, other = prompt(), prompt()
+        one, other = (random_prompt(rng, arguments.tokens) for _ in range(2))
         before = written(cluster)
         for name, tokens in (("computed", one), ("pool", one), ("computed", other),
                              ("disk, warm", one), (None, other), ("disk, cold", one)):
@@ -85,15 +105,9 @@ def main():
     parser.add_argument("--directory", help="where the disk cache lies; a temporary one if not given")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="baton-disk-") as directory:
-        pool_mb = arguments.tokens * KV_BYTES_PER_TOKEN * 5 // 4 // (1 << 20)
-        with Cluster() as cluster:
-            _, prefill = cluster.start_worker("prefill", "p0", threads=2, kv_mb=pool_mb,
-                                              kv_disk=directory, kv_disk_gb=4)
-            _, decode = cluster.start_worker("decode", "d0", threads=1, kv_mb=pool_mb,
-                                             prefix_cache="false")
-            cluster.start_router([prefill, decode])
-            cluster.wait_for_workers(2)
-            times = measure(cluster, pathlib.Path(directory) / "p0.kvcache", arguments)
+        with running_cluster(arguments, kv_disk=directory, kv_disk_gb=4) as cluster:
+            times = measure_with_disk(cluster, pathlib.Path(directory) / "p0.kvcache", arguments)
+    times["no disk"] = measure_without_disk(arguments)
     print(f"time to first token of {arguments.tokens} tokens, ms: median (least to most)")
     for name, seconds in times.items():
         values = sorted(1000 * one for one in seconds)

@@ -44,7 +44,7 @@ std::span<const std::byte> BytesOf(const T& value) {
   return std::as_bytes(std::span(&value, 1));
 }
 
-Header HeaderFor(const BlockFileOptions& options, size_t slots) {
+Header HeaderFor(const BlockFileOptions& options, int32_t slots) {
   Header header;
   header.magic = kMagic;
   header.format = kFormat;
@@ -118,12 +118,12 @@ uint64_t BlockFile::ChecksumOf(const TableRecord& record) {
 BlockFile::BlockFile(const BlockFileOptions& options, int file)
     : options_(options),
       file_(file),
-      table_(static_cast<size_t>(SlotsFor(options, sizeof(TableRecord)))) {}
+      slots_(static_cast<int32_t>(SlotsFor(options, sizeof(TableRecord)))) {}
 
 BlockFile::~BlockFile() { close(file_); }
 
 int64_t BlockFile::SlotOffset(int32_t slot) const {
-  const auto table_bytes = static_cast<int64_t>(table_.size() * sizeof(TableRecord));
+  const int64_t table_bytes = slots_ * int64_t{sizeof(TableRecord)};
   return RoundUp(kPage + table_bytes) + slot * RoundUp(options_.block_bytes);
 }
 
@@ -166,8 +166,7 @@ absl::Status BlockFile::Prepare() {
   if (start_over) {
     // The header before the room: a file that was begun, but not finished, is known again.
     if (ftruncate(file_, 0) != 0) return FileError("empty", options_.path, errno);
-    BATON_RETURN_IF_ERROR(
-        WriteAt(file_, options_.path, 0, BytesOf(HeaderFor(options_, table_.size()))));
+    BATON_RETURN_IF_ERROR(WriteAt(file_, options_.path, 0, BytesOf(HeaderFor(options_, slots_))));
   }
   BATON_RETURN_IF_ERROR(TakeRoom());
   return LoadTable();
@@ -184,7 +183,7 @@ absl::StatusOr<bool> BlockFile::StartsOver() const {
     return absl::FailedPreconditionError(
         fmt::format("{} is not a KV disk cache, and is left as it is", options_.path));
   }
-  const Header right = HeaderFor(options_, table_.size());
+  const Header right = HeaderFor(options_, slots_);
   if (std::memcmp(&found, &right, sizeof right) == 0) return false;
   const bool sound = found.checksum == Checksum(BytesOf(found).first(offsetof(Header, checksum))) &&
                      found.identity_bytes <= kMostIdentityBytes;
@@ -231,6 +230,7 @@ absl::Status BlockFile::TakeRoom() const {
 }
 
 absl::Status BlockFile::LoadTable() {
+  table_.resize(static_cast<size_t>(slots_));
   BATON_ASSIGN_OR_RETURN(const size_t bytes, ReadAt(file_, options_.path, kPage,
                                                     std::as_writable_bytes(std::span(table_))));
   if (bytes < table_.size() * sizeof(TableRecord)) {

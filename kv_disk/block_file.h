@@ -56,7 +56,7 @@ class BlockFile {
   BlockFile(const BlockFile&) = delete;
   BlockFile& operator=(const BlockFile&) = delete;
 
-  int32_t slots() const { return static_cast<int32_t>(table_.size()); }
+  int32_t slots() const { return slots_; }
   // The sound records, least recently used first.
   std::vector<Record> Found() const;
 
@@ -97,7 +97,8 @@ class BlockFile {
 
   const BlockFileOptions options_;
   const int file_;
-  std::vector<TableRecord> table_;
+  const int32_t slots_;
+  std::vector<TableRecord> table_;  // when there is room for the file
   uint64_t last_stamp_ = 0;
 };
 

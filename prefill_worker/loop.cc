@@ -116,6 +116,7 @@ void PrefillLoop::StartWaiting() {
     } else {
       if (job->prefix_offer) {
         handoff().Refuse(job->attempt, absl::FailedPreconditionError("no prefix is wanted"));
+        job->prefix_offer.reset();
       }
       ReadOrCompute(job);
     }

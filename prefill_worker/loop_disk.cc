@@ -52,8 +52,9 @@ bool PrefillLoop::StartReading(Job* job, int32_t most_blocks) {
     return false;
   }
   std::vector<std::span<std::byte>> into;
-  for (int32_t i = static_cast<int32_t>(filled); i < needed; ++i)
+  for (auto i = static_cast<int32_t>(filled); i < needed; ++i) {
     into.push_back(BlockBytes(*job, i));
+  }
   job->stage = Stage::kReading;
   job->blocks_reading = blocks;
   job->prefix_deadline = now() + std::max(kReadWait, FromSeconds(ComputeSeconds(read).value_or(0)));

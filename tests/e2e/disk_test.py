@@ -135,7 +135,7 @@ class DiskTest(unittest.TestCase):
         self.assertIn("--kv-disk is of prefill workers",
                       refusal("--role", "decode", "--kv-disk", self.directory))
         self.assertIn("bytes are free",
-                      refusal(*prefill, "--kv-disk", self.directory, "--kv-disk-gb", 1 << 20))
+                      refusal(*prefill, "--kv-disk", self.directory, "--kv-disk-gb", 100000))
         (self.directory / "p0.kvcache").write_text("somebody's notes")
         self.assertIn("is not a KV disk cache", refusal(*prefill, "--kv-disk", self.directory))
         self.assertEqual((self.directory / "p0.kvcache").read_text(), "somebody's notes")

@@ -271,7 +271,8 @@ DiskTier::Work DiskTier::NextWork() {
 }
 
 void DiskTier::DoRead() {
-  Read& read = *reading_;  // only this thread changes reading_
+  const std::shared_ptr<Read> held = reading_;  // beyond the locks on it, when reading_ lets go
+  Read& read = *held;
   const TimePoint begin = SystemClock().Now();
   const std::span<std::byte> staging(staging_.get(), static_cast<size_t>(block_bytes_));
   bool cancelled = false;

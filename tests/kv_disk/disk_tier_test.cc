@@ -241,6 +241,31 @@ TEST_F(DiskTierTest, MeasuresLargeReadsAndAgainWhenAsked) {
   tier->MeasureAgain();
 }
 
+TEST_F(DiskTierTest, HoldsNothingWhileItDoesNotAnswer) {
+  const auto chain = Chain(1, 3);
+  const auto tier = Open(6);
+  ASSERT_TRUE(SaveAll(*tier, chain));
+  WaitForWritten(*tier, 3);
+  const auto wait_for_match = [&](int32_t blocks) {
+    const TimePoint deadline = SystemClock().Now() + kGenerous;
+    while (tier->CountMatch(chain, 0) != blocks) {
+      ASSERT_LT(SystemClock().Now(), deadline) << blocks;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  };
+  std::vector<std::byte> memory(kBlockBytes);
+  {
+    // The tier's thread waits for this lock when it tells that the read is finished.
+    const std::lock_guard lock(mutex_);
+    tier->StartRead(chain, 0, {memory});
+    wait_for_match(0);
+    const ReadId behind = tier->StartRead(chain, 1, {memory});
+    EXPECT_EQ(tier->CancelRead(behind), 0);
+  }
+  wait_for_match(3);
+  EXPECT_EQ(tier->TakeFinished().size(), 1u);
+}
+
 // Random saves and reads: what is read is what was saved under that name, and the tier never holds
 // more than its slots.
 TEST_F(DiskTierTest, NeverGivesABlockAnotherName) {

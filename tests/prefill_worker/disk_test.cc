@@ -5,7 +5,11 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
+#include <thread>
 
+#include "kv_disk/disk_tier.h"
+#include "prefill_worker/loop.h"
 #include "prefill_worker/worker.h"
 #include "tests/common/temp_dir.h"
 #include "tests/prefill_worker/target.h"
@@ -194,6 +198,47 @@ TEST_F(PrefillDiskTest, AnswersWhileManyPromptsReadWriteAndAreCancelled) {
   }
   router.ExpectIdle();
   EXPECT_GT(worker->counters().disk_tokens, 0);
+}
+
+TEST_F(PrefillDiskTest, ADiskThatDoesNotAnswerCostsTimeNotTheAnswer) {
+  auto host = worker_common::WorkerHost::Create(model_.Options("prefill-0", kSmallPool),
+                                                worker_link::Role::kPrefill);
+  ASSERT_TRUE(host.ok()) << host.status();
+  // The tier's thread stops here after its first read, until the disk is said to answer again.
+  std::promise<void> answers;
+  const std::shared_future<void> answered = answers.get_future().share();
+  auto disk =
+      kv_disk::DiskTier::Create({.directory = directory_.File(""),
+                                 .name = "prefill-0",
+                                 .bytes = int64_t{1} << 20,
+                                 .block_bytes = (*host)->executor().pool().layout().block_bytes(),
+                                 .identity = "test"},
+                                [&] {
+                                  (*host)->inputs().Wake();
+                                  answered.wait();
+                                });
+  ASSERT_TRUE(disk.ok()) << disk.status();
+  PrefillLoop loop(host->get(), disk->get());
+  std::thread thread([&] { loop.Run(); });
+  {
+    TestRouter router((*host)->server().address());
+    const auto a = Prompt(150, 1), b = Prompt(200, 2);
+    EXPECT_EQ(Cached(router, a), 0);
+    EXPECT_EQ(Cached(router, b), 0);
+    WaitForWritten(router, 9 + 12);
+    EXPECT_EQ(Cached(router, a), 144);
+    // Taken for read and then given up, or not asked for: it is computed, but for what the pool
+    // has.
+    EXPECT_LT(Cached(router, b), 192);
+    EXPECT_EQ(Cached(router, Prompt(20, 3)), 0);
+    router.ExpectIdle();
+    answers.set_value();
+    WaitForWritten(router, 9 + 12 + 1);  // the disk answers again
+    EXPECT_EQ(Cached(router, a), 144);
+    router.ExpectIdle();
+  }
+  loop.Drain();
+  thread.join();
 }
 
 TEST_F(PrefillDiskTest, IsNotMadeWithADiskThatItCannotUse) {

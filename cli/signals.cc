@@ -24,6 +24,7 @@ void BlockSignals() {
   const sigset_t set = EndSignals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error of the write that meets it
 }
 
 bool WaitForSignal(Duration timeout) {

@@ -50,9 +50,10 @@ std::vector<PlannedWorker> PlanWorkers(const UpFlags& flags) {
   return workers;
 }
 
-// Without --threads the workers share the CPUs evenly.
-WorkerFlags WithThreads(const UpFlags& flags) {
+// Without --threads the workers share the CPUs evenly. Only prefill workers keep KV on disk.
+WorkerFlags FlagsFor(const PlannedWorker& planned, const UpFlags& flags) {
   WorkerFlags worker = flags.worker;
+  if (planned.role != "prefill") worker.kv_disk.clear();
   if (worker.engine.threads == 0) {
     worker.engine.threads = std::max(1, kernels::UsableCpus() / (flags.prefill + flags.decode));
   }
@@ -73,12 +74,12 @@ void PrintReady(const std::string& addresses, size_t workers) {
 }
 
 absl::Status RunInThisProcess(const UpFlags& flags) {
-  const WorkerFlags worker_flags = WithThreads(flags);
   std::vector<std::unique_ptr<WorkerNode>> workers;
   std::vector<std::string> addresses;
   for (const PlannedWorker& planned : PlanWorkers(flags)) {
-    BATON_ASSIGN_OR_RETURN(workers.emplace_back(), WorkerNode::Start(planned.role, planned.name,
-                                                                     "127.0.0.1:0", worker_flags));
+    BATON_ASSIGN_OR_RETURN(
+        workers.emplace_back(),
+        WorkerNode::Start(planned.role, planned.name, "127.0.0.1:0", FlagsFor(planned, flags)));
     addresses.push_back(workers.back()->address());
   }
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> router,
@@ -102,10 +103,10 @@ class ProcessCluster {
   ~ProcessCluster() { Stop(); }
 
   absl::Status Start() {
-    std::vector<std::string> arguments = ToArguments(WithThreads(flags_));
     for (const PlannedWorker& planned : PlanWorkers(flags_)) {
-      BATON_RETURN_IF_ERROR(Spawn(
-          planned.name, {"worker", "--role=" + planned.role, "--name=" + planned.name}, arguments));
+      BATON_RETURN_IF_ERROR(Spawn(planned.name,
+                                  {"worker", "--role=" + planned.role, "--name=" + planned.name},
+                                  ToArguments(FlagsFor(planned, flags_))));
     }
     std::vector<std::string> addresses;
     for (Child& worker : children_) {
@@ -202,6 +203,9 @@ absl::Status RunCluster(const UpFlags& flags) {
         "--pin-threads would put {} workers on the same CPUs; start them with 'baton worker', each "
         "under a CPU mask of its own",
         flags.prefill + flags.decode));
+  }
+  if (flags.prefill == 0 && !flags.worker.kv_disk.empty()) {
+    return absl::InvalidArgumentError("--kv-disk is of prefill workers, but --prefill is 0");
   }
   if (flags.worker.transport == "inproc") return RunInThisProcess(flags);
   ProcessCluster cluster(flags);

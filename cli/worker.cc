@@ -42,6 +42,10 @@ absl::Status RunWorker(const WorkerCommandFlags& flags) {
   BlockSignals();
   const std::string name = flags.name.empty() ? flags.role : flags.name;
   BATON_RETURN_IF_ERROR(StartLogging(name, flags.log));
+  if (flags.role != "prefill" && !flags.worker.kv_disk.empty()) {
+    return absl::InvalidArgumentError(
+        fmt::format("--kv-disk is of prefill workers, but --role is {}", flags.role));
+  }
   BATON_RETURN_IF_ERROR(CheckLoopback(flags.listen, flags.insecure));
   BATON_RETURN_IF_ERROR(ArmFailpoints(flags.failpoints));
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerNode> node,

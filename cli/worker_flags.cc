@@ -60,6 +60,8 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.chunk_tokens = engine.chunk_tokens;
   options.kv_bytes = engine.kv_mb << 20;
   options.prefix_cache = engine.prefix_cache;
+  options.disk_directory = flags.kv_disk;
+  options.disk_bytes = static_cast<int64_t>(flags.kv_disk_gb * (int64_t{1} << 30));
   options.max_batch = flags.max_sequences;
   options.queue_capacity = static_cast<size_t>(flags.queue_capacity);
   BATON_ASSIGN_OR_RETURN(options.transport, kv_transfer::TransportKindFromName(flags.transport));
@@ -108,6 +110,13 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
                   "most requests on a worker; refused above")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app->add_option("--kv-disk", flags->kv_disk,
+                  "directory in which a prefill worker keeps KV in a file, NAME.kvcache, also over "
+                  "restarts; none if empty");
+  app->add_option("--kv-disk-gb", flags->kv_disk_gb,
+                  "size of that file in GiB, taken at the start; each prefill worker's own")
+      ->check(CLI::Range(0.001, 1048576.0))
+      ->capture_default_str();
   AddHandoffTimes(app, flags);
   // Group "": not in --help.
   app->add_option("--transport-faults", flags->transport_faults,
@@ -120,6 +129,8 @@ std::vector<std::string> ToArguments(const WorkerFlags& flags) {
   arguments.push_back("--transport=" + flags.transport);
   arguments.push_back(fmt::format("--max-sequences={}", flags.max_sequences));
   arguments.push_back(fmt::format("--queue-capacity={}", flags.queue_capacity));
+  if (!flags.kv_disk.empty()) arguments.push_back("--kv-disk=" + flags.kv_disk);
+  arguments.push_back(fmt::format("--kv-disk-gb={}", flags.kv_disk_gb));
   arguments.push_back(fmt::format("--kv-lease={}", flags.kv_lease_s));
   arguments.push_back(fmt::format("--kv-offer-timeout={}", flags.kv_offer_timeout_s));
   arguments.push_back(fmt::format("--kv-ready-timeout={}", flags.kv_ready_timeout_s));

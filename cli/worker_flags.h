@@ -23,6 +23,8 @@ struct WorkerFlags {
   std::string served_model_name;
   int32_t max_sequences = 64;
   int32_t queue_capacity = 1024;
+  std::string kv_disk;
+  double kv_disk_gb = 10;
   double kv_lease_s = 5;
   double kv_offer_timeout_s = 30;
   double kv_ready_timeout_s = 10;

@@ -14,6 +14,8 @@ struct PrefillCounters {
   int64_t prefixes_fetched = 0;  // from other prefill workers
   int64_t prefixes_missed = 0;   // asked for and not got: computed here
   int64_t prefixes_served = 0;   // to other prefill workers
+  int64_t disk_tokens = 0;       // read from disk instead of being computed
+  int64_t disk_reads_late = 0;   // given up: the disk took too long
   int64_t handoffs = 0;          // the target has everything
   int64_t handoffs_failed = 0;   // refused, lost or too late; not those that the router cancelled
 };

@@ -17,10 +17,10 @@ using kv_transfer::OfferArrived;
 using kv_transfer::SourceDone;
 using worker_link::PrefillCommand;
 
-PrefillLoop::PrefillLoop(worker_common::WorkerHost* host)
+PrefillLoop::PrefillLoop(worker_common::WorkerHost* host, kv_disk::DiskTier* disk)
     : WorkerLoop(host),
-      limits_{.chunk_tokens = host->options().chunk_tokens,
-              .max_batch = host->options().max_batch} {}
+      limits_{.chunk_tokens = host->options().chunk_tokens, .max_batch = host->options().max_batch},
+      disk_(disk) {}
 
 PrefillCounters PrefillLoop::counters() const {
   const std::lock_guard lock(mutex_);
@@ -28,8 +28,8 @@ PrefillCounters PrefillLoop::counters() const {
 }
 
 void PrefillLoop::Start(const Attempt& attempt, worker_link::Command command) {
-  if (const auto* serve = std::get_if<worker_link::ServePrefixCommand>(&command)) {
-    ServePrefix(attempt, *serve);
+  if (auto* serve = std::get_if<worker_link::ServePrefixCommand>(&command)) {
+    ServePrefix(attempt, std::move(*serve));
     return;
   }
   auto* prefill = std::get_if<PrefillCommand>(&command);
@@ -75,6 +75,7 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
 
 bool PrefillLoop::Advance() {
   ExpirePrefixes();
+  TakeReads();
   StartWaiting();
   if (!computing_.empty()) ComputeStep();
   {
@@ -84,9 +85,17 @@ bool PrefillLoop::Advance() {
   return !computing_.empty();
 }
 
-std::vector<int32_t> PrefillLoop::PendingOf(std::span<Job* const> jobs) {
+// What is being read is probably not computed.
+int32_t PrefillLoop::ToCompute(const Job& job) const {
+  const int32_t reading = job.stage == Stage::kReading
+                              ? job.blocks_reading * executor().pool().layout().block_tokens
+                              : 0;
+  return job.for_other_worker ? 0 : job.sequence.pending() - reading;
+}
+
+std::vector<int32_t> PrefillLoop::PendingOf(std::span<Job* const> jobs) const {
   std::vector<int32_t> pending;
-  for (const Job* job : jobs) pending.push_back(job->sequence.pending());
+  for (const Job* job : jobs) pending.push_back(ToCompute(*job));
   return pending;
 }
 
@@ -107,8 +116,9 @@ void PrefillLoop::StartWaiting() {
     } else {
       if (job->prefix_offer) {
         handoff().Refuse(job->attempt, absl::FailedPreconditionError("no prefix is wanted"));
+        job->prefix_offer.reset();
       }
-      BeginComputing(job);
+      ReadOrCompute(job);
     }
   }
 }
@@ -170,6 +180,7 @@ void PrefillLoop::ComputeStep() {
   counters_.step_s += Seconds(SystemClock().Now() - begin);
   for (size_t i = 0; i < jobs.size(); ++i) {
     if (results[i]) FinishPrefill(jobs[i], *results[i]);
+    SaveBlocks(jobs[i]);
   }
 }
 
@@ -234,7 +245,8 @@ void PrefillLoop::Stop(const Attempt& attempt, const absl::Status& why) {
   const auto found = jobs_.find(attempt);
   if (found == jobs_.end()) return;
   Job& job = *found->second;
-  if (job.stage == Stage::kWaiting || job.stage == Stage::kAwaitingPrefix) {
+  if (job.stage == Stage::kWaiting || job.stage == Stage::kAwaitingPrefix ||
+      job.stage == Stage::kReading) {
     if (job.prefix_offer) handoff().Refuse(attempt, why);
     Erase(attempt);
     return;
@@ -254,24 +266,29 @@ void PrefillLoop::Stop(const Attempt& attempt, const absl::Status& why) {
 void PrefillLoop::Erase(Attempt attempt) {
   const auto found = jobs_.find(attempt);
   if (found == jobs_.end()) return;
-  std::erase(waiting_, found->second.get());
-  std::erase(fetching_, found->second.get());
-  std::erase(computing_, found->second.get());
+  Job* const job = found->second.get();
+  EndDiskWork(job);
+  std::erase(waiting_, job);
+  std::erase(fetching_, job);
+  std::erase(computing_, job);
   jobs_.erase(found);
   book().Remove(attempt);
+}
+
+double PrefillLoop::PrefillTokensPerSecond() const {
+  return counters_.step_s > 0 ? static_cast<double>(counters_.prompt_tokens) / counters_.step_s : 0;
 }
 
 worker_link::WorkerStatus PrefillLoop::CountWork() const {
   worker_link::WorkerStatus status;
   status.waiting = static_cast<int32_t>(waiting_.size());
   status.running = static_cast<int32_t>(jobs_.size() - waiting_.size());
-  for (const Job* job : waiting_) status.prompt_tokens_queued += job->sequence.pending();
-  for (const Job* job : fetching_) status.prompt_tokens_queued += job->sequence.pending();
-  for (const Job* job : computing_) status.prompt_tokens_queued += job->sequence.pending();
-  if (counters_.step_s > 0) {
-    status.prefill_tokens_per_s = static_cast<double>(counters_.prompt_tokens) / counters_.step_s;
-  }
+  for (const Job* job : waiting_) status.prompt_tokens_queued += ToCompute(*job);
+  for (const Job* job : fetching_) status.prompt_tokens_queued += ToCompute(*job);
+  for (const Job* job : computing_) status.prompt_tokens_queued += ToCompute(*job);
+  status.prefill_tokens_per_s = PrefillTokensPerSecond();
   status.kv_bytes_per_s = kv_bytes_per_s_;
+  status.disk = CountDisk();
   return status;
 }
 

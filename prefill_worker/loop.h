@@ -7,12 +7,15 @@
 //            │    ▼         ▲ │            │                     Commit at its end)
 //            │   awaiting   │ │            │
 //            │   prefix ─► fetching        │                    (a prefix from another worker)
+//            │    │         ▼ ▲            │
+//            │    └───────► reading        │                    (a prefix from disk)
 //            └──────┴───────┴─┴────────────┴─ Stop, failure ─► ending ─► gone
 //
-//   Start ─► serving ─► gone                                   (a prefix, to another worker)
+//   Start ─► (reading ─►) serving ─► gone                      (a prefix, to another worker)
 //
 // A prompt that was offered is gone only with its SourceDone: until then somebody may read its
-// blocks. One that fetches is gone only with its TargetDone: until then somebody may write them.
+// blocks. One that fetches is gone only with its TargetDone: until then somebody may write them. A
+// read from disk can be given up at once.
 
 #include <deque>
 #include <memory>
@@ -23,6 +26,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/executor.h"
+#include "kv_disk/disk_tier.h"
 #include "prefill_worker/counters.h"
 #include "prefill_worker/scheduler.h"
 #include "worker_common/loop.h"
@@ -31,7 +35,8 @@ namespace baton::prefill_worker {
 
 class PrefillLoop final : public worker_common::WorkerLoop {
  public:
-  explicit PrefillLoop(worker_common::WorkerHost* host);
+  // `disk` may be null: no KV is kept on disk. Both outlive the loop.
+  PrefillLoop(worker_common::WorkerHost* host, kv_disk::DiskTier* disk);
 
   // Any thread.
   PrefillCounters counters() const;
@@ -41,6 +46,7 @@ class PrefillLoop final : public worker_common::WorkerLoop {
     kWaiting,
     kAwaitingPrefix,
     kFetching,
+    kReading,
     kComputing,
     kHandingOver,
     kServing,
@@ -56,7 +62,11 @@ class PrefillLoop final : public worker_common::WorkerLoop {
     int32_t blocks_announced = 0;
     int32_t prefix_tokens = 0;                           // that another worker was asked for
     std::optional<kv_transfer::OfferInfo> prefix_offer;  // not answered yet
-    TimePoint prefix_deadline;                           // of the offer
+    TimePoint prefix_deadline;                           // of the offer, or the read
+    bool for_other_worker = false;                       // its prefix is to be served
+    kv_disk::ReadId read = 0;                            // while kReading
+    int32_t blocks_reading = 0;                          // likewise
+    int32_t blocks_saved = 0;                            // on disk, or on their way there
     TimePoint started;
     TimePoint prefilled;
   };
@@ -80,10 +90,12 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   void OnSourceDone(const kv_transfer::SourceDone& done);
   void Erase(Attempt attempt);  // by value: it may be the job's own
   bool MayStartOne() const;
-  static std::vector<int32_t> PendingOf(std::span<Job* const> jobs);
+  double PrefillTokensPerSecond() const;  // 0: not measured yet
+  int32_t ToCompute(const Job& job) const;
+  std::vector<int32_t> PendingOf(std::span<Job* const> jobs) const;
 
   // Prefixes, in loop_prefix.cc.
-  void ServePrefix(const Attempt& attempt, const worker_link::ServePrefixCommand& command);
+  void ServePrefix(const Attempt& attempt, worker_link::ServePrefixCommand command);
   void OnOffer(kv_transfer::OfferInfo offer);
   void AwaitPrefix(Job* job);
   void TakePrefixOffer(Job* job);
@@ -91,13 +103,25 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   void OnTargetDone(const kv_transfer::TargetDone& done);
   void ComputeWithoutPrefix(Job* job);
   void ExpirePrefixes();
+  void OfferPrefix(Job* job);
+
+  // KV on disk, in loop_disk.cc.
+  void ReadOrCompute(Job* job);
+  bool StartReading(Job* job, int32_t most_blocks);
+  void TakeReads();
+  void EndReading(Job* job, int32_t blocks);
+  void SaveBlocks(Job* job);
+  void EndDiskWork(Job* job);
+  std::span<std::byte> BlockBytes(const Job& job, int32_t index) const;
+  worker_link::DiskCacheStatus CountDisk() const;
 
   const Limits limits_;
+  kv_disk::DiskTier* const disk_;
   absl::flat_hash_map<Attempt, std::unique_ptr<Job>> jobs_;
   std::deque<Job*> waiting_;     // oldest first
-  std::vector<Job*> fetching_;   // awaiting a prefix or fetching it
+  std::vector<Job*> fetching_;   // awaiting a prefix, fetching or reading it
   std::vector<Job*> computing_;  // oldest first
-  double kv_bytes_per_s_ = 0;  // of the prefixes that came; 0: none yet
+  double kv_bytes_per_s_ = 0;    // of the prefixes that came; 0: none yet
   PrefillCounters counters_;
   mutable std::mutex mutex_;
   PrefillCounters published_;  // guarded by mutex_

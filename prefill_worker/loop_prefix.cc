@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "common/sampling.h"
 #include "common/status_macros.h"
 #include "prefill_worker/loop.h"
 
@@ -20,40 +21,51 @@ constexpr double kRateMemory = 0.75;  // weight of what was measured before the 
 
 using kv_transfer::OfferInfo;
 using kv_transfer::TargetDone;
-using worker_link::ServePrefixCommand;
 
 // ---- as the donor ----
 
-void PrefillLoop::ServePrefix(const Attempt& attempt, const ServePrefixCommand& command) {
-  engine::BlockPool& pool = executor().pool();
-  auto job = std::make_unique<Job>();
-  job->attempt = attempt;
-  job->stage = Stage::kServing;
-  job->target_address = command.target_address;
-  job->target_name = command.target_name;
-  // The last token stays for the other worker: its logits are needed.
-  std::vector<BlockHash> hashes = ChainFullBlocks(
-      executor().ChainRootFor(command.cache_salt),
-      std::span(command.prompt).first(command.prompt.size() - 1), pool.layout().block_tokens);
-  job->sequence.blocks = pool.Match(hashes);
-  const int32_t matched = job->sequence.blocks.size();
-  hashes.resize(static_cast<size_t>(matched));
-  absl::Status offered = absl::NotFoundError("none of this prompt's KV is cached");
-  if (matched > 0) {
-    const std::span<const int32_t> blocks = job->sequence.blocks.blocks();
-    offered = handoff().Offer({.attempt = attempt,
-                               .tokens = matched * pool.layout().block_tokens,
-                               .block_hashes = std::move(hashes),
-                               .source_name = options().name},
-                              job->target_address, {blocks.begin(), blocks.end()});
-  }
-  if (!offered.ok()) {
-    Fail(attempt, offered);
+void PrefillLoop::ServePrefix(const Attempt& attempt, worker_link::ServePrefixCommand command) {
+  absl::StatusOr<engine::Sequence> sequence =
+      executor().NewSequence(std::move(command.prompt), SamplingParams{}, command.cache_salt);
+  if (!sequence.ok()) {
+    Fail(attempt, sequence.status());
     book().Remove(attempt);
     return;
   }
-  handoff().Commit(attempt, "");
-  jobs_.emplace(attempt, std::move(job));
+  auto made = std::make_unique<Job>();
+  Job* const job = made.get();
+  job->attempt = attempt;
+  job->for_other_worker = true;
+  job->target_address = std::move(command.target_address);
+  job->target_name = std::move(command.target_name);
+  job->sequence = *std::move(sequence);
+  jobs_.emplace(attempt, std::move(made));
+  // The last token stays for the other worker: its logits are needed.
+  executor().TakeCachedPrefix(&job->sequence);
+  const engine::BlockCounts counts = executor().pool().counts();
+  if (!StartReading(job, counts.free + counts.cached)) OfferPrefix(job);
+}
+
+// What is in the pool of the prompt's prefix, offered and committed.
+void PrefillLoop::OfferPrefix(Job* job) {
+  const engine::Sequence& sequence = job->sequence;
+  const size_t blocks = sequence.hashes.size();
+  absl::Status offered = absl::NotFoundError("none of this prompt's KV is cached");
+  if (blocks > 0) {
+    const std::span<const int32_t> held = sequence.blocks.blocks().first(blocks);
+    offered = handoff().Offer({.attempt = job->attempt,
+                               .tokens = sequence.computed_tokens,
+                               .block_hashes = sequence.hashes,
+                               .source_name = options().name},
+                              job->target_address, {held.begin(), held.end()});
+  }
+  if (!offered.ok()) {
+    Fail(job->attempt, offered);
+    Erase(job->attempt);
+    return;
+  }
+  job->stage = Stage::kServing;
+  handoff().Commit(job->attempt, "");
 }
 
 // ---- as the one that asked ----
@@ -151,13 +163,13 @@ void PrefillLoop::OnTargetDone(const TargetDone& done) {
   job->sequence.computed_tokens = stats.blocks_total * executor().pool().layout().block_tokens;
   executor().PublishFullBlocks(&job->sequence);
   std::erase(fetching_, job);
-  BeginComputing(job);
+  ReadOrCompute(job);
 }
 
 void PrefillLoop::ComputeWithoutPrefix(Job* job) {
   ++counters_.prefixes_missed;
   std::erase(fetching_, job);
-  BeginComputing(job);
+  ReadOrCompute(job);
 }
 
 void PrefillLoop::ExpirePrefixes() {

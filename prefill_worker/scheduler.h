@@ -7,6 +7,7 @@
 // the shortest mean time to first token.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,5 +28,20 @@ bool MayStart(std::span<const int32_t> pending, const Limits& limits);
 // The next step of the started prompts with `pending` tokens each, oldest first.
 std::vector<engine::PlannedRange> PlanChunks(std::span<const int32_t> pending,
                                              const Limits& limits);
+
+struct DiskRead {
+  int32_t tokens = 0;  // whose KV would be read
+  int64_t kv_bytes_per_token = 0;
+  int64_t bytes_before = 0;         // of reads that go first
+  double disk_bytes_per_s = 0;      // as measured; 0: not yet
+  double prefill_tokens_per_s = 0;  // likewise
+};
+
+// What computing the tokens would take, in seconds. Empty before that was measured.
+std::optional<double> ComputeSeconds(const DiskRead& read);
+
+// Whether reading the KV takes less time than computing it. What was not measured yet counts as
+// fast enough to try: that is how it is measured.
+bool WorthReading(const DiskRead& read);
 
 }  // namespace baton::prefill_worker

@@ -1,26 +1,55 @@
 #include "prefill_worker/worker.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "common/status_macros.h"
+#include "engine/kv_probe.h"
+#include "kv_disk/disk_tier.h"
 #include "prefill_worker/loop.h"
 #include "worker_common/host.h"
 
 namespace baton::prefill_worker {
 
+namespace {
+
+// Null without a directory for it.
+absl::StatusOr<std::unique_ptr<kv_disk::DiskTier>> OpenDisk(worker_common::WorkerHost* host) {
+  const worker_common::WorkerOptions& options = host->options();
+  if (options.disk_directory.empty()) return nullptr;
+  if (!options.prefix_cache) {
+    return absl::InvalidArgumentError("KV is kept on disk for the prefix cache, which is off");
+  }
+  BATON_ASSIGN_OR_RETURN(const uint64_t arithmetic, engine::ProbeKv(&host->executor()));
+  const worker_link::WorkerInfo& info = host->info();
+  return kv_disk::DiskTier::Create(
+      {.directory = options.disk_directory,
+       .name = options.name,
+       .bytes = options.disk_bytes,
+       .block_bytes = host->executor().pool().layout().block_bytes(),
+       .identity =
+           fmt::format("{} {} arithmetic={:016x}", info.fingerprint, info.kv_layout, arithmetic)},
+      [host] { host->inputs().Wake(); });
+}
+
+}  // namespace
+
 struct PrefillWorker::Parts {
-  explicit Parts(std::unique_ptr<worker_common::WorkerHost> made)
-      : host(std::move(made)), loop(host.get()) {}
+  Parts(std::unique_ptr<worker_common::WorkerHost> made, std::unique_ptr<kv_disk::DiskTier> opened)
+      : host(std::move(made)), disk(std::move(opened)), loop(host.get(), disk.get()) {}
   std::unique_ptr<worker_common::WorkerHost> host;
-  PrefillLoop loop;  // its sequences hold blocks of the host's pool
+  std::unique_ptr<kv_disk::DiskTier> disk;  // reads into the host's pool
+  PrefillLoop loop;                         // its sequences hold blocks of the host's pool
 };
 
 absl::StatusOr<std::unique_ptr<PrefillWorker>> PrefillWorker::Create(
     const worker_common::WorkerOptions& options) {
   BATON_ASSIGN_OR_RETURN(auto host,
                          worker_common::WorkerHost::Create(options, worker_link::Role::kPrefill));
+  BATON_ASSIGN_OR_RETURN(std::unique_ptr<kv_disk::DiskTier> disk, OpenDisk(host.get()));
   return std::unique_ptr<PrefillWorker>(
-      new PrefillWorker(std::make_unique<Parts>(std::move(host))));
+      new PrefillWorker(std::make_unique<Parts>(std::move(host), std::move(disk))));
 }
 
 PrefillWorker::PrefillWorker(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}

@@ -70,6 +70,39 @@ void AddFleet(const std::vector<WorkerView>& fleet, const std::string& model_nam
   }
 }
 
+void AddDiskCaches(const std::vector<WorkerView>& fleet, std::vector<MetricFamily>& families) {
+  MetricFamily on =
+      GaugeFamily("baton_kv_disk_on", "1 while a worker's KV disk cache works, 0 when it failed.");
+  MetricFamily held = GaugeFamily("baton_kv_disk_blocks", "KV blocks of a disk cache, by state.");
+  MetricFamily events{"baton_kv_disk_events_total",
+                      "KV blocks since the worker's start, by what the disk cache did with them.",
+                      prometheus::MetricType::Counter,
+                      {}};
+  for (const WorkerView& worker : fleet) {
+    const worker_link::DiskCacheStatus& disk = worker.disk;
+    if (disk.blocks_total == 0) continue;
+    Add(on, {{"worker", worker.name}}, disk.on ? 1 : 0);
+    Add(held, {{"worker", worker.name}, {"state", "cached"}}, disk.blocks);
+    Add(held, {{"worker", worker.name}, {"state", "total"}}, disk.blocks_total);
+    const auto count = [&](const char* event, int64_t blocks) {
+      ClientMetric metric;
+      metric.label = {{"worker", worker.name}, {"event", event}};
+      metric.counter.value = static_cast<double>(blocks);
+      events.metric.push_back(std::move(metric));
+    };
+    count("hit", disk.blocks_hit);
+    count("missed", disk.blocks_missed);
+    count("read", disk.blocks_read);
+    count("written", disk.blocks_written);
+    count("dropped", disk.blocks_dropped);
+    count("evicted", disk.blocks_evicted);
+    count("damaged", disk.blocks_damaged);
+  }
+  for (MetricFamily* family : {&on, &held, &events}) {
+    if (!family->metric.empty()) families.push_back(std::move(*family));
+  }
+}
+
 }  // namespace
 
 struct RouterMetrics::Instruments {
@@ -195,6 +228,7 @@ std::string RouterMetrics::Text(int32_t requests_running, int32_t requests_waiti
   families.push_back(std::move(running));
   families.push_back(std::move(waiting));
   AddFleet(fleet, model_name_, families);
+  AddDiskCaches(fleet, families);
   return prometheus::TextSerializer().Serialize(families);
 }
 

@@ -106,6 +106,7 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_cached = status.blocks_cached;
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
+      view.disk = status.disk;
     }
     views.push_back(std::move(view));
   }

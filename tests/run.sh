@@ -2,7 +2,8 @@
 # Installs what the tests need, builds, and runs every test.
 #
 #   tests/run.sh           release preset with all tests, then asan over all but the RPC rooms, then
-#                          tsan over queues, thread pool and handoff (all of it takes too long here)
+#                          tsan over queues, thread pool, handoff and disk cache (all of it takes too
+#                          long here)
 #   tests/run.sh --quick   the release preset only
 #
 # The closing lines of every preset's ctest come last; the exit code is 0 when all passed.
@@ -14,7 +15,7 @@ for argument in "$@"; do
   case "$argument" in
     --quick) quick=true ;;
     -h | --help)
-      sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *) echo "run.sh: unknown argument '$argument' (--quick)" >&2; exit 2 ;;
@@ -78,8 +79,8 @@ if ! $quick; then
   build_preset asan
   test_preset asan -LE tidy
   step "tsan: build"
-  build_preset tsan common_test kernels_test kv_transfer_test
-  test_preset tsan -R '^(common_test|kv_transfer_test|kernels_test\.ThreadPool)'
+  build_preset tsan common_test kernels_test kv_disk_test kv_transfer_test
+  test_preset tsan -R '^(common_test|kv_disk_test|kv_transfer_test|kernels_test\.ThreadPool)'
 fi
 
 step "all presets"

@@ -27,6 +27,10 @@ struct WorkerOptions {
   int32_t block_tokens = 16;
   int64_t kv_bytes = 0;  // of the pool; 0: 1 GiB, or one context where that is more
   bool prefix_cache = true;
+  // Of a prefill worker: full KV blocks are kept in a file of this directory too, of disk_bytes at
+  // most; "" keeps none.
+  std::string disk_directory;
+  int64_t disk_bytes = 0;
 
   int32_t chunk_tokens = 256;    // most prefill tokens of a step
   int32_t max_batch = 64;        // most sequences of a step

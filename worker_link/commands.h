@@ -37,6 +37,22 @@ struct WorkerInfo {
   int64_t kv_bytes_per_token = 0;
 };
 
+// The KV disk cache of a worker: of now, and counts since its start. All zero without one.
+struct DiskCacheStatus {
+  bool on = false;
+  int32_t blocks = 0;
+  int32_t blocks_total = 0;
+  int64_t blocks_hit = 0;  // asked for and known
+  int64_t blocks_missed = 0;
+  int64_t blocks_read = 0;
+  int64_t blocks_written = 0;
+  int64_t blocks_dropped = 0;  // not written: the disk did not keep up
+  int64_t blocks_evicted = 0;
+  int64_t blocks_damaged = 0;
+
+  bool operator==(const DiskCacheStatus&) const = default;
+};
+
 struct WorkerStatus {
   bool draining = false;
   int32_t running = 0;
@@ -49,6 +65,7 @@ struct WorkerStatus {
   int64_t prompt_tokens_queued = 0;
   double prefill_tokens_per_s = 0;  // measured in its steps; 0: not yet
   double kv_bytes_per_s = 0;        // measured in what was handed over to it; 0: not yet
+  DiskCacheStatus disk;
 
   bool operator==(const WorkerStatus&) const = default;
 };

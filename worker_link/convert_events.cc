@@ -243,6 +243,46 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   return info;
 }
 
+namespace {
+
+void DiskToWire(const DiskCacheStatus& disk, v1::WireDiskCache* wire) {
+  wire->set_on(disk.on);
+  wire->set_blocks(disk.blocks);
+  wire->set_blocks_total(disk.blocks_total);
+  wire->set_blocks_hit(disk.blocks_hit);
+  wire->set_blocks_missed(disk.blocks_missed);
+  wire->set_blocks_read(disk.blocks_read);
+  wire->set_blocks_written(disk.blocks_written);
+  wire->set_blocks_dropped(disk.blocks_dropped);
+  wire->set_blocks_evicted(disk.blocks_evicted);
+  wire->set_blocks_damaged(disk.blocks_damaged);
+}
+
+absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
+  const DiskCacheStatus disk{.on = wire.on(),
+                             .blocks = wire.blocks(),
+                             .blocks_total = wire.blocks_total(),
+                             .blocks_hit = wire.blocks_hit(),
+                             .blocks_missed = wire.blocks_missed(),
+                             .blocks_read = wire.blocks_read(),
+                             .blocks_written = wire.blocks_written(),
+                             .blocks_dropped = wire.blocks_dropped(),
+                             .blocks_evicted = wire.blocks_evicted(),
+                             .blocks_damaged = wire.blocks_damaged()};
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks", disk.blocks));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_total", disk.blocks_total));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_hit", disk.blocks_hit));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_missed", disk.blocks_missed));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_read", disk.blocks_read));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_written", disk.blocks_written));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_dropped", disk.blocks_dropped));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_evicted", disk.blocks_evicted));
+  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_damaged", disk.blocks_damaged));
+  return disk;
+}
+
+}  // namespace
+
 void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   wire->set_draining(status.draining);
   wire->set_running(status.running);
@@ -255,6 +295,7 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   wire->set_prompt_tokens_queued(status.prompt_tokens_queued);
   wire->set_prefill_tokens_per_s(status.prefill_tokens_per_s);
   wire->set_kv_bytes_per_s(status.kv_bytes_per_s);
+  if (status.disk != DiskCacheStatus{}) DiskToWire(status.disk, wire->mutable_disk());
 }
 
 absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
@@ -268,6 +309,7 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("prompt_tokens_queued", wire.prompt_tokens_queued()));
   BATON_RETURN_IF_ERROR(CheckRate("prefill_tokens_per_s", wire.prefill_tokens_per_s()));
   BATON_RETURN_IF_ERROR(CheckRate("kv_bytes_per_s", wire.kv_bytes_per_s()));
+  BATON_ASSIGN_OR_RETURN(const DiskCacheStatus disk, DiskFromWire(wire.disk()));
   return WorkerStatus{.draining = wire.draining(),
                       .running = wire.running(),
                       .waiting = wire.waiting(),
@@ -278,7 +320,8 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
                       .transfers = wire.transfers(),
                       .prompt_tokens_queued = wire.prompt_tokens_queued(),
                       .prefill_tokens_per_s = wire.prefill_tokens_per_s(),
-                      .kv_bytes_per_s = wire.kv_bytes_per_s()};
+                      .kv_bytes_per_s = wire.kv_bytes_per_s(),
+                      .disk = disk};
 }
 
 void AppendEvent(const Event& event, v1::WireEvents* wire) {

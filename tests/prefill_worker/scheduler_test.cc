@@ -56,5 +56,33 @@ TEST(PlanChunks, EveryPromptIsComputedInOrderWhateverTheSizes) {
   }
 }
 
+TEST(WorthReading, ComparesTheDiskWithTheProcessor) {
+  // 1,000 tokens of 20 kB at 100 MB/s: 0.2 s.
+  DiskRead read{.tokens = 1000,
+                .kv_bytes_per_token = 20'000,
+                .bytes_before = 0,
+                .disk_bytes_per_s = 1e8,
+                .prefill_tokens_per_s = 4000};
+  EXPECT_EQ(ComputeSeconds(read), 0.25);
+  EXPECT_TRUE(WorthReading(read));
+  read.bytes_before = 6'000'000;  // 0.06 s more
+  EXPECT_FALSE(WorthReading(read));
+  read.bytes_before = 0;
+  read.prefill_tokens_per_s = 5100;
+  EXPECT_FALSE(WorthReading(read));
+}
+
+TEST(WorthReading, TriesWhatWasNotMeasured) {
+  DiskRead read{.tokens = 1, .kv_bytes_per_token = 1 << 30, .disk_bytes_per_s = 1};
+  EXPECT_FALSE(ComputeSeconds(read).has_value());
+  EXPECT_TRUE(WorthReading(read));
+  read.prefill_tokens_per_s = 1e6;
+  EXPECT_FALSE(WorthReading(read));
+  read.disk_bytes_per_s = 0;
+  EXPECT_TRUE(WorthReading(read));
+  read.tokens = 0;
+  EXPECT_FALSE(WorthReading(read));
+}
+
 }  // namespace
 }  // namespace baton::prefill_worker

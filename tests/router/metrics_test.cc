@@ -89,5 +89,40 @@ TEST(MetricsTest, ShowsTheFleetOfTheMoment) {
   EXPECT_THAT(metrics.Text(0, 0, {}), Not(HasSubstr("decode-0")));
 }
 
+TEST(MetricsTest, ShowsDiskCachesWhereThereAreSome) {
+  RouterMetrics metrics("demo");
+  WorkerView worker;
+  worker.name = "prefill-0";
+  worker.role = "prefill";
+  worker.blocks_total = 100;
+  EXPECT_THAT(metrics.Text(0, 0, {worker}), Not(HasSubstr("baton_kv_disk")));
+  worker.disk = {.on = true,
+                 .blocks = 7,
+                 .blocks_total = 50,
+                 .blocks_hit = 1,
+                 .blocks_missed = 2,
+                 .blocks_read = 3,
+                 .blocks_written = 4,
+                 .blocks_dropped = 5,
+                 .blocks_evicted = 6,
+                 .blocks_damaged = 8};
+  const std::string text = metrics.Text(0, 0, {worker});
+  for (const char* line : {
+           "# TYPE baton_kv_disk_events_total counter",
+           "baton_kv_disk_on{worker=\"prefill-0\"} 1",
+           "baton_kv_disk_blocks{worker=\"prefill-0\",state=\"cached\"} 7",
+           "baton_kv_disk_blocks{worker=\"prefill-0\",state=\"total\"} 50",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"hit\"} 1",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"missed\"} 2",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"read\"} 3",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"written\"} 4",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"dropped\"} 5",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"evicted\"} 6",
+           "baton_kv_disk_events_total{worker=\"prefill-0\",event=\"damaged\"} 8",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -158,13 +158,26 @@ TEST(ConvertStatus, KeepsEveryField) {
                           .blocks_cached = 5,
                           .blocks_total = 12,
                           .transfers = 6,
-                          .prompt_tokens_queued = int64_t{1} << 33};
+                          .prompt_tokens_queued = int64_t{1} << 33,
+                          .disk = {.on = true,
+                                   .blocks = 7,
+                                   .blocks_total = 8,
+                                   .blocks_hit = 9,
+                                   .blocks_missed = 10,
+                                   .blocks_read = 11,
+                                   .blocks_written = 12,
+                                   .blocks_dropped = 13,
+                                   .blocks_evicted = 14,
+                                   .blocks_damaged = int64_t{1} << 34}};
   v1::WireStatus wire;
   ToWire(sent, &wire);
   const auto got = FromWire(wire);
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(*got, sent);
   wire.set_blocks_free(-1);
+  EXPECT_FALSE(FromWire(wire).ok());
+  wire.set_blocks_free(3);
+  wire.mutable_disk()->set_blocks_read(-1);
   EXPECT_FALSE(FromWire(wire).ok());
 }
 

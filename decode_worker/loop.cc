@@ -187,9 +187,8 @@ void DecodeLoop::ExpireOffers() {
 
 void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   ++counters_.prefill_fallbacks;
-  LogWarning(fmt::format("{}: no KV by handoff for {}, prefilling {} tokens here: {}",
-                         options().name, ToString(job->attempt), job->sequence.prompt_tokens,
-                         why.ToString()));
+  LogWarning(fmt::format("no KV by handoff for {}, prefilling {} tokens here: {}",
+                         ToString(job->attempt), job->sequence.prompt_tokens, why.ToString()));
   job->sequence.hashes.clear();
   PrefillHere(job);
 }
@@ -310,10 +309,9 @@ bool DecodeLoop::ReserveByPreempting(Job* job) {
 
 void DecodeLoop::Preempt(Job* job) {
   ++counters_.preemptions;
-  LogInfo(
-      fmt::format("{}: {} gives {} KV blocks to older requests, {} tokens will be computed again",
-                  options().name, ToString(job->attempt), job->sequence.blocks.size(),
-                  job->sequence.computed_tokens));
+  LogInfo(fmt::format("{} gives {} KV blocks to older requests, {} tokens will be computed again",
+                      ToString(job->attempt), job->sequence.blocks.size(),
+                      job->sequence.computed_tokens));
   std::erase(running_, job);
   DropBlocks(&job->sequence);
   PrefillHere(job);

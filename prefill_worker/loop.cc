@@ -222,8 +222,8 @@ void PrefillLoop::OnSourceDone(const SourceDone& done) {
         done.status.ok() ? absl::InternalError("the target released a prompt that still computes")
                          : done.status;
     ++counters_.handoffs_failed;
-    LogWarning(fmt::format("{}: handoff of {} to {} failed: {}", options().name,
-                           ToString(done.attempt), job.target_name, why.ToString()));
+    LogWarning(fmt::format("handoff of {} to {} failed: {}", ToString(done.attempt),
+                           job.target_name, why.ToString()));
     Fail(done.attempt, why);
   }
   Erase(done.attempt);

@@ -136,8 +136,8 @@ void PrefillLoop::OnTargetDone(const TargetDone& done) {
     return;
   }
   if (!done.status.ok()) {
-    LogWarning(fmt::format("{}: no prefix by handoff for {}: {}", options().name,
-                           ToString(done.attempt), done.status.ToString()));
+    LogWarning(fmt::format("no prefix by handoff for {}: {}", ToString(done.attempt),
+                           done.status.ToString()));
     ComputeWithoutPrefix(job);
     return;
   }

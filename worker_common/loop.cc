@@ -57,6 +57,7 @@ absl::Status WorkerLoop::DrainingError() const {
 }
 
 void WorkerLoop::Run() {
+  const ScopedLogName log_name(options().name);
   bool busy = false;
   bool first_turn = true;
   while (true) {
@@ -70,7 +71,7 @@ void WorkerLoop::Run() {
     ReportStatus();
     if (draining() && book_.size() == 0 && Quiet()) break;
   }
-  LogInfo(fmt::format("{}: drained", options().name));
+  LogInfo("drained");
 }
 
 void WorkerLoop::TakeInputs(Duration wait) {
@@ -89,12 +90,11 @@ void WorkerLoop::OnLink(worker_link::LinkInput input) {
   if (auto* command = std::get_if<LinkCommand>(&input)) {
     OnCommand(command->link, std::move(command->command));
   } else if (const auto* opened = std::get_if<worker_link::LinkOpened>(&input)) {
-    LogInfo(fmt::format("{}: router {} connected", options().name, opened->router_name));
+    LogInfo(fmt::format("router {} connected", opened->router_name));
   } else {
     const worker_link::LinkId link = std::get<LinkLost>(input).link;
     const std::vector<Attempt> attempts = book_.OfLink(link);
-    LogInfo(fmt::format("{}: a router's link is lost with {} requests", options().name,
-                        attempts.size()));
+    LogInfo(fmt::format("a router's link is lost with {} requests", attempts.size()));
     StopAll(attempts, absl::CancelledError("the router's link is lost"));
   }
 }

@@ -133,6 +133,7 @@ void DecodeLoop::TakeOffer(Job* job, const OfferInfo& offer) {
       sequence.publish_output = false;
     }
     sequence.hashes = ChainFullBlocks(sequence.chain_root, sequence.tokens, own.block_tokens);
+    job->converted = offer.layout != own;
     EnterLine(job);
     return;
   }
@@ -148,6 +149,7 @@ void DecodeLoop::OnTargetDone(TargetDone done) {
   Job* const job = Find(done.attempt);
   if (job == nullptr) return;
   --receiving_;
+  if (absl::IsDataLoss(done.status)) ++counters_.checksum_mismatches;
   if (job->stage == Stage::kEnding) {
     Erase(done.attempt);
     return;
@@ -165,6 +167,7 @@ absl::Status DecodeLoop::TakeFirstToken(Job* job, const TargetDone& done) {
       const OutputToken token,
       worker_common::DecodeFirstToken(done.commit_payload, executor().model().config().vocab));
   ++counters_.handoffs;
+  if (job->converted && done.stats.blocks_moved > 0) ++counters_.handoffs_converted;
   job->transfer = done.stats;
   engine::Sequence& sequence = job->sequence;
   sequence.computed_tokens = sequence.prompt_tokens;
@@ -370,6 +373,7 @@ void DecodeLoop::Finish(Job* job, FinishReason reason) {
                            .kv_blocks_moved = transfer.blocks_moved,
                            .kv_bytes_moved = transfer.bytes_moved,
                            .handoff = transfer.elapsed,
+                           .handoff_moving = transfer.moving,
                            .handoff_exposed = transfer.exposed});
   Erase(job->attempt);
 }
@@ -396,6 +400,10 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   for (const Job* job : running_) {
     if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
   }
+  status.kv = {.handoffs = counters_.handoffs,
+               .handoffs_failed = counters_.handoffs_failed,
+               .handoffs_converted = counters_.handoffs_converted,
+               .checksum_mismatches = counters_.checksum_mismatches};
   return status;
 }
 

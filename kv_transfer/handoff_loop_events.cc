@@ -370,6 +370,7 @@ void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finis
   done.stats.blocks_moved = machine.blocks_landed();
   done.stats.bytes_moved = machine.blocks_landed() * transfer.source_block_bytes;
   done.stats.elapsed = machine.last_landed_at() - machine.granted_at();
+  done.stats.moving = machine.moving();
   if (machine.committed_at() != TimePoint{}) {
     done.stats.exposed = std::max(Duration{}, machine.last_landed_at() - machine.committed_at());
   }

@@ -272,6 +272,13 @@ worker_link::WorkerStatus PrefillLoop::CountWork() const {
     status.prefill_tokens_per_s = static_cast<double>(counters_.prompt_tokens) / counters_.step_s;
   }
   status.kv_bytes_per_s = kv_bytes_per_s_;
+  status.kv = {.checksum_mismatches = counters_.checksum_mismatches,
+               .prefixes_fetched = counters_.prefixes_fetched,
+               .prefixes_not_offered = counters_.prefixes_not_offered,
+               .prefixes_refused = counters_.prefixes_refused,
+               .prefixes_failed = counters_.prefixes_failed,
+               .prefix_tokens_fetched = counters_.prefix_tokens_fetched,
+               .prefix_bytes_fetched = counters_.prefix_bytes_fetched};
   return status;
 }
 

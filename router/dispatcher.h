@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "router/request.h"
+#include "worker_link/commands.h"
 
 namespace baton::router {
 
@@ -25,6 +26,8 @@ struct WorkerView {  // GetFleet
   int32_t running = 0, waiting = 0;
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
+  worker_link::KvCounters kv;
+  std::vector<worker_link::KvPath> paths;  // that KV comes to it by
 };
 
 struct DispatcherOptions {

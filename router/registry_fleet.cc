@@ -106,6 +106,8 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_cached = status.blocks_cached;
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
+      view.kv = status.kv;
+      view.paths = status.paths;
     }
     views.push_back(std::move(view));
   }

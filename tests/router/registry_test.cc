@@ -97,6 +97,28 @@ TEST(RegistryTest, AWorkerMayComeLateGoAndComeBack) {
   EXPECT_EQ(heard.usable, 2);
 }
 
+TEST(RegistryTest, PathsAndCountersAreThoseOfTheLastStatusUntilTheWorkerIsLost) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  status.kv.handoffs = 3;
+  status.paths = {{"p0", "shm", 6e9, 12e9, true}};
+  decode.SetStatus(status);
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return !registry->Fleet().at(0).paths.empty(); }));
+  EXPECT_EQ(registry->Fleet().at(0).paths, status.paths);
+  EXPECT_EQ(registry->Fleet().at(0).kv, status.kv);
+  status.paths.clear();  // the prefill worker is gone
+  decode.SetStatus(status);
+  EXPECT_TRUE(Eventually([&] { return registry->Fleet().at(0).paths.empty(); }));
+  status.paths = {{"p1", "ucx tcp", 1e9, 1e9, true}};
+  decode.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return !registry->Fleet().at(0).paths.empty(); }));
+  decode.Stop();
+  EXPECT_TRUE(Eventually([&] { return registry->Fleet().at(0).paths.empty(); }));
+  EXPECT_EQ(registry->Fleet().at(0).kv, worker_link::KvCounters{});
+}
+
 TEST(RegistryTest, WorkersThatCannotHandOverAreToldWithBothValues) {
   ScriptedWorker decode(Role::kDecode, "d0");
   Heard heard;

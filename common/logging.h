@@ -1,10 +1,11 @@
 #pragma once
 
-// Log lines to standard error, with time, level and process name. Thread-safe. Build the text with
+// Log lines to standard error, with time, level and who says it. Thread-safe. Build the text with
 // fmt::format at the call site; spdlog stays behind this header.
 //
 // Lines are for operations people: say what happened with its numbers, never a prompt's text.
 
+#include <string>
 #include <string_view>
 
 namespace baton {
@@ -14,6 +15,19 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 // At most once, before threads start; without it the name is "baton" and the level kInfo.
 // `process_name` goes into every line ("router", "decode-0").
 void InitLogging(std::string_view process_name, LogLevel level);
+
+// While it lives, the lines of this thread carry `name` instead of the process': workers may share
+// a process.
+class ScopedLogName {
+ public:
+  explicit ScopedLogName(std::string name);
+  ~ScopedLogName();
+  ScopedLogName(const ScopedLogName&) = delete;
+  ScopedLogName& operator=(const ScopedLogName&) = delete;
+
+ private:
+  std::string before_;
+};
 
 void Log(LogLevel level, std::string_view text);
 inline void LogDebug(std::string_view text) { Log(LogLevel::kDebug, text); }

@@ -133,6 +133,7 @@ void DecodeLoop::TakeOffer(Job* job, const OfferInfo& offer) {
       sequence.publish_output = false;
     }
     sequence.hashes = ChainFullBlocks(sequence.chain_root, sequence.tokens, own.block_tokens);
+    job->converted = offer.layout != own;
     EnterLine(job);
     return;
   }
@@ -148,6 +149,7 @@ void DecodeLoop::OnTargetDone(TargetDone done) {
   Job* const job = Find(done.attempt);
   if (job == nullptr) return;
   --receiving_;
+  if (absl::IsDataLoss(done.status)) ++counters_.checksum_mismatches;
   if (job->stage == Stage::kEnding) {
     Erase(done.attempt);
     return;
@@ -165,6 +167,7 @@ absl::Status DecodeLoop::TakeFirstToken(Job* job, const TargetDone& done) {
       const OutputToken token,
       worker_common::DecodeFirstToken(done.commit_payload, executor().model().config().vocab));
   ++counters_.handoffs;
+  if (job->converted && done.stats.blocks_moved > 0) ++counters_.handoffs_converted;
   job->transfer = done.stats;
   engine::Sequence& sequence = job->sequence;
   sequence.computed_tokens = sequence.prompt_tokens;
@@ -187,9 +190,8 @@ void DecodeLoop::ExpireOffers() {
 
 void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   ++counters_.prefill_fallbacks;
-  LogWarning(fmt::format("{}: no KV by handoff for {}, prefilling {} tokens here: {}",
-                         options().name, ToString(job->attempt), job->sequence.prompt_tokens,
-                         why.ToString()));
+  LogWarning(fmt::format("no KV by handoff for {}, prefilling {} tokens here: {}",
+                         ToString(job->attempt), job->sequence.prompt_tokens, why.ToString()));
   job->sequence.hashes.clear();
   PrefillHere(job);
 }
@@ -310,10 +312,9 @@ bool DecodeLoop::ReserveByPreempting(Job* job) {
 
 void DecodeLoop::Preempt(Job* job) {
   ++counters_.preemptions;
-  LogInfo(
-      fmt::format("{}: {} gives {} KV blocks to older requests, {} tokens will be computed again",
-                  options().name, ToString(job->attempt), job->sequence.blocks.size(),
-                  job->sequence.computed_tokens));
+  LogInfo(fmt::format("{} gives {} KV blocks to older requests, {} tokens will be computed again",
+                      ToString(job->attempt), job->sequence.blocks.size(),
+                      job->sequence.computed_tokens));
   std::erase(running_, job);
   DropBlocks(&job->sequence);
   PrefillHere(job);
@@ -372,6 +373,7 @@ void DecodeLoop::Finish(Job* job, FinishReason reason) {
                            .kv_blocks_moved = transfer.blocks_moved,
                            .kv_bytes_moved = transfer.bytes_moved,
                            .handoff = transfer.elapsed,
+                           .handoff_moving = transfer.moving,
                            .handoff_exposed = transfer.exposed});
   Erase(job->attempt);
 }
@@ -398,6 +400,10 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   for (const Job* job : running_) {
     if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
   }
+  status.kv = {.handoffs = counters_.handoffs,
+               .handoffs_failed = counters_.handoffs_failed,
+               .handoffs_converted = counters_.handoffs_converted,
+               .checksum_mismatches = counters_.checksum_mismatches};
   return status;
 }
 

@@ -45,6 +45,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
     Stage stage = Stage::kAwaitingOffer;
     uint64_t ticket = 0;      // order of arrival; the youngest has the highest
     bool by_handoff = false;  // its KV comes from a prefill worker
+    bool converted = false;   // from another layout
     TimePoint offer_deadline;
     std::string cache_salt;
     engine::Sequence sequence;

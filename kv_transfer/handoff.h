@@ -89,15 +89,17 @@ struct TransferStats {
   int32_t blocks_moved = 0;
   int64_t bytes_moved = 0;
   Duration elapsed{};  // Grant to the last verified byte
+  Duration moving{};   // at the target: of these, while something announced was not here yet
   Duration exposed{};  // commit's arrival to the last verified byte: what prefill did not hide
 };
 
-// How fast blocks come from a peer, as measured when it first made an offer.
+// How fast blocks come from a peer by one way, as measured when it first made an offer.
 struct MeasuredPath {
   std::string peer_name;
   std::string transport;  // as in TransferStats
   double gb_per_s = 0;
   double expected_gb_per_s = 0;  // what a way of this kind should give here
+  bool in_use = false;           // the one that blocks come by
 };
 
 struct OfferArrived {
@@ -152,7 +154,8 @@ class HandoffService {
 
   // Transfers running now, as source and as target. For tests, drain and metrics.
   virtual size_t active_transfers() const = 0;
-  // The ways from peers that made offers and are connected, once they are measured.
+  // The ways from peers that made offers and are connected, once they are measured; of one peer,
+  // the way in use comes first.
   virtual std::vector<MeasuredPath> paths() const = 0;
 };
 

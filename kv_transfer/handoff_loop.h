@@ -102,7 +102,7 @@ class HandoffLoop final : private TransportEvents {
   void EndOlderEpochs(const Attempt& attempt);
   absl::Status CheckOffer(const OfferMessage& offer, Peer& peer);
   kernels::KvLayout LayoutOf(const PeerAddress& compatible) const;
-  void AdmitOffer(const Attempt& attempt, const OfferMessage& offer, const Peer& peer);
+  void AdmitOffer(const Attempt& attempt, const OfferMessage& offer, Peer& peer);
   void HandleCancel(const Message& message, const CancelMessage& cancel);
   SourceTransfer* FindSource(const Message& message);
   TargetTransfer* FindTarget(const Attempt& attempt, uint64_t sender);

@@ -161,7 +161,7 @@ kernels::KvLayout HandoffLoop::LayoutOf(const PeerAddress& compatible) const {
   return *layout;
 }
 
-void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, const Peer& peer) {
+void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, Peer& peer) {
   const kernels::KvLayout source_layout = LayoutOf(peer.address);
   const int64_t source_block_bytes = source_layout.block_bytes();
   TargetMachine::Config config{
@@ -185,6 +185,10 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
     auto conversion = BlockConversion::Create(source_layout, options_.layout, offer.tokens);
     BATON_CHECK(conversion.ok(), "a compatible peer's blocks can be converted");
     transfer->conversion = *std::move(conversion);
+    if (!std::exchange(peer.conversion_told, true)) {
+      LogInfo(fmt::format("KV from '{}' is converted: its layout is '{}', ours is '{}'",
+                          peer.address.name, peer.address.layout, own_.layout));
+    }
   }
   targets_[attempt] = std::move(transfer);
   ++active_targets_;
@@ -366,6 +370,7 @@ void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finis
   done.stats.blocks_moved = machine.blocks_landed();
   done.stats.bytes_moved = machine.blocks_landed() * transfer.source_block_bytes;
   done.stats.elapsed = machine.last_landed_at() - machine.granted_at();
+  done.stats.moving = machine.moving();
   if (machine.committed_at() != TimePoint{}) {
     done.stats.exposed = std::max(Duration{}, machine.last_landed_at() - machine.committed_at());
   }

@@ -180,6 +180,7 @@ class Service final : public HandoffService {
 
   void Run() {
     BlockSignals();
+    const ScopedLogName log_name(own_.name);
     TimePoint last_busy = SystemClock().Now();
     while (!stopping_) {
       const bool commanded = RunCommands();

@@ -181,29 +181,35 @@ void PathProbes::TakePulled(Path& path, TimePoint now) {
 void PathProbes::FinishIfDone(Path& path) {
   if (path.slab != nullptr || path.runs_missing > 0 || path.ask_again_at) return;
   if (active_.empty()) scratch_ = {};
-  if (PullIsFaster(path.peer) || (!path.mapped_gb_s && path.pulled_gb_s)) {
-    Report(path, transport_.pulled_name(), *path.pulled_gb_s, kPulledGbS);
-  } else if (path.mapped_gb_s) {
-    Report(path, transport_.mapped_name(), *path.mapped_gb_s, MachineCopyGbS());
-  }
+  std::vector<MeasuredPath> ways;
+  const auto add = [&](const std::optional<double>& gb_s, const std::string& transport,
+                       double expected) {
+    if (gb_s) ways.push_back({path.name, transport, *gb_s, expected});
+  };
+  add(path.mapped_gb_s, transport_.mapped_name(), MachineCopyGbS());
+  add(path.pulled_gb_s, transport_.pulled_name(), kPulledGbS);
+  if (ways.empty()) return;
+  if (PullIsFaster(path.peer)) std::swap(ways.front(), ways.back());
+  ways.front().in_use = true;
+  Log(ways);
+  const std::lock_guard lock(mutex_);
+  measured_[path.peer] = std::move(ways);
 }
 
-void PathProbes::Report(const Path& path, const std::string& transport, double gb_s,
-                        double expected) {
-  LogInfo(
-      fmt::format("KV from '{}' by {}: {:.2f} GB/s measured{}", path.name, transport, gb_s,
-                  path.mapped_gb_s && path.pulled_gb_s
-                      ? fmt::format(" ({} {:.2f}, {} {:.2f})", transport_.mapped_name(),
-                                    *path.mapped_gb_s, transport_.pulled_name(), *path.pulled_gb_s)
-                      : ""));
-  if (gb_s < kLoudShare * expected) {
+void PathProbes::Log(const std::vector<MeasuredPath>& ways) {
+  const MeasuredPath& path = ways.front();
+  std::string others;
+  for (const MeasuredPath& way : std::span(ways).subspan(1)) {
+    others += fmt::format(", by {} {:.2f}", way.transport, way.gb_per_s);
+  }
+  LogInfo(fmt::format("KV from '{}' by {}: {:.2f} GB/s measured{}", path.peer_name, path.transport,
+                      path.gb_per_s, others));
+  if (path.gb_per_s < kLoudShare * path.expected_gb_per_s) {
     LogWarning(fmt::format(
         "THE PATH FROM '{}' IS SLOW: {} gives {:.3f} GB/s, under {:.0f}% of the {:.1f} GB/s that "
         "it should; every handoff on it will be late",
-        path.name, transport, gb_s, kLoudShare * 100, expected));
+        path.peer_name, path.transport, path.gb_per_s, kLoudShare * 100, path.expected_gb_per_s));
   }
-  const std::lock_guard lock(mutex_);
-  measured_[path.peer] = {path.name, transport, gb_s, expected};
 }
 
 bool PathProbes::PullIsFaster(PeerId peer) const {
@@ -240,7 +246,7 @@ void PathProbes::Answer(const Peer& peer, const Attempt& probe, const ProbeMessa
 std::vector<MeasuredPath> PathProbes::Measured() const {
   const std::lock_guard lock(mutex_);
   std::vector<MeasuredPath> paths;
-  for (const auto& [peer, path] : measured_) paths.push_back(path);
+  for (const auto& [peer, ways] : measured_) paths.insert(paths.end(), ways.begin(), ways.end());
   return paths;
 }
 

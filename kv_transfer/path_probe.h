@@ -63,7 +63,7 @@ class PathProbes {
   void Answer(const Peer& peer, const Attempt& probe, const ProbeMessage& asked);
   void OnSent() { --sends_in_flight_; }
 
-  // The way in use from each peer that was measured and is connected. From any thread.
+  // As HandoffService::paths. From any thread.
   std::vector<MeasuredPath> Measured() const;
 
  private:
@@ -86,7 +86,7 @@ class PathProbes {
   void Ask(Path& path, int32_t runs, TimePoint now);
   void TakePulled(Path& path, TimePoint now);
   void FinishIfDone(Path& path);
-  void Report(const Path& path, const std::string& transport, double gb_s, double expected);
+  static void Log(const std::vector<MeasuredPath>& ways);
 
   Transport& transport_;
   const TransportKind kind_;
@@ -104,7 +104,7 @@ class PathProbes {
   int32_t sends_in_flight_ = 0;
 
   mutable std::mutex mutex_;
-  absl::flat_hash_map<PeerId, MeasuredPath> measured_;
+  absl::flat_hash_map<PeerId, std::vector<MeasuredPath>> measured_;
 };
 
 }  // namespace baton::kv_transfer

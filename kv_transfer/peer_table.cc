@@ -15,8 +15,7 @@ absl::StatusOr<Peer*> PeerTable::Get(const PeerAddress& address) {
   }
   BATON_ASSIGN_OR_RETURN(const PeerId id, transport_.Connect(address));
   auto& peer = by_incarnation_[address.incarnation];
-  peer = std::make_unique<Peer>(
-      Peer{.id = id, .address = address, .slab = nullptr, .slab_tried = false});
+  peer = std::make_unique<Peer>(Peer{.id = id, .address = address, .slab = nullptr});
   by_id_[id] = peer.get();
   return peer.get();
 }

@@ -18,6 +18,7 @@ struct Peer {
   PeerAddress address;
   std::shared_ptr<const PeerSlab> slab;  // null until wanted, and where blocks are pulled
   bool slab_tried = false;
+  bool conversion_told = false;  // logged that its KV layout is another
 };
 
 class PeerTable {

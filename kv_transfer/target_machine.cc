@@ -97,6 +97,7 @@ void TargetMachine::OnLanded(const BlockRun& run, std::span<const uint64_t> chec
     block.state = BlockState::kLanded;
   }
   landed_ += run.count;
+  if (landed_ == known_) moving_ += now - moving_since_;
   last_landed_at_ = now;
   deadline_ = now + config_.ready_timeout;
   EndIfComplete();
@@ -113,6 +114,7 @@ void TargetMachine::OnReady(const ReadyMessage& ready, TimePoint now) {
                     config_.block_count)));
     return;
   }
+  if (known_ == landed_) moving_since_ = now;
   for (int32_t i = 0; i < count; ++i) {
     const ReadyBlock& announced = ready.blocks[static_cast<size_t>(i)];
     if (announced.source_block >= config_.source_slab_blocks) {

@@ -88,6 +88,8 @@ class TargetMachine {
   TimePoint granted_at() const { return granted_at_; }
   TimePoint committed_at() const { return committed_at_; }  // when the commit came
   TimePoint last_landed_at() const { return last_landed_at_; }
+  // How long, all together, a block was announced and not here.
+  Duration moving() const { return moving_; }
 
  private:
   enum class BlockState : uint8_t { kUnknown, kReady, kInFlight, kLanded };
@@ -120,6 +122,8 @@ class TargetMachine {
   std::string commit_payload_;
   std::vector<BlockRun> in_flight_;
   TimePoint granted_at_, committed_at_, last_landed_at_;
+  TimePoint moving_since_;  // while known_ > landed_
+  Duration moving_{};
   std::vector<TargetAction> actions_;
 };
 

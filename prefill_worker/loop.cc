@@ -233,8 +233,8 @@ void PrefillLoop::OnSourceDone(const SourceDone& done) {
         done.status.ok() ? absl::InternalError("the target released a prompt that still computes")
                          : done.status;
     ++counters_.handoffs_failed;
-    LogWarning(fmt::format("{}: handoff of {} to {} failed: {}", options().name,
-                           ToString(done.attempt), job.target_name, why.ToString()));
+    LogWarning(fmt::format("handoff of {} to {} failed: {}", ToString(done.attempt),
+                           job.target_name, why.ToString()));
     Fail(done.attempt, why);
   }
   Erase(done.attempt);
@@ -289,6 +289,13 @@ worker_link::WorkerStatus PrefillLoop::CountWork() const {
   status.prefill_tokens_per_s = PrefillTokensPerSecond();
   status.kv_bytes_per_s = kv_bytes_per_s_;
   status.disk = CountDisk();
+  status.kv = {.checksum_mismatches = counters_.checksum_mismatches,
+               .prefixes_fetched = counters_.prefixes_fetched,
+               .prefixes_not_offered = counters_.prefixes_not_offered,
+               .prefixes_refused = counters_.prefixes_refused,
+               .prefixes_failed = counters_.prefixes_failed,
+               .prefix_tokens_fetched = counters_.prefix_tokens_fetched,
+               .prefix_bytes_fetched = counters_.prefix_bytes_fetched};
   return status;
 }
 

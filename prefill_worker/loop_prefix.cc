@@ -88,10 +88,11 @@ void PrefillLoop::OnNoOffer(const Attempt& attempt) {
   if (found == jobs_.end() || found->second->prefix_offer) return;
   Job* const job = found->second.get();
   if (job->stage == Stage::kAwaitingPrefix) {
+    ++counters_.prefixes_not_offered;
     ComputeWithoutPrefix(job);
   } else if (job->stage == Stage::kWaiting && job->prefix_tokens > 0) {
     job->prefix_tokens = 0;  // there is nothing to wait for when its turn comes
-    ++counters_.prefixes_missed;
+    ++counters_.prefixes_not_offered;
   }
 }
 
@@ -108,6 +109,7 @@ void PrefillLoop::TakePrefixOffer(Job* job) {
   const absl::Status fits = CheckPrefixOffer(*job, offer);
   if (!fits.ok()) {
     handoff().Refuse(job->attempt, fits);
+    ++counters_.prefixes_refused;
     ComputeWithoutPrefix(job);
     return;
   }
@@ -143,31 +145,35 @@ void PrefillLoop::OnTargetDone(const TargetDone& done) {
   const auto found = jobs_.find(done.attempt);
   if (found == jobs_.end()) return;
   Job* const job = found->second.get();
+  if (absl::IsDataLoss(done.status)) ++counters_.checksum_mismatches;
   if (job->stage == Stage::kEnding) {
     Erase(done.attempt);
     return;
   }
   if (!done.status.ok()) {
-    LogWarning(fmt::format("{}: no prefix by handoff for {}: {}", options().name,
-                           ToString(done.attempt), done.status.ToString()));
+    LogWarning(fmt::format("no prefix by handoff for {}: {}", ToString(done.attempt),
+                           done.status.ToString()));
+    ++counters_.prefixes_failed;
     ComputeWithoutPrefix(job);
     return;
   }
-  ++counters_.prefixes_fetched;
   const kv_transfer::TransferStats& stats = done.stats;
+  const int32_t block_tokens = executor().pool().layout().block_tokens;
+  ++counters_.prefixes_fetched;
+  counters_.prefix_tokens_fetched += stats.blocks_moved * block_tokens;
+  counters_.prefix_bytes_fetched += stats.bytes_moved;
   if (stats.elapsed > Duration{}) {
     const double rate = static_cast<double>(stats.bytes_moved) / Seconds(stats.elapsed);
     kv_bytes_per_s_ =
         kv_bytes_per_s_ == 0 ? rate : kRateMemory * kv_bytes_per_s_ + (1 - kRateMemory) * rate;
   }
-  job->sequence.computed_tokens = stats.blocks_total * executor().pool().layout().block_tokens;
+  job->sequence.computed_tokens = stats.blocks_total * block_tokens;
   executor().PublishFullBlocks(&job->sequence);
   std::erase(fetching_, job);
   ReadOrCompute(job);
 }
 
 void PrefillLoop::ComputeWithoutPrefix(Job* job) {
-  ++counters_.prefixes_missed;
   std::erase(fetching_, job);
   ReadOrCompute(job);
 }
@@ -176,6 +182,7 @@ void PrefillLoop::ExpirePrefixes() {
   const std::vector<Job*> fetching = fetching_;
   for (Job* const job : fetching) {
     if (job->stage == Stage::kAwaitingPrefix && job->prefix_deadline <= now()) {
+      ++counters_.prefixes_not_offered;
       ComputeWithoutPrefix(job);
     }
   }

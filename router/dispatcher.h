@@ -27,6 +27,8 @@ struct WorkerView {  // GetFleet
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
   worker_link::DiskCacheStatus disk;
+  worker_link::KvCounters kv;
+  std::vector<worker_link::KvPath> paths;  // that KV comes to it by
 };
 
 struct DispatcherOptions {

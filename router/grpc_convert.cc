@@ -145,6 +145,14 @@ v1::Worker FromWorker(const WorkerView& worker) {
   message.set_blocks_cached(worker.blocks_cached);
   message.set_blocks_total(worker.blocks_total);
   message.set_transfers(worker.transfers);
+  for (const worker_link::KvPath& path : worker.paths) {
+    v1::KvPath* const added = message.add_paths();
+    added->set_source(path.source);
+    added->set_transport(path.transport);
+    added->set_bytes_per_s(path.bytes_per_s);
+    added->set_expected_bytes_per_s(path.expected_bytes_per_s);
+    added->set_in_use(path.in_use);
+  }
   return message;
 }
 

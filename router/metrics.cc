@@ -8,12 +8,12 @@
 #include <map>
 #include <utility>
 
+#include "router/fleet_metrics.h"
+
 namespace baton::router {
 namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
-using prometheus::ClientMetric;
-using prometheus::MetricFamily;
 
 // vLLM's buckets, with finer ones below: a token may take a millisecond here.
 const Buckets kFirstTokenBuckets{0.001, 0.005, 0.01, 0.02, 0.04, 0.06,  0.08,
@@ -25,83 +25,6 @@ const Buckets kRequestBuckets{0.05, 0.1,  0.3,  0.5,  0.8,  1.0,  1.5,   2.0,   
                               10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0, 240.0, 480.0, 960.0};
 const Buckets kHandoffBuckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
                               0.025,  0.05,    0.1,    0.25,  0.5,    1.0,   5.0};
-
-MetricFamily GaugeFamily(std::string name, std::string help) {
-  return {std::move(name), std::move(help), prometheus::MetricType::Gauge, {}};
-}
-
-void Add(MetricFamily& family, std::vector<ClientMetric::Label> labels, double value) {
-  ClientMetric metric;
-  metric.label = std::move(labels);
-  metric.gauge.value = value;
-  family.metric.push_back(std::move(metric));
-}
-
-void AddFleet(const std::vector<WorkerView>& fleet, const std::string& model_name,
-              std::vector<MetricFamily>& families) {
-  MetricFamily workers = GaugeFamily("baton_workers", "Workers known, by role and state.");
-  MetricFamily usage = GaugeFamily("vllm:kv_cache_usage_perc",
-                                   "Share of a worker's KV blocks held by requests, 0 to 1.");
-  MetricFamily blocks = GaugeFamily("baton_kv_blocks", "KV blocks of a worker, by state.");
-  MetricFamily requests = GaugeFamily("baton_worker_requests", "Requests at a worker, by state.");
-  MetricFamily transfers = GaugeFamily("baton_handoffs_active", "KV handoffs under way.");
-  std::map<std::pair<std::string, std::string>, int> counts;
-  for (const WorkerView& worker : fleet) {
-    ++counts[{worker.role.empty() ? "unknown" : worker.role, worker.state}];
-    if (worker.blocks_total == 0) continue;
-    const auto label = [&worker](const char* state) -> std::vector<ClientMetric::Label> {
-      return {{"worker", worker.name}, {"role", worker.role}, {"state", state}};
-    };
-    Add(blocks, label("free"), worker.blocks_free);
-    Add(blocks, label("held"), worker.blocks_held);
-    Add(blocks, label("cached"), worker.blocks_cached);
-    Add(blocks, label("total"), worker.blocks_total);
-    Add(requests, label("running"), worker.running);
-    Add(requests, label("waiting"), worker.waiting);
-    Add(transfers, {{"worker", worker.name}, {"role", worker.role}}, worker.transfers);
-    Add(usage, {{"model_name", model_name}, {"engine", worker.name}},
-        static_cast<double>(worker.blocks_held) / worker.blocks_total);
-  }
-  for (const auto& [key, count] : counts) {
-    Add(workers, {{"role", key.first}, {"state", key.second}}, count);
-  }
-  for (MetricFamily* family : {&workers, &usage, &blocks, &requests, &transfers}) {
-    families.push_back(std::move(*family));
-  }
-}
-
-void AddDiskCaches(const std::vector<WorkerView>& fleet, std::vector<MetricFamily>& families) {
-  MetricFamily on =
-      GaugeFamily("baton_kv_disk_on", "1 while a worker's KV disk cache works, 0 when it failed.");
-  MetricFamily held = GaugeFamily("baton_kv_disk_blocks", "KV blocks of a disk cache, by state.");
-  MetricFamily events{"baton_kv_disk_events_total",
-                      "KV blocks since the worker's start, by what the disk cache did with them.",
-                      prometheus::MetricType::Counter,
-                      {}};
-  for (const WorkerView& worker : fleet) {
-    const worker_link::DiskCacheStatus& disk = worker.disk;
-    if (disk.blocks_total == 0) continue;
-    Add(on, {{"worker", worker.name}}, disk.on ? 1 : 0);
-    Add(held, {{"worker", worker.name}, {"state", "cached"}}, disk.blocks);
-    Add(held, {{"worker", worker.name}, {"state", "total"}}, disk.blocks_total);
-    const auto count = [&](const char* event, int64_t blocks) {
-      ClientMetric metric;
-      metric.label = {{"worker", worker.name}, {"event", event}};
-      metric.counter.value = static_cast<double>(blocks);
-      events.metric.push_back(std::move(metric));
-    };
-    count("hit", disk.blocks_hit);
-    count("missed", disk.blocks_missed);
-    count("read", disk.blocks_read);
-    count("written", disk.blocks_written);
-    count("dropped", disk.blocks_dropped);
-    count("evicted", disk.blocks_evicted);
-    count("damaged", disk.blocks_damaged);
-  }
-  for (MetricFamily* family : {&on, &held, &events}) {
-    if (!family->metric.empty()) families.push_back(std::move(*family));
-  }
-}
 
 }  // namespace
 
@@ -200,6 +123,10 @@ void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times) {
   to.Histogram("baton_handoff_seconds", "How long a prompt's KV was on its way.", labels,
                kHandoffBuckets)
       .Observe(Seconds(times.finished->handoff));
+  to.Histogram("baton_handoff_moving_seconds",
+               "The part of a handoff in which something complete was under way.", labels,
+               kHandoffBuckets)
+      .Observe(Seconds(times.finished->handoff_moving));
   to.Histogram("baton_handoff_exposed_seconds", "The part of a handoff that prefill did not hide.",
                labels, kHandoffBuckets)
       .Observe(Seconds(times.finished->handoff_exposed));
@@ -218,17 +145,9 @@ void RouterMetrics::OnPlacedAgain() { instruments_->placed_again.Increment(); }
 
 std::string RouterMetrics::Text(int32_t requests_running, int32_t requests_waiting,
                                 const std::vector<WorkerView>& fleet) const {
-  std::vector<MetricFamily> families = instruments_->registry.Collect();
-  MetricFamily running =
-      GaugeFamily("vllm:num_requests_running", "Requests that this router has at workers.");
-  MetricFamily waiting =
-      GaugeFamily("vllm:num_requests_waiting", "Requests that wait here for a worker.");
-  Add(running, {{"model_name", model_name_}}, requests_running);
-  Add(waiting, {{"model_name", model_name_}}, requests_waiting);
-  families.push_back(std::move(running));
-  families.push_back(std::move(waiting));
-  AddFleet(fleet, model_name_, families);
-  AddDiskCaches(fleet, families);
+  std::vector<prometheus::MetricFamily> families = instruments_->registry.Collect();
+  AddRequests(model_name_, requests_running, requests_waiting, families);
+  AddFleet(model_name_, fleet, families);
   return prometheus::TextSerializer().Serialize(families);
 }
 

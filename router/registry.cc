@@ -186,8 +186,24 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
   worker.info = std::move(info);
   worker.connected = true;
   worker.refused = !check.ok();
+  if (check.ok()) WarnOfUnlikeLocked(worker);
   worker.has_status = false;
   ++worker.connection;
+}
+
+// One line is enough: a model or a machine that is not the others' shows at the first of them.
+void Registry::WarnOfUnlikeLocked(const Worker& worker) const {
+  for (const auto& [id, other] : workers_) {
+    if (!other.connected || other.refused || other.info.role == worker.info.role ||
+        other.info.fingerprint == worker.info.fingerprint) {
+      continue;
+    }
+    LogWarning(fmt::format(
+        "'{}' and '{}' cannot hand KV over, and get no requests together: model and arithmetic are "
+        "'{}' at the one, '{}' at the other",
+        worker.info.name, other.info.name, worker.info.fingerprint, other.info.fingerprint));
+    return;
+  }
 }
 
 void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {

@@ -123,6 +123,7 @@ class Registry {
   void OnInput(WorkerId id, worker_link::ClientInput input);
   absl::Status CheckWorker(const worker_link::WorkerInfo& info) const;
   void OnConnected(WorkerId id, worker_link::WorkerInfo info);
+  void WarnOfUnlikeLocked(const Worker& worker) const;
   void OnStatus(WorkerId id, const worker_link::WorkerStatus& status);
   void OnLost(WorkerId id, const absl::Status& why);
   Share OpenLocked(WorkerId id, int32_t prompt_tokens);

@@ -107,6 +107,8 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
       view.disk = status.disk;
+      view.kv = status.kv;
+      view.paths = status.paths;
     }
     views.push_back(std::move(view));
   }

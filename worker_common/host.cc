@@ -68,6 +68,7 @@ absl::StatusOr<std::string> ArithmeticFingerprint(const engine::ModelConfig& con
 
 absl::StatusOr<std::unique_ptr<WorkerHost>> WorkerHost::Create(const WorkerOptions& options,
                                                                worker_link::Role role) {
+  const ScopedLogName log_name(options.name);
   BATON_RETURN_IF_ERROR(CheckOptions(options));
   std::unique_ptr<WorkerHost> host(new WorkerHost(options));
   BATON_RETURN_IF_ERROR(host->LoadModel());
@@ -126,9 +127,9 @@ absl::Status WorkerHost::LoadModel() {
   info_.handoff_address = handoff_->address();
   info_.incarnation = RandomU64();
   info_.kv_bytes_per_token = size.layout.block_bytes() / size.layout.block_tokens;
-  LogInfo(fmt::format("{}: model {}, {} weight bytes, {}, {} KV blocks of {} tokens ({} bytes)",
-                      options_.name, info_.model, engine_->model().weight_bytes(),
-                      engine_->ops().Describe(), size.block_count, size.layout.block_tokens,
+  LogInfo(fmt::format("model {}, {} weight bytes, {}, {} KV blocks of {} tokens ({} bytes)",
+                      info_.model, engine_->model().weight_bytes(), engine_->ops().Describe(),
+                      size.block_count, size.layout.block_tokens,
                       size.block_count * size.layout.block_bytes()));
   return absl::OkStatus();
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "worker_common/kv_paths.h"
 
 namespace baton::worker_common {
 namespace {
@@ -57,10 +58,11 @@ absl::Status WorkerLoop::DrainingError() const {
 }
 
 void WorkerLoop::Run() {
+  const ScopedLogName log_name(options().name);
   bool busy = false;
   bool first_turn = true;
   while (true) {
-    const bool waits_for_time = book_.size() > 0 || !Quiet() || news_waits_;
+    const bool waits_for_time = book_.size() > 0 || !Quiet() || status_waits_;
     TakeInputs(busy || first_turn ? Duration(0) : waits_for_time ? kDeadlineCheck : kIdleWait);
     first_turn = false;
     StopExpired();
@@ -70,7 +72,7 @@ void WorkerLoop::Run() {
     ReportStatus();
     if (draining() && book_.size() == 0 && Quiet()) break;
   }
-  LogInfo(fmt::format("{}: drained", options().name));
+  LogInfo("drained");
 }
 
 void WorkerLoop::TakeInputs(Duration wait) {
@@ -89,12 +91,11 @@ void WorkerLoop::OnLink(worker_link::LinkInput input) {
   if (auto* command = std::get_if<LinkCommand>(&input)) {
     OnCommand(command->link, std::move(command->command));
   } else if (const auto* opened = std::get_if<worker_link::LinkOpened>(&input)) {
-    LogInfo(fmt::format("{}: router {} connected", options().name, opened->router_name));
+    LogInfo(fmt::format("router {} connected", opened->router_name));
   } else {
     const worker_link::LinkId link = std::get<LinkLost>(input).link;
     const std::vector<Attempt> attempts = book_.OfLink(link);
-    LogInfo(fmt::format("{}: a router's link is lost with {} requests", options().name,
-                        attempts.size()));
+    LogInfo(fmt::format("a router's link is lost with {} requests", attempts.size()));
     StopAll(attempts, absl::CancelledError("the router's link is lost"));
   }
 }
@@ -183,6 +184,11 @@ void WorkerLoop::Flush() {
 }
 
 void WorkerLoop::ReportStatus() {
+  const Duration age = now_ - reported_at_;
+  const bool urgent = draining() != reported_.draining;
+  // Whether there is news is found out when it may be told.
+  status_waits_ = !urgent && age < kStatusNews;
+  if (status_waits_) return;
   WorkerStatus status = CountWork();
   const engine::BlockCounts blocks = executor().pool().counts();
   status.draining = draining();
@@ -191,16 +197,10 @@ void WorkerLoop::ReportStatus() {
   status.blocks_cached = blocks.cached;
   status.blocks_total = blocks.total;
   status.transfers = static_cast<int32_t>(handoff().active_transfers());
-  const Duration age = now_ - reported_at_;
-  const bool news = status != reported_;
-  const bool urgent = status.draining != reported_.draining;
-  if (!urgent && age < (news ? kStatusNews : kStatusInterval)) {
-    news_waits_ = news;
-    return;
-  }
-  news_waits_ = false;
+  status.paths = KvPathsOf(handoff().paths());
+  if (status == reported_ && age < kStatusInterval) return;
   host_->server().SetStatus(status);
-  reported_ = status;
+  reported_ = std::move(status);
   reported_at_ = now_;
 }
 

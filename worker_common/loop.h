@@ -42,7 +42,7 @@ class WorkerLoop {
   virtual bool Advance() = 0;
   // Whether nothing is held beside the attempts of the book.
   virtual bool Quiet() const = 0;
-  // `running`, `waiting` and `prompt_tokens_queued`; the loop fills in the rest.
+  // What only the worker itself knows: its requests, rates and `kv`; the loop fills in the rest.
   virtual worker_link::WorkerStatus CountWork() const = 0;
 
   WorkerHost& host() { return *host_; }
@@ -88,7 +88,7 @@ class WorkerLoop {
   absl::flat_hash_map<worker_link::LinkId, std::vector<worker_link::Event>> outgoing_;
   worker_link::WorkerStatus reported_;
   TimePoint reported_at_;
-  bool news_waits_ = false;  // the status has changed since
+  bool status_waits_ = false;  // it may have changed since
 };
 
 }  // namespace baton::worker_common

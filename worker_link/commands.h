@@ -16,7 +16,9 @@
 
 namespace baton::worker_link {
 
-inline constexpr uint32_t kProtocol = 3;  // both ends must have the same
+inline constexpr uint32_t kProtocol = 4;  // both ends must have the same
+
+inline constexpr size_t kMaxKvPaths = 256;  // that one worker tells of
 
 enum class Role { kPrefill, kDecode };
 inline std::string_view RoleName(Role role) {
@@ -53,6 +55,33 @@ struct DiskCacheStatus {
   bool operator==(const DiskCacheStatus&) const = default;
 };
 
+// One way that KV can come to a worker from another, as measured at that one's first offer.
+struct KvPath {
+  std::string source;               // the other worker
+  std::string transport;            // "shm", "ucx tcp", "inproc"
+  double bytes_per_s = 0;           // measured
+  double expected_bytes_per_s = 0;  // what a way of this kind should give there
+  bool in_use = false;              // or there is a faster way
+
+  bool operator==(const KvPath&) const = default;
+};
+
+// Of what a worker has taken from others since its start.
+struct KvCounters {
+  int64_t handoffs = 0;              // to a decode worker: prompts whose KV came
+  int64_t handoffs_failed = 0;       // granted, but damaged, lost or too late
+  int64_t handoffs_converted = 0;    // of `handoffs`, those of another KV layout
+  int64_t checksum_mismatches = 0;   // transfers that ended because a block was not the source's
+  int64_t prefixes_fetched = 0;      // to a prefill worker, from another
+  int64_t prefixes_not_offered = 0;  // asked for, but no offer came
+  int64_t prefixes_refused = 0;      // offered, but not of this prompt, or no longer worth it
+  int64_t prefixes_failed = 0;       // granted, but damaged, lost or too late
+  int64_t prefix_tokens_fetched = 0;
+  int64_t prefix_bytes_fetched = 0;
+
+  bool operator==(const KvCounters&) const = default;
+};
+
 struct WorkerStatus {
   bool draining = false;
   int32_t running = 0;
@@ -65,6 +94,8 @@ struct WorkerStatus {
   int64_t prompt_tokens_queued = 0;
   double prefill_tokens_per_s = 0;  // measured in its steps; 0: not yet
   double kv_bytes_per_s = 0;        // measured in what was handed over to it; 0: not yet
+  KvCounters kv;
+  std::vector<KvPath> paths;  // at most kMaxKvPaths
   DiskCacheStatus disk;
 
   bool operator==(const WorkerStatus&) const = default;
@@ -139,8 +170,9 @@ struct FinishedEvent {
   std::string transport;  // "" when nothing moved
   int32_t kv_blocks_moved = 0;
   int64_t kv_bytes_moved = 0;
-  Duration handoff{};
-  Duration handoff_exposed{};
+  Duration handoff{};          // grant to the last verified byte
+  Duration handoff_moving{};   // of these, while something complete was under way
+  Duration handoff_exposed{};  // of these, after prefill had ended
 };
 struct FailedEvent {
   Attempt attempt;

@@ -29,6 +29,8 @@ void ToWire(const Attempt& attempt, v1::WireAttempt* wire);
 Attempt FromWire(const v1::WireAttempt& wire);
 // InvalidArgument("prompt has 9 bytes, at most 8 are taken").
 absl::Status CheckLength(const char* field, size_t size, size_t limit, const char* unit);
+// InvalidArgument("transfers is -1, but must not be negative").
+absl::Status CheckCount(const char* field, int64_t value);
 
 void ToWire(const Command& command, v1::RouterMessage* wire);
 absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire);

@@ -156,6 +156,12 @@ absl::Status CheckLength(const char* field, size_t size, size_t limit, const cha
       fmt::format("{} has {} {}, but at most {} are taken", field, size, unit, limit));
 }
 
+absl::Status CheckCount(const char* field, int64_t value) {
+  if (value >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} is {}, but must not be negative", field, value));
+}
+
 void ToWire(const Command& command, v1::RouterMessage* wire) {
   if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
     v1::WirePrefill* out = wire->mutable_prefill();

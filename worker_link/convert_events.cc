@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -18,18 +17,6 @@ absl::StatusOr<Duration> SecondsFromWire(const char* field, double seconds) {
         fmt::format("{} is {} s, but must be in [0, {}]", field, seconds, kMaxSeconds));
   }
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
-absl::Status CheckCount(const char* field, int64_t value) {
-  if (value >= 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("{} is {}, but must not be negative", field, value));
-}
-
-absl::Status CheckRate(const char* field, double value) {
-  if (value >= 0 && std::isfinite(value)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("{} is {}, but must be finite and not negative", field, value));
 }
 
 void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
@@ -129,6 +116,7 @@ void FinishedToWire(const FinishedEvent& event, v1::WireFinished* wire) {
   wire->set_kv_bytes_moved(event.kv_bytes_moved);
   wire->set_handoff_s(Seconds(event.handoff));
   wire->set_handoff_exposed_s(Seconds(event.handoff_exposed));
+  wire->set_handoff_moving_s(Seconds(event.handoff_moving));
 }
 
 absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
@@ -151,6 +139,8 @@ absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
   BATON_ASSIGN_OR_RETURN(event.handoff, SecondsFromWire("handoff_s", wire.handoff_s()));
   BATON_ASSIGN_OR_RETURN(event.handoff_exposed,
                          SecondsFromWire("handoff_exposed_s", wire.handoff_exposed_s()));
+  BATON_ASSIGN_OR_RETURN(event.handoff_moving,
+                         SecondsFromWire("handoff_moving_s", wire.handoff_moving_s()));
   return event;
 }
 
@@ -241,87 +231,6 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   info.incarnation = wire.incarnation();
   info.kv_bytes_per_token = wire.kv_bytes_per_token();
   return info;
-}
-
-namespace {
-
-void DiskToWire(const DiskCacheStatus& disk, v1::WireDiskCache* wire) {
-  wire->set_on(disk.on);
-  wire->set_blocks(disk.blocks);
-  wire->set_blocks_total(disk.blocks_total);
-  wire->set_blocks_hit(disk.blocks_hit);
-  wire->set_blocks_missed(disk.blocks_missed);
-  wire->set_blocks_read(disk.blocks_read);
-  wire->set_blocks_written(disk.blocks_written);
-  wire->set_blocks_dropped(disk.blocks_dropped);
-  wire->set_blocks_evicted(disk.blocks_evicted);
-  wire->set_blocks_damaged(disk.blocks_damaged);
-}
-
-absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
-  const DiskCacheStatus disk{.on = wire.on(),
-                             .blocks = wire.blocks(),
-                             .blocks_total = wire.blocks_total(),
-                             .blocks_hit = wire.blocks_hit(),
-                             .blocks_missed = wire.blocks_missed(),
-                             .blocks_read = wire.blocks_read(),
-                             .blocks_written = wire.blocks_written(),
-                             .blocks_dropped = wire.blocks_dropped(),
-                             .blocks_evicted = wire.blocks_evicted(),
-                             .blocks_damaged = wire.blocks_damaged()};
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks", disk.blocks));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_total", disk.blocks_total));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_hit", disk.blocks_hit));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_missed", disk.blocks_missed));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_read", disk.blocks_read));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_written", disk.blocks_written));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_dropped", disk.blocks_dropped));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_evicted", disk.blocks_evicted));
-  BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_damaged", disk.blocks_damaged));
-  return disk;
-}
-
-}  // namespace
-
-void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
-  wire->set_draining(status.draining);
-  wire->set_running(status.running);
-  wire->set_waiting(status.waiting);
-  wire->set_blocks_free(status.blocks_free);
-  wire->set_blocks_held(status.blocks_held);
-  wire->set_blocks_cached(status.blocks_cached);
-  wire->set_blocks_total(status.blocks_total);
-  wire->set_transfers(status.transfers);
-  wire->set_prompt_tokens_queued(status.prompt_tokens_queued);
-  wire->set_prefill_tokens_per_s(status.prefill_tokens_per_s);
-  wire->set_kv_bytes_per_s(status.kv_bytes_per_s);
-  if (status.disk != DiskCacheStatus{}) DiskToWire(status.disk, wire->mutable_disk());
-}
-
-absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
-  BATON_RETURN_IF_ERROR(CheckCount("running", wire.running()));
-  BATON_RETURN_IF_ERROR(CheckCount("waiting", wire.waiting()));
-  BATON_RETURN_IF_ERROR(CheckCount("blocks_free", wire.blocks_free()));
-  BATON_RETURN_IF_ERROR(CheckCount("blocks_held", wire.blocks_held()));
-  BATON_RETURN_IF_ERROR(CheckCount("blocks_cached", wire.blocks_cached()));
-  BATON_RETURN_IF_ERROR(CheckCount("blocks_total", wire.blocks_total()));
-  BATON_RETURN_IF_ERROR(CheckCount("transfers", wire.transfers()));
-  BATON_RETURN_IF_ERROR(CheckCount("prompt_tokens_queued", wire.prompt_tokens_queued()));
-  BATON_RETURN_IF_ERROR(CheckRate("prefill_tokens_per_s", wire.prefill_tokens_per_s()));
-  BATON_RETURN_IF_ERROR(CheckRate("kv_bytes_per_s", wire.kv_bytes_per_s()));
-  BATON_ASSIGN_OR_RETURN(const DiskCacheStatus disk, DiskFromWire(wire.disk()));
-  return WorkerStatus{.draining = wire.draining(),
-                      .running = wire.running(),
-                      .waiting = wire.waiting(),
-                      .blocks_free = wire.blocks_free(),
-                      .blocks_held = wire.blocks_held(),
-                      .blocks_cached = wire.blocks_cached(),
-                      .blocks_total = wire.blocks_total(),
-                      .transfers = wire.transfers(),
-                      .prompt_tokens_queued = wire.prompt_tokens_queued(),
-                      .prefill_tokens_per_s = wire.prefill_tokens_per_s(),
-                      .kv_bytes_per_s = wire.kv_bytes_per_s(),
-                      .disk = disk};
 }
 
 void AppendEvent(const Event& event, v1::WireEvents* wire) {

@@ -87,6 +87,11 @@ TEST_F(HandoffTest, AnswersAsTheEngineAlone) {
   EXPECT_EQ(pair.decode->counters().handoffs, 7);
   EXPECT_EQ(pair.decode->counters().prefill_tokens, 0);
   EXPECT_EQ(pair.prefill->counters().handoffs, 7);
+  pair.to_decode.WaitForStatus("counters and path", [](const auto& s) {
+    return s.kv == worker_link::KvCounters{.handoffs = 7} && s.paths.size() == 1 &&
+           s.paths[0].source == "prefill-0" && s.paths[0].transport == "inproc" &&
+           s.paths[0].in_use && s.paths[0].bytes_per_s > 0;
+  });
 }
 
 TEST_F(HandoffTest, BlocksThatAreHereAlreadyDoNotMoveAgain) {
@@ -175,6 +180,7 @@ TEST_F(HandoffTest, AnotherNumberFormatIsConvertedAndKeptApart) {
   EXPECT_EQ(same.finished->cached_prompt_tokens, 96);
   EXPECT_EQ(same.finished->kv_blocks_moved, 1);
   EXPECT_EQ(pair.decode->counters().handoffs, 2);
+  EXPECT_EQ(pair.decode->counters().handoffs_converted, 2);
   EXPECT_EQ(pair.decode->counters().prefill_tokens, 0);
 
   // What was computed here after converted KV is not what the source would send for it.
@@ -214,13 +220,15 @@ TEST_F(HandoffTest, WaitsItsTurnWhenBlocksAreFew) {
 // The source's end of a handoff, played by the test.
 class Source {
  public:
-  explicit Source(TinyModel& model) : executor_(model.engine().executor()) {
+  // Without checksums no block is what it announces.
+  explicit Source(TinyModel& model, bool checksums = true) : executor_(model.engine().executor()) {
     kv_transfer::HandoffOptions options;
     options.transport = kv_transfer::TransportKind::kInproc;
     options.layout = executor_.pool().layout();
     options.model_fingerprint = *worker_common::ArithmeticFingerprint(
         model.engine().model().config(), kernels::CpuIsa::kAuto);
     options.block_count = 32;
+    options.checksums = checksums;
     auto service = kv_transfer::HandoffService::Create(options, "source", [](auto) {});
     BATON_CHECK(service.ok(), service.status().ToString());
     service_ = *std::move(service);
@@ -300,6 +308,16 @@ TEST_F(HandoffTest, AFailedHandoffCostsTimeNotTheAnswer) {
     ++failed;
   }
   {
+    SCOPED_TRACE("a block is not what was announced");
+    Source wrong(model(), /*checksums=*/false);
+    const DecodeCommand command = next(40);
+    router.Send(command);
+    wrong.Offer(command, router.info());
+    wrong->Commit(command.attempt, "");
+    ExpectRightAnswer(router, command);
+    ++failed;
+  }
+  {
     SCOPED_TRACE("the offer is of another prompt");
     const DecodeCommand command = next(40);
     DecodeCommand other = command;
@@ -319,6 +337,7 @@ TEST_F(HandoffTest, AFailedHandoffCostsTimeNotTheAnswer) {
   router.ExpectIdle();
   const DecodeCounters counters = worker->counters();
   EXPECT_EQ(counters.handoffs_failed, failed);
+  EXPECT_EQ(counters.checksum_mismatches, 1);
   EXPECT_EQ(counters.offers_missed, missed);
   EXPECT_EQ(counters.prefill_fallbacks, failed + missed);
   EXPECT_EQ(counters.handoffs, 0);

@@ -232,6 +232,16 @@ class Client:
             raise AssertionError(f"/metrics answered {status}")
         return text
 
+    def series(self, name):
+        """A metric's values, by their labels: [({label: value}, number)]."""
+        found = re.findall(rf"(?m)^{name}(?:\{{(.*)\}})? (\S+)$", self.metrics())
+        return [(dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value))
+                for labels, value in found]
+
+    def series_sum(self, name, **labels):
+        """Of those of a metric's values that have these labels."""
+        return sum(value for found, value in self.series(name) if labels.items() <= found.items())
+
 
 def _events(response):
     for line in response:
@@ -381,7 +391,8 @@ def to_flags(flags):
     arguments = []
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        arguments += [flag] if value is True else [flag, str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            arguments += [flag] if each is True else [flag, str(each)]
     return arguments
 
 

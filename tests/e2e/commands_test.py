@@ -281,11 +281,18 @@ class ClusterCommandsTest(unittest.TestCase):
                 self.assertEqual(answer["choices"][0]["token_ids"],
                                  json.loads(alone.stdout)["output_tokens"])
 
-    def test_log_lines_carry_level_and_process(self):
-        with Cluster.up(1, 1, log_level="info") as cluster:
-            log = cluster.processes[0].log_tail(1000)
-            for name in ("up", "router", "prefill-0", "decode-0"):
-                self.assertRegex(log, rf"(?m)^\d{{4}}-\d\d-\d\dT\S+ info {name}: ")
+    def test_log_lines_carry_level_and_who_says_it_once(self):
+        workers = ["prefill-0", "decode-0"]
+        for transport, names in (("auto", ["up", "router", *workers]), ("inproc", ["up", *workers])):
+            with Cluster.up(1, 1, log_level="info", transport=transport) as cluster:
+                status, _ = cluster.client.post("/v1/completions", {
+                    "model": cluster.model, "prompt": "Once", "max_tokens": 2})
+                self.assertEqual(status, 200)
+                log = cluster.processes[0].log_tail(1000)
+                for name in names:
+                    self.assertRegex(log, rf"(?m)^\d{{4}}-\d\d-\d\dT\S+ info {name}: ")
+                self.assertRegex(log, r"info decode-0: KV from 'prefill-0' by \w+: \S+ GB/s measured")
+                self.assertNotRegex(log, r"(?m)info (\S+): .*\b\1: ")
         with Cluster.up(1, 1, log_level="error") as cluster:
             self.assertNotIn(" info ", cluster.processes[0].log_tail(1000))
 

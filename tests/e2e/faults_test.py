@@ -1,7 +1,7 @@
-"""Workers that die or stop at each step of a handoff, and transfers that get lost, damaged, forged
-and cut. Whatever happens: an answer is that of `baton run`, token for token, or, where the decode
-worker that wrote it died, one clear error after a true beginning; nobody else's answer is touched;
-and blocks are back to idle counts within five seconds.
+"""Workers that die or stop at each step of a handoff, clients that leave at each, and transfers that
+get lost, damaged, forged and cut. Whatever happens: an answer is that of `baton run`, token for
+token, or, where the decode worker that wrote it died, one clear error after a true beginning; nobody
+else's answer is touched; and blocks are back to idle counts within five seconds.
 
 BATON_E2E_FULL=1 kills and stops at every step, instead of the one at every second step and the other
 at those between; BATON_E2E_SEED chooses other requests and other dice, an even one the other steps.
@@ -11,13 +11,15 @@ import concurrent.futures
 import os
 import random
 import signal
+import threading
 import time
 import unittest
 
 import grpc
 
 import workload
-from cluster import MODEL, Cluster, free_port, reference, run_baton, wait_until
+from cluster import (MODEL, Client, Cluster, free_port, is_idle, reference, run_baton, to_flags,
+                     wait_until)
 
 SEED = int(os.environ.get("BATON_E2E_SEED", "20240607"))
 FULL = os.environ.get("BATON_E2E_FULL") == "1"
@@ -46,23 +48,23 @@ TARGET_PULLED_STEPS = ["before_pull", "after_pull", "before_verify"]
 
 
 class Answer:
-    """One streamed answer: `tokens`, and `finish` or `error`."""
+    """One streamed answer: once it is read, `tokens`, and `finish` or `error`."""
 
-    def __init__(self, client, request, salt, cancel_after_s=None):
+    def __init__(self, client, request, salt):
         self.tokens, self.finish, self.error = [], None, None
-        call = client.generate(tokens=request["tokens"], sampling=request["sampling"],
-                               cache_salt=salt, timeout=60)
-        if cancel_after_s is not None:
-            time.sleep(cancel_after_s)
-            call.cancel()
+        self.call = client.generate(tokens=request["tokens"], sampling=request["sampling"],
+                                    cache_salt=salt, timeout=60)
+
+    def read(self):
         try:
-            for response in call:
+            for response in self.call:
                 if response.HasField("finish"):
                     self.finish = response.finish
                 else:
                     self.tokens += response.delta.tokens
         except grpc.RpcError as error:
             self.error = error
+        return self
 
     def describe(self):
         if self.error is not None:
@@ -82,7 +84,7 @@ class FaultsTest(unittest.TestCase):
         cls.expected = [answer["output_tokens"] for answer in reference(cls.requests)]
 
     def start_answers(self, pool, client, salt):
-        return [pool.submit(Answer, client, request, salt) for request in self.requests]
+        return [pool.submit(Answer(client, request, salt).read) for request in self.requests]
 
     def assert_exact(self, index, answer):
         self.assertIsNone(answer.error, answer.describe())
@@ -227,6 +229,121 @@ class StepFaultsTest(FaultsTest):
         self.at_each_step("stop:1", stop, slice(SEED % 2, None, 2))
 
 
+class Conductor:
+    """Lets workers that stop at every step of a handoff go on, but holds one at a chosen step."""
+
+    def __init__(self, workers):
+        self._workers = workers
+        self._wanted = None
+        self._ends = False
+        self._held, self._released = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._ends:
+            for worker in self._workers:
+                if worker.stopped():
+                    if self._wanted and self._is_at(worker, self._wanted):
+                        self._wanted = None
+                        self._held.set()
+                        self._released.wait(REACHED_DEADLINE_S)
+                    worker.send_signal(signal.SIGCONT)
+            time.sleep(0.001)
+
+    @staticmethod
+    def _is_at(worker, failpoint):
+        acts = [line for line in worker.log_tail(20).splitlines() if " acts, reached " in line]
+        return bool(acts) and f"failpoint {failpoint} acts" in acts[-1]
+
+    def hold_at(self, failpoint):
+        self._held.clear()
+        self._released.clear()
+        self._wanted = failpoint
+
+    def wait_held(self):
+        return self._held.wait(REACHED_DEADLINE_S)
+
+    def release(self):
+        self._released.set()
+
+    def end(self):
+        self._ends = True
+        self._thread.join()
+
+
+class CancelTest(FaultsTest):
+    """A client leaves while a worker is at a certain step of its handoff, and others' requests are
+    on their way to the same workers."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster = cluster = Cluster()
+        # Small chunks, so that there is a Ready before the commit.
+        flags = {"kv_mb": 64, "chunk_tokens": 32}
+        source = [f"source.{step}=stop" for step in SOURCE_STEPS + SOURCE_PULLED_STEPS]
+        target = [f"target.{step}=stop" for step in TARGET_STEPS]
+        pulling = [f"target.{step}=stop" for step in TARGET_PULLED_STEPS]
+        prefill, p0 = cluster.start_worker("prefill", "p0", failpoint=source, **flags)
+        mapping, d0 = cluster.start_worker("decode", "d0", failpoint=target, **flags)
+        pulling, d1 = cluster.start_worker("decode", "d1", failpoint=pulling, transport="ucx",
+                                           **flags)
+        # A router for each of the decode workers, so that a request goes where it should.
+        other = cluster.start("router", "--workers", f"{p0},{d1}",
+                              *to_flags({"model": MODEL, "http": "127.0.0.1:0",
+                                         "grpc": "127.0.0.1:0"})).wait_ready()
+        cluster.start_router([p0, d0])
+        cluster.wait_for_workers(2)
+        cls.mapped, cls.pulled = cluster.client, Client(other["http"], other["grpc"])
+        cls.conductor = Conductor([prefill, mapping, pulling])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.conductor.end()
+        cls.pulled.close()
+        with cls.cluster:
+            pass
+
+    def wait_for_requests(self, client, count):
+        wait_until(lambda: client.series_sum("vllm:num_requests_running") == count, 10,
+                   f"the router has {count} requests")
+
+    def cancel_at(self, failpoint, client):
+        leaving = {**self.requests[2],
+                   "sampling": {**self.requests[2]["sampling"], "max_tokens": 500}}
+        others = [0, 4]
+        with concurrent.futures.ThreadPoolExecutor(len(others) + 1) as pool:
+            self.conductor.hold_at(failpoint)
+            victim = Answer(client, leaving, failpoint)
+            read = pool.submit(victim.read)
+            try:
+                self.assertTrue(self.conductor.wait_held(), f"{failpoint} was not reached")
+                staying = [pool.submit(Answer(client, self.requests[index], failpoint).read)
+                           for index in others]
+                self.wait_for_requests(client, 1 + len(others))
+                victim.call.cancel()
+                self.wait_for_requests(client, len(others))
+            finally:
+                self.conductor.release()
+            for index, answer in zip(others, staying):
+                self.assert_exact(index, answer.result())
+            read.result()
+        self.assertEqual(victim.error.code(), grpc.StatusCode.CANCELLED, victim.describe())
+        self.assertEqual(victim.tokens[:MAX_TOKENS], self.expected[2][:len(victim.tokens)])
+        wait_until(lambda: all(map(is_idle, client.fleet())), 5, "all blocks are back")
+
+    def test_a_client_that_leaves_at_each_step(self):
+        steps = [(f"source.{step}", self.mapped) for step in SOURCE_STEPS]
+        steps += [(f"target.{step}", self.mapped) for step in TARGET_STEPS]
+        steps += [(f"source.{step}", self.pulled) for step in SOURCE_PULLED_STEPS]
+        steps += [(f"target.{step}", self.pulled) for step in TARGET_PULLED_STEPS]
+        for failpoint, client in steps:
+            way = "mapped" if client is self.mapped else "pulled"
+            with self.subTest(failpoint=failpoint, way=way):
+                self.cancel_at(failpoint, client)
+
+
 class FaultFlagsTest(unittest.TestCase):
     def test_what_has_no_sense_is_refused(self):
         for flag, value, error in (
@@ -273,19 +390,6 @@ class TransportFaultsTest(FaultsTest):
         for transport in ("shm", "ucx"):
             self.check(2, 2, "drop=0.05,close=0.03,stall=0.05,stall-ms=300", transport)
 
-    def test_clients_that_cancel_at_any_step(self):
-        """A message takes 40 ms, so that there is a client to leave at each of them."""
-        with Cluster.up(1, 1, threads=1, kv_mb=128, transport_faults="delay-ms=40") as cluster:
-            with concurrent.futures.ThreadPoolExecutor(40) as pool:
-                leaving = [pool.submit(Answer, cluster.client, self.requests[n % len(LENGTHS)],
-                                       f"leaving {n}", 0.05 * n) for n in range(30)]
-                staying = self.start_answers(pool, cluster.client, "staying")
-                for index, future in enumerate(staying):
-                    self.assert_exact(index, future.result())
-                for future in leaving:
-                    future.result()
-            cluster.check_idle()
-
     def test_a_target_without_blocks_for_ten_seconds(self):
         """Its offer is long over when blocks are there: the decode worker prefills the prompt."""
         rng = random.Random(SEED)
@@ -302,7 +406,7 @@ class TransportFaultsTest(FaultsTest):
                 tokens=long["tokens"][:1300], sampling={**long["sampling"], "max_tokens": 3000})
             next(holder)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(Answer, cluster.client, long, "another tenant")
+                waiting = pool.submit(Answer(cluster.client, long, "another tenant").read)
                 time.sleep(10)
                 self.assertFalse(waiting.done(), "it had to wait for blocks")
                 holder.cancel()

@@ -151,6 +151,28 @@ TEST_P(HandoffConversionTest, MovesBetweenBlockSizesAndFormats) {
   }
 }
 
+TEST(HandoffConversionLogTest, APairIsToldOnceWithBothLayouts) {
+  const HandoffOptions base = SmallOptions(TransportKind::kInproc);
+  testing::internal::CaptureStderr();
+  const HandoffOptions from = OptionsOf(base, 8, KvDType::kF16);
+  const HandoffOptions to = OptionsOf(base, 16, KvDType::kInt8);
+  {
+    const auto source_worker = StartWorker(from, "prefill-0");
+    const auto target_worker = StartWorker(to, "decode-0");
+    for (const uint64_t number : {1, 2}) {
+      const Attempt attempt = MakeAttempt(number);
+      ASSERT_TRUE(Offer({*source_worker, {1}}, *target_worker, attempt, 8).ok());
+      ASSERT_TRUE(target_worker->events.Take<OfferArrived>(attempt).has_value());
+    }
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  const std::string line = "decode-0: KV from 'prefill-0' is converted: its layout is '" +
+                           from.layout.ToString() + "', ours is '" + to.layout.ToString() + "'";
+  const size_t told = log.find(line);
+  EXPECT_NE(told, std::string::npos) << log;
+  EXPECT_EQ(log.find(line, told + 1), std::string::npos) << log;
+}
+
 // Two source blocks make one target block. What is not the source's is not converted.
 TEST(HandoffConversionFaultTest, DamagedBytesEndTheTransferUnconverted) {
   for (const bool pulled : {true, false}) {

@@ -121,6 +121,7 @@ TEST(PathProbeTest, PulledBytesAreTimedFromTheRequestOn) {
   const MeasuredPath path = pair.target.Measured()[0];
   EXPECT_EQ(path.peer_name, "prefill-0");
   EXPECT_EQ(path.transport, "inproc pull");
+  EXPECT_TRUE(path.in_use);
   EXPECT_NEAR(path.gb_per_s, kRuns * kBlockBytes / 1e6, 1e-6);
   EXPECT_EQ(pair.target.data_taken(), 1 + kRuns);
 }
@@ -145,9 +146,16 @@ TEST(PathProbeTest, TheFasterWayIsTaken) {
     Pair pair(TransportKind::kAuto, /*mapped=*/true);
     pair.Measure(pull ? Duration(1) : Duration(std::chrono::milliseconds(10)));
     EXPECT_EQ(pair.target.PullIsFaster(), pull);
-    ASSERT_EQ(pair.target.Measured().size(), 1);
-    EXPECT_EQ(pair.target.Measured()[0].transport, pull ? "inproc pull" : "inproc");
-    EXPECT_GT(pair.target.Measured()[0].gb_per_s, 0);
+    const std::vector<MeasuredPath> ways = pair.target.Measured();
+    ASSERT_EQ(ways.size(), 2) << "both are told";
+    EXPECT_EQ(ways[0].transport, pull ? "inproc pull" : "inproc");
+    EXPECT_EQ(ways[1].transport, pull ? "inproc" : "inproc pull");
+    EXPECT_TRUE(ways[0].in_use);
+    EXPECT_FALSE(ways[1].in_use);
+    for (const MeasuredPath& way : ways) {
+      EXPECT_GT(way.gb_per_s, 0);
+      EXPECT_GT(way.expected_gb_per_s, 0);
+    }
   }
 }
 

@@ -280,6 +280,18 @@ TEST(TargetMachineTest, IsCompleteInWhateverOrderThingsCome) {
   EXPECT_EQ(driven.machine.last_landed_at(), kStart + seconds(4));
 }
 
+TEST(TargetMachineTest, CountsTheTimeInWhichSomethingAnnouncedIsNotHere) {
+  Driven driven;
+  driven.Grant();
+  driven.machine.OnReady(Ready(1, 1), kStart + milliseconds(100));
+  driven.LandAll(kStart + milliseconds(103));
+  EXPECT_EQ(driven.machine.moving(), milliseconds(3)) << "not while nothing was announced";
+  driven.machine.OnReady(Ready(2, 1), kStart + milliseconds(200));
+  driven.machine.OnReady(Ready(3, 2, true), kStart + milliseconds(204));
+  driven.LandAll(kStart + milliseconds(210));
+  EXPECT_EQ(driven.machine.moving(), milliseconds(13)) << "what overlaps counts once";
+}
+
 TEST(TargetMachineTest, NeedsOnlyTheCommitWhenItHoldsEverything) {
   Driven driven;
   driven.machine.Grant(5, {}, kStart);

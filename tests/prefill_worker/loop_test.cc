@@ -295,8 +295,13 @@ TEST_F(PrefillLoopTest, FetchesAPrefixThatAnotherWorkerHas) {
   }
   pair.ExpectIdle();
   EXPECT_EQ(pair.donor->counters().prefixes_served, 2);
-  EXPECT_EQ(pair.fetcher->counters().prefixes_fetched, 2);
-  EXPECT_EQ(pair.fetcher->counters().prefixes_missed, 0);
+  const PrefillCounters counters = pair.fetcher->counters();
+  EXPECT_EQ(counters.prefixes_fetched, 2);
+  EXPECT_EQ(counters.prefix_tokens_fetched, 128 + 176);
+  const int64_t token_bytes = pair.to_fetcher.info().kv_bytes_per_token;
+  EXPECT_EQ(counters.prefix_bytes_fetched, (128 + 176) * token_bytes);
+  EXPECT_EQ(counters.prefixes_not_offered + counters.prefixes_refused + counters.prefixes_failed,
+            0);
   EXPECT_EQ(pair.fetcher->counters().prompt_tokens, 190 - 128 + 190 - 176);
   pair.to_fetcher.WaitForStatus(
       "measured", [](const auto& s) { return s.kv_bytes_per_s > 0 && s.prefill_tokens_per_s > 0; });
@@ -337,7 +342,8 @@ TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
     expect_answer(command);
   }
   Target source(model());
-  const auto offer_kv = [&](const PrefillCommand& command, std::vector<TokenId> prompt) {
+  const auto offer_kv = [&](Target& from, const PrefillCommand& command,
+                            std::vector<TokenId> prompt) {
     kv_transfer::OfferInfo offer;
     offer.attempt = command.attempt;
     offer.tokens = 64;
@@ -345,13 +351,13 @@ TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
     offer.block_hashes = ChainFullBlocks(model().engine().executor().ChainRootFor(""), prompt, 16);
     offer.source_name = "source";
     const absl::Status offered =
-        source.service().Offer(offer, pair.to_fetcher.info().handoff_address, {0, 1, 2, 3});
+        from.service().Offer(offer, pair.to_fetcher.info().handoff_address, {0, 1, 2, 3});
     EXPECT_TRUE(offered.ok()) << offered;
   };
   {
     SCOPED_TRACE("the source dies");
     const PrefillCommand command = next();
-    offer_kv(command, command.prompt);
+    offer_kv(source, command, command.prompt);
     pair.to_fetcher.Send(command);
     pair.to_fetcher.WaitForStatus("granted", [](const auto& s) { return s.blocks_held == 7; });
     source.service().BlocksReady(command.attempt, 2);
@@ -359,16 +365,25 @@ TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
     expect_answer(command);
   }
   {
+    SCOPED_TRACE("a block is not what was announced");
+    Target wrong(model(), /*checksums=*/false);
+    const PrefillCommand command = next();
+    offer_kv(wrong, command, command.prompt);
+    pair.to_fetcher.Send(command);
+    wrong.service().Commit(command.attempt, "");
+    expect_answer(command);
+  }
+  {
     SCOPED_TRACE("KV of another prompt");
     const PrefillCommand command = next();
-    offer_kv(command, Prompt(64, 99));
+    offer_kv(source, command, Prompt(64, 99));
     pair.to_fetcher.Send(command);
     expect_answer(command);
   }
   {
     SCOPED_TRACE("cancelled while it fetches");
     const PrefillCommand command = next();
-    offer_kv(command, command.prompt);
+    offer_kv(source, command, command.prompt);
     pair.to_fetcher.Send(command);
     pair.to_fetcher.WaitForStatus("granted", [](const auto& s) { return s.blocks_held == 7; });
     pair.to_fetcher.Send(CancelCommand{command.attempt});
@@ -383,8 +398,18 @@ TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
     EXPECT_EQ(pair.to_fetcher.Wait(command.attempt).failed->code(), absl::StatusCode::kCancelled);
   }
   pair.ExpectIdle();
-  EXPECT_EQ(pair.fetcher->counters().prefixes_missed, 4);
-  EXPECT_EQ(pair.fetcher->counters().prefixes_fetched, 0);
+  const PrefillCounters counters = pair.fetcher->counters();
+  EXPECT_EQ(counters.prefixes_not_offered, 2);
+  EXPECT_EQ(counters.prefixes_refused, 1);
+  EXPECT_EQ(counters.prefixes_failed, 2);
+  EXPECT_EQ(counters.checksum_mismatches, 1);
+  EXPECT_EQ(counters.prefixes_fetched, 0);
+  pair.to_fetcher.WaitForStatus("the same in the status", [](const auto& s) {
+    return s.kv == worker_link::KvCounters{.checksum_mismatches = 1,
+                                           .prefixes_not_offered = 2,
+                                           .prefixes_refused = 1,
+                                           .prefixes_failed = 2};
+  });
 }
 
 TEST_F(PrefillLoopTest, HoldsNoMoreRequestsThanItsQueueTakes) {

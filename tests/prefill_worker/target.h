@@ -20,13 +20,15 @@ class Target {
   static constexpr int32_t kBlocks = 32;
   static constexpr int32_t kBlockTokens = 16;
 
-  explicit Target(worker_common::TinyModel& model) {
+  // Without checksums none of its blocks is what it announces.
+  explicit Target(worker_common::TinyModel& model, bool checksums = true) {
     kv_transfer::HandoffOptions options;
     options.transport = kv_transfer::TransportKind::kInproc;
     options.layout = model.engine().executor().pool().layout();
     options.model_fingerprint = *worker_common::ArithmeticFingerprint(
         model.engine().model().config(), kernels::CpuIsa::kAuto);
     options.block_count = kBlocks;
+    options.checksums = checksums;
     auto service = kv_transfer::HandoffService::Create(options, "target",
                                                        [this](kv_transfer::HandoffEvent event) {
                                                          const std::lock_guard lock(mutex_);

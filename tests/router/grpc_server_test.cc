@@ -283,6 +283,13 @@ TEST(GrpcServer, UnaryCalls) {
     ASSERT_EQ(response.workers_size(), 1);
     EXPECT_EQ(response.workers(0).state(), "ready");
     EXPECT_EQ(response.workers(0).blocks_total(), 12);
+    ASSERT_EQ(response.workers(0).paths_size(), 1);
+    const v1::KvPath& path = response.workers(0).paths(0);
+    EXPECT_EQ(path.source(), "prefill-0");
+    EXPECT_EQ(path.transport(), "shm");
+    EXPECT_EQ(path.bytes_per_s(), 6e9);
+    EXPECT_EQ(path.expected_bytes_per_s(), 12e9);
+    EXPECT_TRUE(path.in_use());
   }
 }
 

@@ -97,6 +97,48 @@ TEST(RegistryTest, AWorkerMayComeLateGoAndComeBack) {
   EXPECT_EQ(heard.usable, 2);
 }
 
+TEST(RegistryTest, PathsAndCountersAreThoseOfTheLastStatusUntilTheWorkerIsLost) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  status.kv.handoffs = 3;
+  status.paths = {{"p0", "shm", 6e9, 12e9, true}};
+  decode.SetStatus(status);
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return !registry->Fleet().at(0).paths.empty(); }));
+  EXPECT_EQ(registry->Fleet().at(0).paths, status.paths);
+  EXPECT_EQ(registry->Fleet().at(0).kv, status.kv);
+  status.paths.clear();  // the prefill worker is gone
+  decode.SetStatus(status);
+  EXPECT_TRUE(Eventually([&] { return registry->Fleet().at(0).paths.empty(); }));
+  status.paths = {{"p1", "ucx tcp", 1e9, 1e9, true}};
+  decode.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return !registry->Fleet().at(0).paths.empty(); }));
+  decode.Stop();
+  EXPECT_TRUE(Eventually([&] { return registry->Fleet().at(0).paths.empty(); }));
+  EXPECT_EQ(registry->Fleet().at(0).kv, worker_link::KvCounters{});
+}
+
+TEST(RegistryTest, WorkersThatCannotHandOverAreToldWithBothValues) {
+  ScriptedWorker decode(Role::kDecode, "d0");
+  Heard heard;
+  testing::internal::CaptureStderr();
+  {
+    const auto registry = MakeRegistry(At({decode.address()}), heard);
+    ASSERT_TRUE(Eventually([&] { return heard.usable == 1; }));
+    ScriptedWorker alike(Role::kPrefill, "alike");
+    ScriptedWorker unlike(Role::kPrefill, "unlike", "127.0.0.1:0", nullptr, "other-kv");
+    Heard heard_of_all;
+    const auto all =
+        MakeRegistry(At({decode.address(), alike.address(), unlike.address()}), heard_of_all);
+    ASSERT_TRUE(Eventually([&] { return heard_of_all.usable == 3; }));
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("cannot hand KV over"));
+  EXPECT_THAT(log, testing::ContainsRegex("'scripted-kv'.*'other-kv'|'other-kv'.*'scripted-kv'"));
+  EXPECT_THAT(log, testing::Not(testing::ContainsRegex("'alike' and|and 'alike'")));
+}
+
 TEST(RegistryTest, ADrainingWorkerGetsNoWork) {
   ScriptedWorker decode(Role::kDecode, "d0");
   Heard heard;

@@ -140,6 +140,7 @@ class ScriptedDispatcher final : public Dispatcher {
     worker.state = "ready";
     worker.blocks_free = 10;
     worker.blocks_total = 12;
+    worker.paths = {{"prefill-0", "shm", 6e9, 12e9, true}};
     return {worker};
   }
   bool Ready() const override { return ready_; }

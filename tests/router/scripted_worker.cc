@@ -21,12 +21,13 @@ using worker_link::TokensEvent;
 using worker_link::WorkerStatus;
 
 ScriptedWorker::ScriptedWorker(worker_link::Role role, const std::string& name,
-                               const std::string& address, AutoAnswer auto_answer)
+                               const std::string& address, AutoAnswer auto_answer,
+                               const std::string& fingerprint)
     : auto_answer_(std::move(auto_answer)) {
   info_.name = name;
   info_.role = role;
   info_.model = "scripted";
-  info_.fingerprint = "scripted-kv";
+  info_.fingerprint = fingerprint;
   info_.vocab_size = DemoTokenizer().vocab_size();
   info_.context_tokens = 1024;
   info_.block_tokens = 16;

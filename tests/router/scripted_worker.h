@@ -22,7 +22,8 @@ class ScriptedWorker {
   using AutoAnswer = std::function<std::vector<worker_link::Event>(const worker_link::Command&)>;
 
   ScriptedWorker(worker_link::Role role, const std::string& name,
-                 const std::string& address = "127.0.0.1:0", AutoAnswer auto_answer = nullptr);
+                 const std::string& address = "127.0.0.1:0", AutoAnswer auto_answer = nullptr,
+                 const std::string& fingerprint = "scripted-kv");
   ~ScriptedWorker() { Stop(); }
 
   // Dies: its streams are closed.

@@ -64,6 +64,7 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   finished.kv_blocks_moved = 3;
   finished.kv_bytes_moved = int64_t{1} << 40;
   finished.handoff = milliseconds(250);
+  finished.handoff_moving = milliseconds(175);
   finished.handoff_exposed = milliseconds(125);
   PrefilledEvent prefilled{.attempt = kAttempt,
                            .cached_prompt_tokens = 32,
@@ -99,6 +100,7 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   EXPECT_EQ(f.kv_blocks_moved, 3);
   EXPECT_EQ(f.kv_bytes_moved, int64_t{1} << 40);
   EXPECT_EQ(f.handoff, milliseconds(250));
+  EXPECT_EQ(f.handoff_moving, milliseconds(175));
   EXPECT_EQ(f.handoff_exposed, milliseconds(125));
   EXPECT_EQ(std::get<FailedEvent>((*got)[3]).status, absl::DataLossError("block 3"));
 }
@@ -147,38 +149,6 @@ TEST(ConvertEvents, CutsAndCleansErrorTexts) {
   v1::WireEvents parsed;
   ASSERT_TRUE(parsed.ParseFromString(wire.SerializeAsString())) << "valid UTF-8";
   EXPECT_TRUE(FromWire(parsed).ok());
-}
-
-TEST(ConvertStatus, KeepsEveryField) {
-  const WorkerStatus sent{.draining = true,
-                          .running = 1,
-                          .waiting = 2,
-                          .blocks_free = 3,
-                          .blocks_held = 4,
-                          .blocks_cached = 5,
-                          .blocks_total = 12,
-                          .transfers = 6,
-                          .prompt_tokens_queued = int64_t{1} << 33,
-                          .disk = {.on = true,
-                                   .blocks = 7,
-                                   .blocks_total = 8,
-                                   .blocks_hit = 9,
-                                   .blocks_missed = 10,
-                                   .blocks_read = 11,
-                                   .blocks_written = 12,
-                                   .blocks_dropped = 13,
-                                   .blocks_evicted = 14,
-                                   .blocks_damaged = int64_t{1} << 34}};
-  v1::WireStatus wire;
-  ToWire(sent, &wire);
-  const auto got = FromWire(wire);
-  ASSERT_TRUE(got.ok());
-  EXPECT_EQ(*got, sent);
-  wire.set_blocks_free(-1);
-  EXPECT_FALSE(FromWire(wire).ok());
-  wire.set_blocks_free(3);
-  wire.mutable_disk()->set_blocks_read(-1);
-  EXPECT_FALSE(FromWire(wire).ok());
 }
 
 }  // namespace

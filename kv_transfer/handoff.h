@@ -75,8 +75,10 @@ struct HandoffOptions {
 // and is filled in by the service.
 struct OfferInfo {
   Attempt attempt;
-  int32_t tokens = 0;                   // prompt tokens; BlocksFor(tokens) blocks
-  std::vector<BlockHash> block_hashes;  // of the full blocks
+  int32_t tokens = 0;  // prompt tokens; BlocksFor(tokens) blocks
+  // Of the full blocks. A block of the slab with the same hash as at an earlier offer holds the
+  // same bytes: it is not read again for its checksum.
+  std::vector<BlockHash> block_hashes;
   std::string source_name;
   kernels::KvLayout layout{};
 };
@@ -88,7 +90,8 @@ struct TransferStats {
   int32_t blocks_total = 0;
   int32_t blocks_moved = 0;
   int64_t bytes_moved = 0;
-  Duration elapsed{};  // Grant to the last verified byte
+  int32_t blocks_hashed = 0;  // source: those whose checksums were not known
+  Duration elapsed{};         // Grant to the last verified byte
   Duration exposed{};  // commit's arrival to the last verified byte: what prefill did not hide
 };
 

@@ -15,8 +15,8 @@ namespace {
 // Work between two looks at the transport: long enough to be efficient, short enough that messages
 // and heartbeats of other transfers do not wait.
 constexpr int64_t kTurnBytes = 4 << 20;
-// Hashed before they are announced: the target copies them while the next ones are hashed, so the
-// first should come soon.
+// Hashed in one turn, and then announced: the target copies them while the next ones are hashed, so
+// the first should come soon.
 constexpr int64_t kHashBytes = 1 << 20;
 // One pulled run is one data message: beyond this, larger ones are not faster.
 constexpr int64_t kPullRunBytes = 1 << 20;
@@ -47,7 +47,8 @@ HandoffLoop::HandoffLoop(Transport& transport, const Clock& clock, const Handoff
       next_tick_(now_),
       peers_(transport, options.transport),
       probes_(transport, options.transport, own.incarnation, block_bytes_),
-      copier_(options.checksums) {}
+      copier_(options.checksums),
+      kept_checksums_(options.block_count) {}
 
 std::span<std::byte> HandoffLoop::Blocks(int32_t first, int32_t count) const {
   return transport_.slab().subspan(static_cast<size_t>(first * block_bytes_),
@@ -216,17 +217,31 @@ bool HandoffLoop::HashSome() {
   if (found == sources_.end()) return true;
   SourceTransfer& transfer = *found->second;
   transfer.queued = false;
-  const BlockRun run = transfer.machine.NextToHash(BlocksIn(kHashBytes, block_bytes_));
+  BlockRun run = transfer.machine.NextToHash(kMaxReadyBlocks);
+  const int32_t most = transfer.blocks_hashed + BlocksIn(kHashBytes, block_bytes_);
+  checksums_.clear();
+  for (int32_t i = 0; i < run.count && transfer.blocks_hashed < most; ++i) {
+    checksums_.push_back(ChecksumOf(transfer, run.first + i));
+  }
+  run.count = static_cast<int32_t>(checksums_.size());
   if (run.count > 0) {
-    checksums_.clear();
-    for (int32_t i = 0; i < run.count; ++i) {
-      const int32_t block = transfer.machine.source_block(run.first + i);
-      checksums_.push_back(copier_.Checksum(Blocks(block, 1)));
-    }
     transfer.machine.Hashed(run, checksums_, now_);
     Settle(attempt, transfer);
   }
   return true;
+}
+
+uint64_t HandoffLoop::ChecksumOf(SourceTransfer& transfer, int32_t index) {
+  const int32_t block = transfer.machine.source_block(index);
+  const BlockHash* const content = transfer.machine.content(index);
+  if (content != nullptr) {
+    const auto kept = kept_checksums_.Find(block, *content);
+    if (kept.has_value()) return *kept;
+  }
+  const uint64_t checksum = copier_.Checksum(Blocks(block, 1));
+  ++transfer.blocks_hashed;
+  if (content != nullptr) kept_checksums_.Keep(block, *content, checksum);
+  return checksum;
 }
 
 void HandoffLoop::QueueToMove(const Attempt& attempt, TargetTransfer& transfer) {

@@ -22,6 +22,7 @@
 #include "kv_transfer/offer_fence.h"
 #include "kv_transfer/path_probe.h"
 #include "kv_transfer/peer_table.h"
+#include "kv_transfer/source_checksums.h"
 #include "kv_transfer/source_machine.h"
 #include "kv_transfer/target_machine.h"
 #include "kv_transfer/transport.h"
@@ -71,6 +72,7 @@ class HandoffLoop final : private TransportEvents {
     uint64_t peer_incarnation = 0;
     std::string peer_name;
     TimePoint granted_at, committed_at;
+    int32_t blocks_hashed = 0;
     bool queued = false;  // in to_hash_
   };
   struct TargetTransfer {
@@ -116,6 +118,8 @@ class HandoffLoop final : private TransportEvents {
   void FinishTarget(const Attempt& attempt, const TargetFinish& finish);
 
   bool HashSome();
+  // Of block `index` of the offer: as it is kept, or by reading the block.
+  uint64_t ChecksumOf(SourceTransfer& transfer, int32_t index);
   bool MoveSome();
   // A turn of one transfer; the bytes it took, 0 when it has nothing to move or has to wait.
   int64_t CopyTurn(const Attempt& attempt, TargetTransfer& transfer);
@@ -151,6 +155,7 @@ class HandoffLoop final : private TransportEvents {
   uint64_t next_serial_ = 1;
   bool ending_ = false;
   BlockCopier copier_;
+  SourceChecksums kept_checksums_;
   std::vector<uint64_t> checksums_;    // scratch
   std::vector<std::byte> unverified_;  // a block of a source with another layout
   std::atomic<size_t> active_targets_ = 0;

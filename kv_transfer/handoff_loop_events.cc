@@ -318,6 +318,7 @@ void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& statu
   done.stats.peer_name = transfer.peer_name;
   done.stats.transport = pulled ? transport_.pulled_name() : transport_.mapped_name();
   done.stats.blocks_total = machine.block_count();
+  done.stats.blocks_hashed = transfer.blocks_hashed;
   if (pulled) {
     done.stats.blocks_moved = machine.blocks_pulled();
   } else if (status.ok()) {
@@ -327,6 +328,11 @@ void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& statu
   if (granted) done.stats.elapsed = now_ - transfer.granted_at;
   if (granted && machine.committed()) {
     done.stats.exposed = now_ - std::max(transfer.committed_at, transfer.granted_at);
+  }
+  if (absl::IsDataLoss(status)) {
+    for (int32_t i = 0; i < machine.block_count(); ++i) {
+      kept_checksums_.Forget(machine.source_block(i));
+    }
   }
   on_event_(std::move(done));
   ReachSourceDone();

@@ -20,6 +20,7 @@ SourceMachine::SourceMachine(Config config, TimePoint now)
     : config_(std::move(config)),
       deadline_(now + config_.offer_timeout),
       next_heartbeat_(deadline_),
+      checksums_(config_.blocks.size()),
       sent_(config_.blocks.size()) {
   BATON_CHECK(config_.blocks.size() == static_cast<size_t>(config_.offer.block_count),
               "the service checked the offer");
@@ -35,7 +36,7 @@ void SourceMachine::Commit(std::string payload, TimePoint now) {
   committed_ = true;
   ready_ = block_count();
   commit_payload_ = std::move(payload);
-  AnnounceCommitIfComplete(now);
+  Announce(now);
 }
 
 void SourceMachine::Cancel(const absl::Status& why, TimePoint now) {
@@ -46,35 +47,49 @@ void SourceMachine::Cancel(const absl::Status& why, TimePoint now) {
   deadline_ = now + config_.lease;
 }
 
+const BlockHash* SourceMachine::content(int32_t index) const {
+  const auto place = static_cast<size_t>(index);
+  return place < config_.offer.block_hashes.size() ? &config_.offer.block_hashes[place] : nullptr;
+}
+
 BlockRun SourceMachine::NextToHash(int32_t most) const {
-  if (state_ != State::kStreaming) return {};
-  return {announced_, std::min({most, kMaxReadyBlocks, ready_ - announced_})};
+  if (!Live()) return {};
+  return {hashed_, std::min(most, ready_ - hashed_)};
 }
 
 void SourceMachine::Hashed(const BlockRun& run, std::span<const uint64_t> checksums,
                            TimePoint now) {
-  BATON_CHECK(run.first == announced_ && checksums.size() == static_cast<size_t>(run.count),
+  BATON_CHECK(run.first == hashed_ && checksums.size() == static_cast<size_t>(run.count) &&
+                  run.count <= ready_ - hashed_,
               "checksums come for what NextToHash named");
-  if (state_ != State::kStreaming) return;
-  ReadyMessage ready{.first = run.first, .blocks = {}, .last = false, .commit_payload = {}};
-  ready.blocks.reserve(checksums.size());
-  for (int32_t i = 0; i < run.count; ++i) {
-    ready.blocks.push_back({source_block(run.first + i), checksums[static_cast<size_t>(i)]});
-  }
-  announced_ += run.count;
-  if (committed_ && announced_ == block_count()) {
-    ready.last = true;
-    ready.commit_payload = commit_payload_;
-    commit_announced_ = true;
-  }
-  Send(std::move(ready));
-  next_heartbeat_ = now + heartbeat_;
+  if (!Live()) return;
+  std::ranges::copy(checksums, checksums_.begin() + run.first);
+  hashed_ += run.count;
+  Announce(now);
 }
 
-void SourceMachine::AnnounceCommitIfComplete(TimePoint now) {
-  if (state_ != State::kStreaming || commit_announced_ || !committed_) return;
-  if (announced_ < block_count()) return;
-  Hashed({announced_, 0}, {}, now);
+bool SourceMachine::CommitIsDue() const {
+  return committed_ && !commit_announced_ && announced_ == block_count();
+}
+
+void SourceMachine::Announce(TimePoint now) {
+  if (state_ != State::kStreaming) return;
+  while (announced_ < hashed_ || CommitIsDue()) {
+    const int32_t count = std::min(kMaxReadyBlocks, hashed_ - announced_);
+    ReadyMessage ready{.first = announced_, .blocks = {}, .last = false, .commit_payload = {}};
+    ready.blocks.reserve(static_cast<size_t>(count));
+    for (int32_t i = announced_; i < announced_ + count; ++i) {
+      ready.blocks.push_back({source_block(i), checksums_[static_cast<size_t>(i)]});
+    }
+    announced_ += count;
+    if (CommitIsDue()) {
+      ready.last = true;
+      ready.commit_payload = commit_payload_;
+      commit_announced_ = true;
+    }
+    Send(std::move(ready));
+    next_heartbeat_ = now + heartbeat_;
+  }
 }
 
 void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
@@ -93,8 +108,9 @@ void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
       std::clamp(grant.heartbeat_ms, kLeastHeartbeatMs, kMostHeartbeatMs));
   next_heartbeat_ = now + heartbeat_;
   first_wanted_ = announced_ = grant.first_block_wanted;
-  ready_ = std::max(ready_, announced_);
-  AnnounceCommitIfComplete(now);
+  hashed_ = std::max(hashed_, first_wanted_);
+  ready_ = std::max(ready_, first_wanted_);
+  Announce(now);
 }
 
 absl::Status SourceMachine::CheckPull(const BlockRun& run) const {

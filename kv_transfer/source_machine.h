@@ -56,11 +56,14 @@ class SourceMachine {
   void Commit(std::string payload, TimePoint now);
   void Cancel(const absl::Status& why, TimePoint now);
 
-  // Blocks whose checksums are wanted next, at most `most`; count 0: none now. Answer with Hashed,
-  // which announces them.
+  // Blocks whose checksums are wanted next, at most `most`; count 0: none now. Those that are
+  // complete before the Grant are wanted then, too. Answer with Hashed, for all or the first of
+  // them.
   BlockRun NextToHash(int32_t most) const;
   void Hashed(const BlockRun& run, std::span<const uint64_t> checksums, TimePoint now);
   int32_t source_block(int32_t index) const { return config_.blocks[static_cast<size_t>(index)]; }
+  // Names the block's content; null for one that is not full.
+  const BlockHash* content(int32_t index) const;
 
   // The peer and the transport.
   void OnGrant(const GrantMessage& grant, TimePoint now);
@@ -85,7 +88,9 @@ class SourceMachine {
   // No more messages; Finish(status) once nothing is being sent.
   void Drain(absl::Status status, TimePoint now);
   void FinishIfDrained();
-  void AnnounceCommitIfComplete(TimePoint now);
+  // What is hashed and not announced yet, and the commit after the last block.
+  void Announce(TimePoint now);
+  bool CommitIsDue() const;
   absl::Status CheckPull(const BlockRun& run) const;
 
   Config config_;
@@ -94,9 +99,11 @@ class SourceMachine {
   TimePoint next_heartbeat_;
   Duration heartbeat_{};
   int32_t first_wanted_ = 0;
-  int32_t ready_ = 0;       // blocks the worker has completed
-  int32_t announced_ = 0;   // blocks of which the target knows the checksum
-  bool committed_ = false;  // by the worker
+  int32_t ready_ = 0;                // blocks the worker has completed
+  std::vector<uint64_t> checksums_;  // of the blocks
+  int32_t hashed_ = 0;               // blocks that have one, or that the target does not want
+  int32_t announced_ = 0;            // blocks of which the target knows the checksum
+  bool committed_ = false;           // by the worker
   bool commit_announced_ = false;
   std::string commit_payload_;
   std::vector<bool> sent_;  // each block is sent at most once

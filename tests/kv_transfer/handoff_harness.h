@@ -208,10 +208,14 @@ inline std::vector<int32_t> RandomBlocks(int32_t block_count, int32_t count,
   return blocks;
 }
 
+// Of a prompt that no other attempt has.
 inline OfferInfo MakeOffer(const HandoffOptions& options, const Attempt& attempt, int32_t blocks) {
+  const std::vector<TokenId> full_blocks(
+      static_cast<size_t>((blocks - 1) * options.layout.block_tokens));
   return {.attempt = attempt,
           .tokens = blocks * options.layout.block_tokens - 3,
-          .block_hashes = std::vector<BlockHash>(static_cast<size_t>(blocks - 1)),
+          .block_hashes = ChainFullBlocks(ChainRoot(ToString(attempt), ""), full_blocks,
+                                          options.layout.block_tokens),
           .source_name = "prefill-0"};
 }
 

@@ -44,6 +44,13 @@ REPLACEMENTS = [
      "  if (state_ != State::kDraining || sends_outstanding_ > 0) return;\n",
      "  if (state_ != State::kDraining) return;\n"
      "  if (sends_outstanding_ > 0 && !MutantIs(\"blocks_let_go_while_being_sent\")) return;\n"),
+    # Checksums that outlive a transfer.
+    ("source_checksums.cc",
+     "  if (!entry.known || entry.content != content) return std::nullopt;\n",
+     "  if (!entry.known) return std::nullopt;\n"
+     "  if (entry.content != content && !MutantIs(\"stale_checksum_announced\")) {\n"
+     "    return std::nullopt;\n"
+     "  }\n"),
     # The target's machine.
     ("target_machine.cc",
      "    if (found_checksum != block.checksum) {\n",

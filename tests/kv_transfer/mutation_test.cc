@@ -30,6 +30,7 @@ const char* const kMutants[] = {
     "repeated_offer_admitted",
     "cancel_before_offer_forgotten",
     "older_epoch_goes_on",
+    "stale_checksum_announced",
 };
 
 class MutationTest : public testing::TestWithParam<const char*> {

@@ -35,10 +35,17 @@ const HandoffOptions& OptionsFor(bool pulled) {
   return pulled ? by_pull : mapped;
 }
 
-// What block `index` of this attempt's prompt holds: nobody else's block does.
+// What block `index` of this attempt's prompt holds, unless it is of a cached prefix: nobody else's
+// block does.
 uint64_t Stamp(const Attempt& attempt, int32_t index) {
   return Mix(Mix(attempt.request.low ^ (uint64_t{attempt.epoch} << 32)) +
              static_cast<uint64_t>(index));
+}
+
+BlockHash HashOf(uint64_t stamp) {
+  BlockHash hash{};
+  std::memcpy(hash.data(), &stamp, sizeof stamp);
+  return hash;
 }
 
 std::string Payload(const Attempt& attempt) { return "first token of " + ToString(attempt); }
@@ -63,6 +70,7 @@ void SimulatedWorker::Start() {
       *transport_, stage_.agenda.clock(), options, own_, *EncodeAddress(own_),
       [this](HandoffEvent event) { TakeEvent(std::move(event)); });
   ending_ = step_planned_ = false;
+  cached_ = {};
   for (int32_t block = 0; block < kSlabBlocks; ++block) {
     At(block).owner = Owner::kNobody;
     Write(block, stage_.agenda.Random());
@@ -224,6 +232,7 @@ void SimulatedWorker::CheckMemory() {
 
 void SimulatedWorker::CheckIdle() {
   if (!running()) return;
+  DropCachedPrefix();
   CheckMemory();
   if (loop_->active() || loop_->active_targets() != 0) {
     stage_.Violated(fmt::format("{} still takes part in transfers", own_.name));
@@ -240,29 +249,65 @@ void SimulatedWorker::CheckIdle() {
 bool SimulatedWorker::Offer(Handoff& handoff, int32_t block_count, const PeerAddress& target) {
   handoff.source = incarnation();
   handoff.target = target.incarnation;
-  handoff.source_blocks = Allocate(block_count, Owner::kWorker);
-  if (handoff.source_blocks.empty()) return false;
+  if (!TakeSourceBlocks(handoff, block_count)) return false;
   stage_.agenda.Trace([&] {
     return fmt::format("{:x} offers {}: {} blocks", incarnation(), ToString(handoff.attempt),
                        block_count);
   });
   loop_->TakeTime();
+  std::vector<BlockHash> hashes;
+  for (const uint64_t stamp : handoff.stamps) hashes.push_back(HashOf(stamp));
   loop_->Offer({.attempt = handoff.attempt,
                 .tokens = block_count,
-                .block_hashes = {},
+                .block_hashes = std::move(hashes),
                 .source_name = own_.name},
                target, handoff.source_blocks);
+  if (handoff.blocks_ready > 0) loop_->BlocksReady(handoff.attempt, handoff.blocks_ready);
   Later(Work(milliseconds(8)), handoff, &SimulatedWorker::Compute);
   Step();
   return true;
 }
+
+bool SimulatedWorker::TakeSourceBlocks(Handoff& handoff, int32_t block_count) {
+  const bool hit = stage_.agenda.Chance(60) && !cached_.blocks.empty() &&
+                   static_cast<int32_t>(cached_.blocks.size()) <= block_count;
+  if (!hit) DropCachedPrefix();
+  const CachedPrefix prefix = std::exchange(cached_, {});
+  handoff.blocks_ready = static_cast<int32_t>(prefix.blocks.size());
+  handoff.source_blocks = prefix.blocks;
+  handoff.stamps = prefix.stamps;
+  const int32_t missing = block_count - handoff.blocks_ready;
+  const std::vector<int32_t> fresh = Allocate(missing, Owner::kWorker);
+  if (static_cast<int32_t>(fresh.size()) < missing) {
+    Free(prefix.blocks);
+    return false;
+  }
+  handoff.source_blocks.insert(handoff.source_blocks.end(), fresh.begin(), fresh.end());
+  for (int32_t i = handoff.blocks_ready; i < block_count; ++i) {
+    handoff.stamps.push_back(Stamp(handoff.attempt, i));
+  }
+  return true;
+}
+
+void SimulatedWorker::KeepOrFreeSourceBlocks(const Handoff& handoff) {
+  auto keep = static_cast<int64_t>(handoff.blocks_ready);
+  if (!cached_.blocks.empty() || !stage_.agenda.Chance(40)) keep = 0;
+  const auto first_freed = handoff.source_blocks.begin() + keep;
+  Free({first_freed, handoff.source_blocks.end()});
+  if (keep == 0) return;
+  cached_.blocks.assign(handoff.source_blocks.begin(), first_freed);
+  cached_.stamps.assign(handoff.stamps.begin(), handoff.stamps.begin() + keep);
+}
+
+void SimulatedWorker::DropCachedPrefix() { Free(std::exchange(cached_, {}).blocks); }
 
 void SimulatedWorker::Compute(Handoff& handoff) {
   if (handoff.SourceOver()) return;
   const auto chunk = 1 + static_cast<int32_t>(stage_.agenda.Below(3));
   const int32_t upto = std::min(handoff.blocks_ready + chunk, handoff.block_count());
   for (int32_t i = handoff.blocks_ready; i < upto; ++i) {
-    Write(handoff.source_blocks[static_cast<size_t>(i)], Stamp(handoff.attempt, i));
+    const auto place = static_cast<size_t>(i);
+    Write(handoff.source_blocks[place], handoff.stamps[place]);
   }
   handoff.blocks_ready = upto;
   loop_->TakeTime();
@@ -309,7 +354,7 @@ void SimulatedWorker::OnSourceDone(const SourceDone& done) {
                                   ToString(done.attempt)));
     }
   }
-  Free(handoff->source_blocks);
+  KeepOrFreeSourceBlocks(*handoff);
   stage_.on_source_end(*handoff);
 }
 
@@ -372,7 +417,7 @@ void SimulatedWorker::CancelTarget(Handoff& handoff) {
 void SimulatedWorker::CheckLanded(const Handoff& handoff, const char* when) {
   for (size_t i = 0; i < handoff.target_blocks.size(); ++i) {
     const int32_t index = handoff.first_wanted + static_cast<int32_t>(i);
-    if (!Holds(handoff.target_blocks[i], Stamp(handoff.attempt, index))) {
+    if (!Holds(handoff.target_blocks[i], handoff.stamps[static_cast<size_t>(index)])) {
       stage_.Violated(fmt::format("{}, block {} of {} holds something else", when, index,
                                   ToString(handoff.attempt)));
     }
@@ -402,7 +447,7 @@ void SimulatedWorker::OnTargetDone(const TargetDone& done) {
   CheckLanded(*handoff, "when it was reported complete");
   for (size_t i = 0; i < handoff->target_blocks.size(); ++i) {
     const int32_t index = handoff->first_wanted + static_cast<int32_t>(i);
-    At(handoff->target_blocks[i]) = {Owner::kWorker, Stamp(done.attempt, index)};
+    At(handoff->target_blocks[i]) = {Owner::kWorker, handoff->stamps[static_cast<size_t>(index)]};
   }
   CheckMemory();
   Later(Work(milliseconds(20)), *handoff, &SimulatedWorker::EndDecode);

@@ -25,6 +25,7 @@ struct Handoff {
   Attempt attempt;
   uint64_t source = 0, target = 0;  // incarnations
   std::vector<int32_t> source_blocks;
+  std::vector<uint64_t> stamps;  // what each block holds once it is computed
   int32_t blocks_ready = 0;
   bool committed = false;
   bool cancelled = false;  // by either worker
@@ -88,6 +89,12 @@ class SimulatedWorker {
     uint64_t stamp = 0;  // what it holds, unless the loop writes
   };
 
+  // Complete blocks of an earlier prompt, kept as a prefix for another.
+  struct CachedPrefix {
+    std::vector<int32_t> blocks;
+    std::vector<uint64_t> stamps;
+  };
+
   Duration Work(Duration longest) { return stage_.agenda.Delay(longest); }
   void Later(Duration delay, Handoff& handoff, void (SimulatedWorker::*what)(Handoff&));
   void Step();
@@ -98,6 +105,10 @@ class SimulatedWorker {
   void OnOffer(const OfferInfo& offer);
   void OnTargetDone(const TargetDone& done);
   void OnSourceDone(const SourceDone& done);
+  // Blocks with a cached prefix, if there is one and luck has it. False when there are too few.
+  bool TakeSourceBlocks(Handoff& handoff, int32_t block_count);
+  void KeepOrFreeSourceBlocks(const Handoff& handoff);
+  void DropCachedPrefix();
   void Compute(Handoff& handoff);
   void Answer(Handoff& handoff);
   void EndDecode(Handoff& handoff);
@@ -120,6 +131,7 @@ class SimulatedWorker {
   std::unique_ptr<HandoffLoop> loop_;
   std::vector<HandoffEvent> events_;
   std::array<Block, kSlabBlocks> blocks_;
+  CachedPrefix cached_;
   bool ending_ = false;
   bool step_planned_ = false;
 };

@@ -187,7 +187,7 @@ TEST(SourceMachineTest, FollowsTheTableOfTransitions) {
   // for is over at once.
   const std::vector<TableRow<kEvents>> table = {
       // Ready Hash Commit Cancel Grant BadGr Pull BadPull Beat RelOk RelBad Sent Down Early Late
-      {'O', {"O", "", "O", "C", "S", "X", "O", "O", "O", "X", "X", "", "X", "O", "X"}},
+      {'O', {"O", "O", "O", "C", "S", "X", "O", "O", "O", "X", "X", "", "X", "O", "X"}},
       {'S', {"S", "S", "S", "C", "S", "S", "SC", "C", "S", "DX", "DX", "S", "DX", "S", "DX"}},
       {'C', {"C", "", "C", "C", "C", "C", "C", "C", "C", "DX", "DX", "C", "DX", "C", "DX"}},
       {'D', {"D", "", "D", "D", "D", "D", "D", "D", "D", "D", "D", "DX", "D", "D", "X"}},
@@ -212,18 +212,64 @@ TEST(SourceMachineTest, OffersFirst) {
   EXPECT_EQ(std::get<OfferMessage>(driven.messages[0]), Config().offer);
 }
 
-TEST(SourceMachineTest, AnnouncesNothingBeforeTheGrantAndOnlyWhatIsWantedAfterIt) {
+TEST(SourceMachineTest, HashesBeforeTheGrantAndThenAnnouncesOnlyWhatIsWanted) {
   Driven driven;
-  driven.machine.BlocksReady(4);
-  driven.machine.Commit("token", kStart);
-  EXPECT_EQ(driven.machine.NextToHash(10).count, 0);
+  driven.machine.BlocksReady(3);
+  driven.HashAll(kStart);
+  driven.Collect();
+  EXPECT_TRUE(driven.Sent<ReadyMessage>().empty());
   driven.machine.OnGrant({.first_block_wanted = 1, .heartbeat_ms = 500}, kStart);
+  driven.machine.Commit("token", kStart);
   driven.HashAll(kStart);
   driven.Collect();
   const auto ready = driven.Sent<ReadyMessage>();
   ASSERT_EQ(ready.size(), 2u);
   EXPECT_EQ(ready[0], (ReadyMessage{1, {{11, 101}, {20, 102}}, false, ""}));
   EXPECT_EQ(ready[1], (ReadyMessage{3, {{21, 103}}, true, "token"}));
+}
+
+TEST(SourceMachineTest, BlocksThatTheTargetHasNeedNoChecksum) {
+  Driven driven;
+  driven.machine.Commit("token", kStart);
+  EXPECT_EQ(driven.machine.NextToHash(1), (BlockRun{0, 1}));
+  const std::vector<uint64_t> checksums = {100};
+  driven.machine.Hashed({0, 1}, checksums, kStart);
+  driven.machine.OnGrant({.first_block_wanted = 3, .heartbeat_ms = 500}, kStart);
+  EXPECT_EQ(driven.machine.NextToHash(10), (BlockRun{3, 1}));
+  driven.HashAll(kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>(),
+            std::vector{(ReadyMessage{3, {{21, 103}}, true, "token"})});
+}
+
+TEST(SourceMachineTest, AnnouncesAtOnceAtTheGrantWhatWasCommittedBeforeIt) {
+  Driven driven;
+  driven.machine.Commit("token", kStart);
+  driven.HashAll(kStart);
+  driven.machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 500}, kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>(),
+            std::vector{(ReadyMessage{2, {{20, 102}, {21, 103}}, true, "token"})});
+}
+
+TEST(SourceMachineTest, ManyBlocksAreAnnouncedInMessagesOfABoundedSize) {
+  SourceMachine::Config config = Config();
+  config.offer.block_count = 2 * kMaxReadyBlocks + 1;
+  config.blocks.assign(static_cast<size_t>(config.offer.block_count), 0);
+  Driven driven{.machine = SourceMachine(config, kStart)};
+  driven.machine.Commit("token", kStart);
+  driven.HashAll(kStart);
+  driven.machine.OnGrant({.first_block_wanted = 0, .heartbeat_ms = 500}, kStart);
+  driven.Collect();
+  const auto ready = driven.Sent<ReadyMessage>();
+  ASSERT_EQ(ready.size(), 3u);
+  for (const size_t i : {0u, 1u}) {
+    EXPECT_EQ(ready[i].first, static_cast<int32_t>(i) * kMaxReadyBlocks);
+    EXPECT_EQ(ready[i].blocks.size(), static_cast<size_t>(kMaxReadyBlocks));
+    EXPECT_FALSE(ready[i].last);
+  }
+  EXPECT_EQ(ready[2].blocks.size(), 1u);
+  EXPECT_TRUE(ready[2].last);
 }
 
 TEST(SourceMachineTest, CommitsByItselfWhenTheTargetWantsNoBlock) {

@@ -241,9 +241,7 @@ class Bench final : public TransferBench {
       if (unchecked_ != nullptr) {
         BATON_RETURN_IF_ERROR(Transfer(*unchecked_, Source::Blocks::kNameless, &unchecked));
       }
-      // Half a slab away from where the transfer was: out of the caches.
-      const uint64_t elsewhere = next_ + static_cast<uint64_t>(warm_up) / 2;
-      BATON_ASSIGN_OR_RETURN(const double seconds, Baseline(plan_.BlocksOf(elsewhere)));
+      BATON_ASSIGN_OR_RETURN(const double seconds, Baseline(plan_.BlocksOf(next_++)));
       baseline.push_back(seconds);
     }
     std::vector<TransferRow> rows = {Row("known", known, baseline),

@@ -14,8 +14,9 @@
 // - Both sides place transfer number n in the same blocks (BlockPlan), so they need not talk.
 // - The baseline of mapped slabs is memcpy of the same blocks between the two slabs, by one thread;
 //   that of pulled blocks the raw transport (raw_ucx.h), one thread a side.
-// - Transfer and baseline take turns, in different parts of the slabs, which are larger than
-// caches.
+// - Transfers of each kind and the baseline take turns, each with the part of the slabs that was left
+//   alone for longest, so that none finds more in the caches than another. Make the slabs larger
+//   than the last of these.
 
 #include <cstdint>
 #include <memory>

@@ -165,14 +165,14 @@ class Source {
     const kv_transfer::SourceDone done = *std::exchange(done_, std::nullopt);
     BATON_RETURN_IF_ERROR(done.status);
     moved_by_ = done.stats.transport;
-    blocks_hashed_ = done.stats.blocks_hashed;
+    bytes_hashed_ = done.stats.bytes_hashed;
     return Seconds(done_at_ - start);
   }
 
   HandoffService& service() { return *service_; }
   const std::string& moved_by() const { return moved_by_; }
   // In the last transfer.
-  int32_t blocks_hashed() const { return blocks_hashed_; }
+  int64_t bytes_hashed() const { return bytes_hashed_; }
 
  private:
   void Note(const HandoffEvent& event) {
@@ -190,7 +190,7 @@ class Source {
   const BlockPlan plan_;
   const std::string target_;
   std::string moved_by_;
-  int32_t blocks_hashed_ = 0;
+  int64_t bytes_hashed_ = 0;
   std::mutex mutex_;
   std::condition_variable done_changed_;
   std::optional<kv_transfer::SourceDone> done_;
@@ -232,10 +232,10 @@ class Bench final : public TransferBench {
         }
       }
       BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNamed, &known));
-      if (round >= 0 && checked_->blocks_hashed() > 0) {
-        return absl::InternalError(fmt::format("{} of {} checksums were not known",
-                                               checked_->blocks_hashed(),
-                                               options_.transfer_blocks()));
+      if (round >= 0 && checked_->bytes_hashed() > 0) {
+        return absl::InternalError(fmt::format("checksums of {} of {} bytes were not known",
+                                               checked_->bytes_hashed(),
+                                               options_.transfer_blocks() * options_.block_bytes));
       }
       BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNameless, &at_once));
       if (unchecked_ != nullptr) {

@@ -20,21 +20,28 @@ SourceMachine::SourceMachine(Config config, TimePoint now)
     : config_(std::move(config)),
       deadline_(now + config_.offer_timeout),
       next_heartbeat_(deadline_),
-      checksums_(config_.blocks.size()),
-      sent_(config_.blocks.size()) {
+      complete_(config_.blocks.size()),
+      pieces_(config_.blocks.size() * static_cast<size_t>(config_.offer.slices)) {
   BATON_CHECK(config_.blocks.size() == static_cast<size_t>(config_.offer.block_count),
               "the service checked the offer");
   Send(config_.offer);
 }
 
-void SourceMachine::BlocksReady(int32_t count) {
-  ready_ = std::max(ready_, std::min(count, block_count()));
+void SourceMachine::SlicesReady(int32_t count, int32_t slices) {
+  const int32_t end = std::min(count, block_count());
+  for (int32_t block = whole_; block < end; ++block) {
+    int32_t& complete = complete_[static_cast<size_t>(block)];
+    for (; complete < std::min(slices, this->slices()); ++complete) {
+      if (block >= first_wanted_) order_.push_back(block * this->slices() + complete);
+    }
+  }
+  while (whole_ < end && complete_[static_cast<size_t>(whole_)] == this->slices()) ++whole_;
 }
 
 void SourceMachine::Commit(std::string payload, TimePoint now) {
   if (committed_) return;
   committed_ = true;
-  ready_ = block_count();
+  BlocksReady(block_count());
   commit_payload_ = std::move(payload);
   Announce(now);
 }
@@ -48,45 +55,44 @@ void SourceMachine::Cancel(const absl::Status& why, TimePoint now) {
 }
 
 const BlockHash* SourceMachine::content(int32_t index) const {
-  const auto place = static_cast<size_t>(index);
-  return place < config_.offer.block_hashes.size() ? &config_.offer.block_hashes[place] : nullptr;
+  const auto block = static_cast<size_t>(index / slices());
+  return block < config_.offer.block_hashes.size() ? &config_.offer.block_hashes[block] : nullptr;
 }
 
-BlockRun SourceMachine::NextToHash(int32_t most) const {
+std::span<const int32_t> SourceMachine::ToHash() const {
   if (!Live()) return {};
-  return {hashed_, std::min(most, ready_ - hashed_)};
+  return std::span(order_).subspan(checksums_.size());
 }
 
-void SourceMachine::Hashed(const BlockRun& run, std::span<const uint64_t> checksums,
-                           TimePoint now) {
-  BATON_CHECK(run.first == hashed_ && checksums.size() == static_cast<size_t>(run.count) &&
-                  run.count <= ready_ - hashed_,
-              "checksums come for what NextToHash named");
+void SourceMachine::Hashed(std::span<const uint64_t> checksums, TimePoint now) {
+  BATON_CHECK(checksums.size() <= order_.size() - checksums_.size(),
+              "checksums come for what ToHash named");
   if (!Live()) return;
-  std::ranges::copy(checksums, checksums_.begin() + run.first);
-  hashed_ += run.count;
+  checksums_.insert(checksums_.end(), checksums.begin(), checksums.end());
   Announce(now);
 }
 
 bool SourceMachine::CommitIsDue() const {
-  return committed_ && !commit_announced_ && announced_ == block_count();
+  return committed_ && !commit_announced_ && announced_ == pieces_wanted();
 }
 
 void SourceMachine::Announce(TimePoint now) {
   if (state_ != State::kStreaming) return;
-  while (announced_ < hashed_ || CommitIsDue()) {
-    const int32_t count = std::min(kMaxReadyBlocks, hashed_ - announced_);
-    ReadyMessage ready{.first = announced_, .blocks = {}, .last = false, .commit_payload = {}};
-    ready.blocks.reserve(static_cast<size_t>(count));
-    for (int32_t i = announced_; i < announced_ + count; ++i) {
-      ready.blocks.push_back({source_block(i), checksums_[static_cast<size_t>(i)]});
+  while (handled_ < checksums_.size() || CommitIsDue()) {
+    ReadyMessage ready;
+    for (; handled_ < checksums_.size() && ready.pieces.size() < kMaxReadyPieces; ++handled_) {
+      const int32_t index = order_[handled_];
+      if (index < first_wanted_ * slices()) continue;  // hashed before the Grant
+      ready.pieces.push_back({index, source_piece(index), checksums_[handled_]});
+      pieces_[static_cast<size_t>(index)] = PieceState::kAnnounced;
     }
-    announced_ += count;
+    announced_ += static_cast<int32_t>(ready.pieces.size());
     if (CommitIsDue()) {
       ready.last = true;
       ready.commit_payload = commit_payload_;
       commit_announced_ = true;
     }
+    if (ready.pieces.empty() && !ready.last) return;
     Send(std::move(ready));
     next_heartbeat_ = now + heartbeat_;
   }
@@ -107,25 +113,29 @@ void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
   heartbeat_ = std::chrono::milliseconds(
       std::clamp(grant.heartbeat_ms, kLeastHeartbeatMs, kMostHeartbeatMs));
   next_heartbeat_ = now + heartbeat_;
-  first_wanted_ = announced_ = grant.first_block_wanted;
-  hashed_ = std::max(hashed_, first_wanted_);
-  ready_ = std::max(ready_, first_wanted_);
+  first_wanted_ = grant.first_block_wanted;
+  const auto not_hashed = order_.begin() + static_cast<int64_t>(checksums_.size());
+  order_.erase(std::remove_if(not_hashed, order_.end(),
+                              [this](int32_t index) { return index / slices() < first_wanted_; }),
+               order_.end());
   Announce(now);
 }
 
-absl::Status SourceMachine::CheckPull(const BlockRun& run) const {
-  if (run.first < first_wanted_ || run.first > announced_ || run.count > announced_ - run.first) {
-    return absl::InternalError(
-        fmt::format("the target pulls blocks [{}, {}), announced are [{}, {})", run.first,
-                    run.first + run.count, first_wanted_, announced_));
-  }
-  for (int32_t i = 0; i < run.count; ++i) {
-    if (sent_[static_cast<size_t>(run.first + i)]) {
-      return absl::InternalError(fmt::format("the target pulls block {} twice", run.first + i));
-    }
-    if (source_block(run.first + i) != source_block(run.first) + i) {
+absl::Status SourceMachine::CheckPull(const PieceRun& run) const {
+  const auto total = static_cast<int32_t>(pieces_.size());
+  for (int32_t i = run.first; i < run.first + run.count; ++i) {
+    if (i >= total || pieces_[static_cast<size_t>(i)] == PieceState::kUnannounced) {
       return absl::InternalError(
-          fmt::format("the target pulls blocks [{}, {}) as one run, which is "
+          fmt::format("the target pulls piece {} of {}, which was not "
+                      "announced",
+                      i, total));
+    }
+    if (pieces_[static_cast<size_t>(i)] == PieceState::kSent) {
+      return absl::InternalError(fmt::format("the target pulls piece {} twice", i));
+    }
+    if (source_piece(i) != source_piece(run.first) + i - run.first) {
+      return absl::InternalError(
+          fmt::format("the target pulls pieces [{}, {}) as one run, which is "
                       "not contiguous at the source",
                       run.first, run.first + run.count));
     }
@@ -136,15 +146,15 @@ absl::Status SourceMachine::CheckPull(const BlockRun& run) const {
 void SourceMachine::OnPull(const PullMessage& pull, TimePoint now) {
   if (state_ != State::kStreaming) return;
   deadline_ = now + config_.lease;
-  for (const BlockRun& run : pull.runs) {
+  for (const PieceRun& run : pull.runs) {
     if (const absl::Status status = CheckPull(run); !status.ok()) {
       Cancel(status, now);
       return;
     }
-    std::fill_n(sent_.begin() + run.first, run.count, true);
+    std::fill_n(pieces_.begin() + run.first, run.count, PieceState::kSent);
     ++sends_outstanding_;
-    blocks_pulled_ += run.count;
-    actions_.push_back(SendRun{run, source_block(run.first)});
+    pieces_pulled_ += run.count;
+    actions_.push_back(SendRun{run, source_piece(run.first)});
   }
 }
 
@@ -156,8 +166,8 @@ void SourceMachine::OnRelease(const ReleaseMessage& release, TimePoint now) {
   if (state_ == State::kCancelling) {
     Drain(outcome_, now);
   } else if (Live() && release.status.ok() && !commit_announced_) {
-    Drain(absl::InternalError(fmt::format("the target released after {} of {} blocks, uncommitted",
-                                          announced_, block_count())),
+    Drain(absl::InternalError(fmt::format("the target released after {} of {} pieces, uncommitted",
+                                          announced_, pieces_wanted())),
           now);
   } else if (Live()) {
     Drain(release.status, now);

@@ -76,6 +76,8 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   absl::Status OfferBlocks(Job* job);
   void ComputeStep();
   void AnnounceBlocks(Job* job, int32_t tokens);
+  void AnnounceLayers(const Job& job, int32_t tokens, int32_t layers);
+  int32_t CompleteBlocks(const Job& job, int32_t tokens) const;
   void FinishPrefill(Job* job, const OutputToken& token);
   void OnSourceDone(const kv_transfer::SourceDone& done);
   void Erase(Attempt attempt);  // by value: it may be the job's own
@@ -97,7 +99,7 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   std::deque<Job*> waiting_;     // oldest first
   std::vector<Job*> fetching_;   // awaiting a prefix or fetching it
   std::vector<Job*> computing_;  // oldest first
-  double kv_bytes_per_s_ = 0;  // of the prefixes that came; 0: none yet
+  double kv_bytes_per_s_ = 0;    // of the prefixes that came; 0: none yet
   PrefillCounters counters_;
   mutable std::mutex mutex_;
   PrefillCounters published_;  // guarded by mutex_

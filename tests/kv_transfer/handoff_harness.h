@@ -84,7 +84,7 @@ class EventBox {
   std::vector<HandoffEvent> events_;
 };
 
-// 2 layers x 2 heads x 64 x 16 tokens in half precision: 16 KiB a block.
+// 2 layers x 2 heads x 64 x 16 tokens in half precision: 16 KiB a block, in two slices.
 inline HandoffOptions SmallOptions(TransportKind kind) {
   HandoffOptions options;
   options.transport = kind;
@@ -94,6 +94,7 @@ inline HandoffOptions SmallOptions(TransportKind kind) {
                     .block_tokens = 16,
                     .dtype = kernels::KvDType::kF16};
   options.model_fingerprint = "a test's model";
+  options.least_slice_bytes = 8 << 10;
   options.block_count = 256;
   return options;
 }

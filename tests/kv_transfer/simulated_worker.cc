@@ -17,13 +17,14 @@ const HandoffOptions& OptionsFor(bool pulled) {
   const auto make = [](TransportKind kind) {
     HandoffOptions options;
     options.transport = kind;
-    options.layout = {.layers = 1,
+    options.layout = {.layers = SimulatedWorker::kLayers,
                       .kv_heads = 1,
                       .head_dim = 2,
                       .block_tokens = 1,
                       .dtype = kernels::KvDType::kF32};
     options.model_fingerprint = kModel;
     options.block_count = SimulatedWorker::kSlabBlocks;
+    options.least_slice_bytes = options.layout.layer_bytes();
     options.lease = kSimulatedLease;
     options.offer_timeout = kOfferTimeout;
     options.ready_timeout = kReadyTimeout;
@@ -46,6 +47,13 @@ BlockHash HashOf(uint64_t stamp) {
   BlockHash hash{};
   std::memcpy(hash.data(), &stamp, sizeof stamp);
   return hash;
+}
+
+// What a layer of a block with this stamp is.
+using LayerWords = std::array<uint64_t, 2>;
+LayerWords WordsOf(int32_t layer, uint64_t stamp) {
+  const uint64_t mixed = stamp + static_cast<uint64_t>(layer);
+  return {mixed, ~mixed};
 }
 
 std::string Payload(const Attempt& attempt) { return "first token of " + ToString(attempt); }
@@ -187,15 +195,26 @@ std::span<std::byte> SimulatedWorker::Bytes(int32_t block) const {
   return transport_->slab().subspan(static_cast<size_t>(block) * bytes, bytes);
 }
 
+void SimulatedWorker::WriteLayer(int32_t block, int32_t layer, uint64_t stamp) {
+  At(block).stamps[static_cast<size_t>(layer)] = stamp;
+  const LayerWords words = WordsOf(layer, stamp);
+  std::memcpy(Bytes(block).data() + layer * sizeof words, words.data(), sizeof words);
+}
+
 void SimulatedWorker::Write(int32_t block, uint64_t stamp) {
-  At(block).stamp = stamp;
-  const std::array<uint64_t, 2> words = {stamp, ~stamp};
-  std::memcpy(Bytes(block).data(), words.data(), sizeof words);
+  for (int32_t layer = 0; layer < kLayers; ++layer) WriteLayer(block, layer, stamp);
+}
+
+bool SimulatedWorker::LayerHolds(int32_t block, int32_t layer, uint64_t stamp) const {
+  const LayerWords words = WordsOf(layer, stamp);
+  return std::memcmp(Bytes(block).data() + layer * sizeof words, words.data(), sizeof words) == 0;
 }
 
 bool SimulatedWorker::Holds(int32_t block, uint64_t stamp) const {
-  const std::array<uint64_t, 2> words = {stamp, ~stamp};
-  return std::memcmp(Bytes(block).data(), words.data(), sizeof words) == 0;
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    if (!LayerHolds(block, layer, stamp)) return false;
+  }
+  return true;
 }
 
 std::vector<int32_t> SimulatedWorker::Allocate(int32_t count, Owner owner) {
@@ -223,7 +242,9 @@ void SimulatedWorker::Free(const std::vector<int32_t>& blocks) {
 
 void SimulatedWorker::CheckMemory() {
   for (int32_t block = 0; block < kSlabBlocks; ++block) {
-    if (At(block).owner != Owner::kLoop && !Holds(block, At(block).stamp)) {
+    if (At(block).owner == Owner::kLoop) continue;
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      if (LayerHolds(block, layer, At(block).stamps[static_cast<size_t>(layer)])) continue;
       stage_.Violated(fmt::format("block {} of {} was written by somebody else than its owner",
                                   block, own_.name));
     }
@@ -304,7 +325,12 @@ void SimulatedWorker::DropCachedPrefix() { Free(std::exchange(cached_, {}).block
 void SimulatedWorker::Compute(Handoff& handoff) {
   if (handoff.SourceOver()) return;
   const auto chunk = 1 + static_cast<int32_t>(stage_.agenda.Below(3));
-  const int32_t upto = std::min(handoff.blocks_ready + chunk, handoff.block_count());
+  int32_t upto = std::min(handoff.blocks_ready + chunk, handoff.block_count());
+  if (handoff.blocks_begun <= handoff.blocks_ready && stage_.agenda.Chance(40)) {
+    ComputeLowerLayer(handoff, upto);
+    return;
+  }
+  upto = std::max(upto, handoff.blocks_begun);
   for (int32_t i = handoff.blocks_ready; i < upto; ++i) {
     const auto place = static_cast<size_t>(i);
     Write(handoff.source_blocks[place], handoff.stamps[place]);
@@ -320,6 +346,18 @@ void SimulatedWorker::Compute(Handoff& handoff) {
     const Duration longest = stage_.agenda.Chance(10) ? 2 * kSimulatedLease : milliseconds(8);
     Later(Work(longest), handoff, &SimulatedWorker::Compute);
   }
+  Step();
+}
+
+void SimulatedWorker::ComputeLowerLayer(Handoff& handoff, int32_t upto) {
+  for (int32_t i = handoff.blocks_ready; i < upto; ++i) {
+    const auto place = static_cast<size_t>(i);
+    WriteLayer(handoff.source_blocks[place], 0, handoff.stamps[place]);
+  }
+  handoff.blocks_begun = upto;
+  loop_->TakeTime();
+  loop_->SlicesReady(handoff.attempt, upto, 1);
+  Later(Work(milliseconds(4)), handoff, &SimulatedWorker::Compute);
   Step();
 }
 
@@ -447,7 +485,9 @@ void SimulatedWorker::OnTargetDone(const TargetDone& done) {
   CheckLanded(*handoff, "when it was reported complete");
   for (size_t i = 0; i < handoff->target_blocks.size(); ++i) {
     const int32_t index = handoff->first_wanted + static_cast<int32_t>(i);
-    At(handoff->target_blocks[i]) = {Owner::kWorker, handoff->stamps[static_cast<size_t>(index)]};
+    Block& block = At(handoff->target_blocks[i]);
+    block.owner = Owner::kWorker;
+    block.stamps.fill(handoff->stamps[static_cast<size_t>(index)]);
   }
   CheckMemory();
   Later(Work(milliseconds(20)), *handoff, &SimulatedWorker::EndDecode);

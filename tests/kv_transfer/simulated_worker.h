@@ -27,6 +27,7 @@ struct Handoff {
   std::vector<int32_t> source_blocks;
   std::vector<uint64_t> stamps;  // what each block holds once it is computed
   int32_t blocks_ready = 0;
+  int32_t blocks_begun = 0;  // of these, the lower layer is complete
   bool committed = false;
   bool cancelled = false;  // by either worker
   int32_t first_wanted = 0;
@@ -61,6 +62,7 @@ struct Stage {
 class SimulatedWorker {
  public:
   static constexpr int32_t kSlabBlocks = 12;
+  static constexpr int32_t kLayers = 2;  // each a slice
 
   SimulatedWorker(Stage& stage, int host) : stage_(stage), host_(host) { Start(); }
 
@@ -86,7 +88,7 @@ class SimulatedWorker {
   enum class Owner : uint8_t { kNobody, kWorker, kLoop };
   struct Block {
     Owner owner = Owner::kNobody;
-    uint64_t stamp = 0;  // what it holds, unless the loop writes
+    std::array<uint64_t, kLayers> stamps{};  // what it holds, unless the loop writes
   };
 
   // Complete blocks of an earlier prompt, kept as a prefix for another.
@@ -110,13 +112,16 @@ class SimulatedWorker {
   void KeepOrFreeSourceBlocks(const Handoff& handoff);
   void DropCachedPrefix();
   void Compute(Handoff& handoff);
+  void ComputeLowerLayer(Handoff& handoff, int32_t upto);
   void Answer(Handoff& handoff);
   void EndDecode(Handoff& handoff);
 
   Handoff* Find(const Attempt& attempt);
   Block& At(int32_t block) { return blocks_[static_cast<size_t>(block)]; }
   std::span<std::byte> Bytes(int32_t block) const;
+  bool LayerHolds(int32_t block, int32_t layer, uint64_t stamp) const;
   bool Holds(int32_t block, uint64_t stamp) const;
+  void WriteLayer(int32_t block, int32_t layer, uint64_t stamp);
   void Write(int32_t block, uint64_t stamp);
   // Empty when there are too few.
   std::vector<int32_t> Allocate(int32_t count, Owner owner);

@@ -14,9 +14,8 @@
 // - Both sides place transfer number n in the same blocks (BlockPlan), so they need not talk.
 // - The baseline of mapped slabs is memcpy of the same blocks between the two slabs, by one thread;
 //   that of pulled blocks the raw transport (raw_ucx.h), one thread a side.
-// - Transfers of each kind and the baseline take turns, each with the part of the slabs that was left
-//   alone for longest, so that none finds more in the caches than another. Make the slabs larger
-//   than the last of these.
+// - Transfers of each kind and the baseline take turns, each with the part of the slabs that was
+//   left alone for longest, so that none finds more in the caches than another.
 
 #include <cstdint>
 #include <memory>

@@ -217,7 +217,7 @@ class Service final : public HandoffService {
 absl::Status CheckOptions(const HandoffOptions& options, std::string_view name) {
   const kernels::KvLayout& layout = options.layout;
   if (layout.layers < 1 || layout.kv_heads < 1 || layout.head_dim < 1 || layout.block_tokens < 1 ||
-      options.block_count < 1) {
+      options.block_count < 1 || options.block_count > INT32_MAX / kMaxSlices) {
     return absl::InvalidArgumentError(
         fmt::format("a handoff of {} blocks of layout {}", options.block_count, layout.ToString()));
   }

@@ -126,9 +126,7 @@ absl::Status SourceMachine::CheckPull(const PieceRun& run) const {
   for (int32_t i = run.first; i < run.first + run.count; ++i) {
     if (i >= total || pieces_[static_cast<size_t>(i)] == PieceState::kUnannounced) {
       return absl::InternalError(
-          fmt::format("the target pulls piece {} of {}, which was not "
-                      "announced",
-                      i, total));
+          fmt::format("the target pulls piece {} of {}, which was not announced", i, total));
     }
     if (pieces_[static_cast<size_t>(i)] == PieceState::kSent) {
       return absl::InternalError(fmt::format("the target pulls piece {} twice", i));

@@ -224,6 +224,14 @@ TEST_P(HandoffServiceTest, MovesTheLowerLayersWhileTheUpperAreBeingComputed) {
   ExpectIdle();
 }
 
+TEST(SlicesTest, OfASlabHaveNumbers) {
+  HandoffOptions options = SmallOptions(TransportKind::kInproc);
+  options.block_count = INT32_MAX / kMaxSlices + 1;
+  EXPECT_EQ(
+      HandoffService::Create(options, "too-large", [](const HandoffEvent&) {}).status().code(),
+      absl::StatusCode::kInvalidArgument);
+}
+
 TEST(SlicesTest, FollowTheBytesOfABlockAndDivideItsLayers) {
   kernels::KvLayout layout{.layers = 30,
                            .kv_heads = 3,

@@ -87,23 +87,24 @@ std::string EngineRowJson(const EngineRow& row) {
 
 std::string TransferRowJson(const TransferRow& row) {
   return fmt::format(
-      R"({{"transport":{},"block_bytes":{},"blocks":{},"bytes":{},"gb_per_s":{},"p50_us":{},)"
-      R"("p99_us":{},"baseline_gb_per_s":{},"share":{}}})",
-      JsonString(row.transport), row.block_bytes, row.blocks, row.bytes, JsonNumber(row.gb_per_s),
-      JsonNumber(row.p50_us), JsonNumber(row.p99_us), JsonNumber(row.baseline_gb_per_s),
-      JsonNumber(row.share()));
+      R"({{"transport":{},"checksums":{},"block_bytes":{},"blocks":{},"bytes":{},"gb_per_s":{},)"
+      R"("p50_us":{},"p99_us":{},"baseline_gb_per_s":{},"share":{}}})",
+      JsonString(row.transport), JsonString(row.checksums), row.block_bytes, row.blocks, row.bytes,
+      JsonNumber(row.gb_per_s), JsonNumber(row.p50_us), JsonNumber(row.p99_us),
+      JsonNumber(row.baseline_gb_per_s), JsonNumber(row.share()));
 }
 
 std::string TransferTableHead() {
-  return fmt::format("{:<18} {:>11} {:>7} {:>10} {:>8} {:>9} {:>9} {:>8} {:>6}", "transport",
-                     "block bytes", "blocks", "bytes", "GB/s", "p50 us", "p99 us", "baseline",
-                     "share");
+  return fmt::format("{:<9} {:<9} {:>11} {:>7} {:>10} {:>8} {:>9} {:>9} {:>8} {:>6}", "transport",
+                     "checksums", "block bytes", "blocks", "bytes", "GB/s", "p50 us", "p99 us",
+                     "baseline", "share");
 }
 
 std::string TransferTableLine(const TransferRow& row) {
-  return fmt::format("{:<18} {:>11} {:>7} {:>10} {:>8.2f} {:>9.0f} {:>9.0f} {:>8.2f} {:>6}",
-                     row.transport, row.block_bytes, row.blocks, row.bytes, row.gb_per_s,
-                     row.p50_us, row.p99_us, row.baseline_gb_per_s, Percent(row.share()));
+  return fmt::format("{:<9} {:<9} {:>11} {:>7} {:>10} {:>8.2f} {:>9.0f} {:>9.0f} {:>8.2f} {:>6}",
+                     row.transport, row.checksums, row.block_bytes, row.blocks, row.bytes,
+                     row.gb_per_s, row.p50_us, row.p99_us, row.baseline_gb_per_s,
+                     Percent(row.share()));
 }
 
 }  // namespace baton::bench

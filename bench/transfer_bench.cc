@@ -68,6 +68,13 @@ std::vector<int32_t> Shuffled(int32_t blocks) {
   return order;
 }
 
+// The source's slab is written once: a block's number tells its content.
+BlockHash ContentOf(int32_t block) {
+  BlockHash hash{};
+  std::memcpy(hash.data(), &block, sizeof block);
+  return hash;
+}
+
 // ---- the target ----
 
 class Peer final : public TransferPeer {
@@ -131,15 +138,21 @@ class Source {
     return absl::OkStatus();
   }
 
+  // Whose checksums the source may keep, or has kept.
+  enum class Blocks { kNamed, kNameless };
   // Seconds from the Offer to the SourceDone.
-  absl::StatusOr<double> Transfer(uint64_t number) {
+  absl::StatusOr<double> Transfer(uint64_t number, Blocks kind) {
     const std::vector<int32_t> blocks = plan_.BlocksOf(number);
+    std::vector<BlockHash> hashes;
+    if (kind == Blocks::kNamed) {
+      std::ranges::transform(blocks, std::back_inserter(hashes), ContentOf);
+    }
     const Attempt attempt{.request = {.high = kBlockSeed, .low = number}, .epoch = 1};
     const TimePoint start = SystemClock().Now();
     BATON_RETURN_IF_ERROR(
         service_->Offer({.attempt = attempt,
                          .tokens = static_cast<int32_t>(blocks.size()) * kBlockTokens,
-                         .block_hashes = {},
+                         .block_hashes = std::move(hashes),
                          .source_name = "source"},
                         target_, blocks));
     service_->Commit(attempt, "");
@@ -152,11 +165,14 @@ class Source {
     const kv_transfer::SourceDone done = *std::exchange(done_, std::nullopt);
     BATON_RETURN_IF_ERROR(done.status);
     moved_by_ = done.stats.transport;
+    bytes_hashed_ = done.stats.bytes_hashed;
     return Seconds(done_at_ - start);
   }
 
   HandoffService& service() { return *service_; }
   const std::string& moved_by() const { return moved_by_; }
+  // In the last transfer.
+  int64_t bytes_hashed() const { return bytes_hashed_; }
 
  private:
   void Note(const HandoffEvent& event) {
@@ -174,6 +190,7 @@ class Source {
   const BlockPlan plan_;
   const std::string target_;
   std::string moved_by_;
+  int64_t bytes_hashed_ = 0;
   std::mutex mutex_;
   std::condition_variable done_changed_;
   std::optional<kv_transfer::SourceDone> done_;
@@ -205,34 +222,41 @@ class Bench final : public TransferBench {
   }
 
   absl::StatusOr<std::vector<TransferRow>> Measure() override {
-    std::vector<double> checked, unchecked, baseline;
+    std::vector<double> known, at_once, unchecked, baseline;
     const int32_t warm_up = options_.slab_blocks() / options_.transfer_blocks();
     for (int32_t round = -warm_up; round < options_.repeat; ++round) {
       BATON_RETURN_IF_ERROR(CheckStop(options_.stop));
       if (round == 0) {
-        checked.clear();
-        unchecked.clear();
-        baseline.clear();
+        for (std::vector<double>* const seconds : {&known, &at_once, &unchecked, &baseline}) {
+          seconds->clear();
+        }
       }
-      BATON_ASSIGN_OR_RETURN(double seconds, checked_->Transfer(next_++));
-      checked.push_back(seconds);
+      BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNamed, &known));
+      if (round >= 0 && checked_->bytes_hashed() > 0) {
+        return absl::InternalError(fmt::format("checksums of {} of {} bytes were not known",
+                                               checked_->bytes_hashed(),
+                                               options_.transfer_blocks() * options_.block_bytes));
+      }
+      BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNameless, &at_once));
       if (unchecked_ != nullptr) {
-        BATON_ASSIGN_OR_RETURN(seconds, unchecked_->Transfer(next_++));
-        unchecked.push_back(seconds);
+        BATON_RETURN_IF_ERROR(Transfer(*unchecked_, Source::Blocks::kNameless, &unchecked));
       }
-      // Half a slab away from where the transfer was: out of the caches.
-      const uint64_t elsewhere = next_ + static_cast<uint64_t>(warm_up) / 2;
-      BATON_ASSIGN_OR_RETURN(seconds, Baseline(plan_.BlocksOf(elsewhere)));
+      BATON_ASSIGN_OR_RETURN(const double seconds, Baseline(plan_.BlocksOf(next_++)));
       baseline.push_back(seconds);
     }
-    std::vector<TransferRow> rows = {Row(checked_->moved_by(), checked, baseline)};
-    if (unchecked_ != nullptr) {
-      rows.push_back(Row(unchecked_->moved_by() + " unchecked", unchecked, baseline));
-    }
+    std::vector<TransferRow> rows = {Row("known", known, baseline),
+                                     Row("at once", at_once, baseline)};
+    if (unchecked_ != nullptr) rows.push_back(Row("none", unchecked, baseline));
     return rows;
   }
 
  private:
+  absl::Status Transfer(Source& source, Source::Blocks kind, std::vector<double>* seconds) {
+    BATON_ASSIGN_OR_RETURN(const double taken, source.Transfer(next_++, kind));
+    seconds->push_back(taken);
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<double> Baseline(const std::vector<int32_t>& blocks) {
     const auto bytes = static_cast<size_t>(options_.block_bytes);
     const std::span<std::byte> slab = checked_->service().slab();
@@ -251,11 +275,12 @@ class Bench final : public TransferBench {
     return Seconds(SystemClock().Now() - start);
   }
 
-  TransferRow Row(const std::string& transport, const std::vector<double>& seconds,
+  TransferRow Row(const std::string& checksums, const std::vector<double>& seconds,
                   const std::vector<double>& baseline) const {
     const int64_t bytes = options_.transfer_blocks() * options_.block_bytes;
     const auto gb = static_cast<double>(bytes) * 1e-9;
-    return {.transport = transport,
+    return {.transport = checked_->moved_by(),
+            .checksums = checksums,
             .block_bytes = options_.block_bytes,
             .blocks = options_.transfer_blocks(),
             .bytes = bytes,

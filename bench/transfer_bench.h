@@ -5,12 +5,17 @@
 //
 // - TransferPeer, the target, grants whatever is offered; it lives in a process of its own, but for
 //   inproc. TransferBench, the source, offers blocks that are all complete, and takes the time from
-//   its Offer to its SourceDone: offer, grant, checksums, ready, bytes, verification, release.
+//   its Offer to its SourceDone: offer, grant, ready, bytes, verification, release.
+// - The source's checksums are in that time ("at once"), as when a whole prompt were complete
+// before
+//   anybody asked for it; or they are not ("known"): blocks of a cached prefix, which were handed
+//   over before, and those of earlier chunks, hashed while the prompt was being computed. The
+//   target's verification is in it always.
 // - Both sides place transfer number n in the same blocks (BlockPlan), so they need not talk.
 // - The baseline of mapped slabs is memcpy of the same blocks between the two slabs, by one thread;
 //   that of pulled blocks the raw transport (raw_ucx.h), one thread a side.
-// - Transfer and baseline take turns, in different parts of the slabs, which are larger than
-// caches.
+// - Transfers of each kind and the baseline take turns, each with the part of the slabs that was
+//   left alone for longest, so that none finds more in the caches than another.
 
 #include <cstdint>
 #include <memory>
@@ -86,8 +91,9 @@ class TransferBench {
       const TransferBenchOptions& options, const TransferPeerAddress& peer,
       std::span<const std::byte> inproc_slab);
   virtual ~TransferBench() = default;
-  // After once through the slabs, which is not counted: one row, or with `unchecked` two. Medians;
-  // Cancelled on a stop, else an error of the first transfer that failed.
+  // After once through the slabs, which is not counted: rows with checksums known and at once, and
+  // with `unchecked` one with none. Medians; Cancelled on a stop, else an error of the first
+  // transfer that failed.
   virtual absl::StatusOr<std::vector<TransferRow>> Measure() = 0;
 };
 

@@ -164,11 +164,14 @@ Action AddBenchTransfer(CLI::App* app) {
       ->capture_default_str();
   app->add_flag("--unchecked", options.unchecked,
                 "one more row for each: the same path without checksums, to tell what they cost");
-  app->add_flag("--json", flags->json,
-                "print a JSON object a row: {\"transport\",\"block_bytes\",\"blocks\",\"bytes\","
-                "\"gb_per_s\",\"p50_us\",\"p99_us\",\"baseline_gb_per_s\",\"share\"}; times are "
-                "from Offer to Release, the baseline is memcpy between the slabs, or UCX's active "
-                "messages with the same error handling and nothing else");
+  app->add_flag(
+      "--json", flags->json,
+      "print a JSON object a row: {\"transport\",\"checksums\",\"block_bytes\","
+      "\"blocks\",\"bytes\",\"gb_per_s\",\"p50_us\",\"p99_us\",\"baseline_gb_per_s\","
+      "\"share\"}; times are from Offer to Release, with checksums \"known\" to the source "
+      "before (a cached prefix, or what was hashed during the prefill) or all computed "
+      "\"at once\" in it; the baseline is memcpy between the slabs, or UCX's active "
+      "messages with the same error handling and nothing else");
   app->add_flag("--peer", flags->peer)->group("");  // the other process
   return [flags] { return BenchTransfer(*flags); };
 }

@@ -110,8 +110,8 @@ void Executor::AppendRange(const StepRange& range) {
   if (range.tokens == sequence.pending()) logit_rows_.push_back(first_row + range.tokens - 1);
 }
 
-std::span<const std::optional<OutputToken>> Executor::Step(std::span<const StepRange> ranges,
-                                                           const std::function<void()>* kv_stored) {
+std::span<const std::optional<OutputToken>> Executor::Step(
+    std::span<const StepRange> ranges, const std::function<void(int32_t layers)>* kv_stored) {
   row_tokens_.clear();
   rows_.clear();
   logit_rows_.clear();

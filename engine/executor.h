@@ -89,10 +89,11 @@ class Executor {
   // max_rows and those that sample its max_logit_rows), and publishes the blocks that became full.
   // A range that reaches the end of its sequence's tokens samples: result[i] is that token,
   // appended to sequence->tokens (its KV still pending); else empty. The result is valid until the
-  // next Step. `kv_stored` is called once the ranges' KV is in the slab: what comes after that (the
-  // last layer's rest, logits, sampling) does not change it any more.
+  // next Step. `kv_stored` is called once so many layers of the ranges' KV, the lowest, are in the
+  // slab, after each layer: what comes after that does not change them any more.
   std::span<const std::optional<OutputToken>> Step(
-      std::span<const StepRange> ranges, const std::function<void()>* kv_stored = nullptr);
+      std::span<const StepRange> ranges,
+      const std::function<void(int32_t layers)>* kv_stored = nullptr);
 
   // Publishes blocks of tokens[0, computed_tokens) that are full and not yet published (Step does
   // this itself; a decode worker calls it after a handoff filled the blocks). Nothing without a

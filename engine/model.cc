@@ -204,10 +204,11 @@ std::span<float> Model::Forward(const ForwardBatch& batch, const kernels::KvLayo
   const int32_t last = config_.layers - 1;
   for (int32_t layer = 0; layer < last; ++layer) {
     StoreKv(layer, rows, kv);
+    if (batch.kv_stored != nullptr) (*batch.kv_stored)(layer + 1);
     FinishLayer(layer, rows, kv);
   }
   StoreKv(last, rows, kv);
-  if (batch.kv_stored != nullptr) (*batch.kv_stored)();
+  if (batch.kv_stored != nullptr) (*batch.kv_stored)(config_.layers);
   if (logit_rows == 0) return {};
   if (logit_rows < rows) kv.sequences = KeepLogitRows(batch);
   FinishLayer(last, logit_rows, kv);

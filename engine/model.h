@@ -19,8 +19,9 @@ struct ForwardBatch {
   std::span<const TokenId> tokens;                   // [rows]
   std::span<const kernels::SequenceRows> sequences;  // cover all rows, in row order
   std::span<const int32_t> logit_rows;               // rows whose logits are wanted, ascending
-  // Called when all rows' keys and values are in the slab, before the logits; null: nobody.
-  const std::function<void()>* kv_stored = nullptr;
+  // Called when all rows' keys and values of so many layers, the lowest, are in the slab: after
+  // each layer, the last time before the logits. Null: nobody.
+  const std::function<void(int32_t layers)>* kv_stored = nullptr;
 };
 
 struct ModelOptions {

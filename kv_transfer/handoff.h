@@ -6,7 +6,7 @@
 //   source (prefill)                          target (decode)
 //   Offer{attempt, layout, tokens, hashes} ─►  OfferArrived event; the loop answers Grant or Refuse
 //   ◄─ Grant{lease, first block wanted}
-//   Ready{blocks, checksums}              ─►  pull, verify
+//   Ready{layers x blocks, checksums}     ─►  pull, verify
 //   Ready{..., last, commit payload}      ─►  pull, verify; TargetDone event
 //   ◄─ Release{ok | why not}                  SourceDone event: the source may let the blocks go
 //
@@ -63,6 +63,9 @@ struct HandoffOptions {
   Duration offer_timeout = std::chrono::seconds(30);  // source: longest wait for a Grant
   Duration ready_timeout = std::chrono::seconds(10);  // target: longest silence of a source
   std::optional<TransportFaults> faults;              // for tests: around the transport
+  // Blocks go in slices of some layers each, of at least so many bytes (SlicesOf): the lower layers
+  // move while the upper ones are computed.
+  int64_t least_slice_bytes = 64 << 10;
   size_t max_transfers = 4096;  // each side; more are refused with ResourceExhausted
   // False: the path from a peer is not measured, and `auto` maps where it can.
   bool measure_paths = true;
@@ -71,12 +74,18 @@ struct HandoffOptions {
   bool checksums = true;
 };
 
+// How many slices of equal size a block of this layout is cut into: as many as divide its layers,
+// are no smaller than that, and a transfer may have; at least 1.
+int32_t SlicesOf(const kernels::KvLayout& layout, int64_t least_slice_bytes);
+
 // What the source says it will send. Its blocks are of `layout`, which for the source is its own
 // and is filled in by the service.
 struct OfferInfo {
   Attempt attempt;
-  int32_t tokens = 0;                   // prompt tokens; BlocksFor(tokens) blocks
-  std::vector<BlockHash> block_hashes;  // of the full blocks
+  int32_t tokens = 0;  // prompt tokens; BlocksFor(tokens) blocks
+  // Of the full blocks. A block of the slab with the same hash as at an earlier offer holds the
+  // same bytes: it is not read again for its checksum.
+  std::vector<BlockHash> block_hashes;
   std::string source_name;
   kernels::KvLayout layout{};
 };
@@ -88,8 +97,9 @@ struct TransferStats {
   int32_t blocks_total = 0;
   int32_t blocks_moved = 0;
   int64_t bytes_moved = 0;
-  Duration elapsed{};  // Grant to the last verified byte
-  Duration moving{};   // at the target: of these, while something announced was not here yet
+  int64_t bytes_hashed = 0;  // by the source: those whose checksums were not known
+  Duration elapsed{};        // Grant to the last verified byte
+  Duration moving{};         // at the target: of these, while something announced was not here yet
   Duration exposed{};  // commit's arrival to the last verified byte: what prefill did not hide
 };
 
@@ -138,6 +148,9 @@ class HandoffService {
                              std::vector<int32_t> blocks) = 0;
   // Blocks [0, count) of the offer are complete and will not change. Counts only grow.
   virtual void BlocksReady(const Attempt& attempt, int32_t count) = 0;
+  // The lowest `layers` layers of blocks [0, count) are complete and will not change. Worth telling
+  // after each layer: what ends no slice costs nothing, and is not sent.
+  virtual void LayersReady(const Attempt& attempt, int32_t count, int32_t layers) = 0;
   // All blocks are complete. `payload` (at most 64 KiB) reaches the target with its TargetDone.
   virtual void Commit(const Attempt& attempt, std::string payload) = 0;
   // Gives up; SourceDone(Cancelled or `why`) follows, and the target is told.

@@ -15,8 +15,8 @@ namespace {
 // Work between two looks at the transport: long enough to be efficient, short enough that messages
 // and heartbeats of other transfers do not wait.
 constexpr int64_t kTurnBytes = 4 << 20;
-// Hashed before they are announced: the target copies them while the next ones are hashed, so the
-// first should come soon.
+// Hashed in one turn, and then announced: the target copies them while the next ones are hashed, so
+// the first should come soon.
 constexpr int64_t kHashBytes = 1 << 20;
 // One pulled run is one data message: beyond this, larger ones are not faster.
 constexpr int64_t kPullRunBytes = 1 << 20;
@@ -24,8 +24,8 @@ constexpr int64_t kPullRunBytes = 1 << 20;
 constexpr int64_t kPulledInFlightBytes = 16 << 20;
 constexpr Duration kEndAllWait = std::chrono::milliseconds(250);
 
-int32_t BlocksIn(int64_t bytes, int64_t block_bytes) {
-  return static_cast<int32_t>(std::clamp<int64_t>(bytes / block_bytes, 1, kMaxBlocksPerTransfer));
+int32_t PiecesIn(int64_t bytes, int64_t piece_bytes) {
+  return static_cast<int32_t>(std::clamp<int64_t>(bytes / piece_bytes, 1, kMaxPiecesPerTransfer));
 }
 
 }  // namespace
@@ -40,6 +40,7 @@ HandoffLoop::HandoffLoop(Transport& transport, const Clock& clock, const Handoff
       encoded_own_(std::move(encoded_own)),
       on_event_(std::move(on_event)),
       block_bytes_(options.layout.block_bytes()),
+      slices_(SlicesOf(options.layout, options.least_slice_bytes)),
       tick_interval_(std::clamp<Duration>(
           std::min({options.lease, options.offer_timeout, options.ready_timeout}) / 20,
           std::chrono::milliseconds(1), std::chrono::milliseconds(100))),
@@ -47,11 +48,12 @@ HandoffLoop::HandoffLoop(Transport& transport, const Clock& clock, const Handoff
       next_tick_(now_),
       peers_(transport, options.transport),
       probes_(transport, options.transport, own.incarnation, block_bytes_),
-      copier_(options.checksums) {}
+      copier_(options.checksums),
+      kept_checksums_(options.block_count * slices_) {}
 
-std::span<std::byte> HandoffLoop::Blocks(int32_t first, int32_t count) const {
-  return transport_.slab().subspan(static_cast<size_t>(first * block_bytes_),
-                                   static_cast<size_t>(count * block_bytes_));
+std::span<std::byte> HandoffLoop::Pieces(int32_t first, int32_t count, int64_t piece_bytes) const {
+  return transport_.slab().subspan(static_cast<size_t>(first * piece_bytes),
+                                   static_cast<size_t>(count * piece_bytes));
 }
 
 void HandoffLoop::SendTo(PeerId peer, const Attempt& attempt, MessageBody body) {
@@ -75,9 +77,12 @@ void HandoffLoop::Offer(const OfferInfo& offer, const PeerAddress& target,
     on_event_(SourceDone{offer.attempt, peer.status(), {}});
     return;
   }
+  // A target that converts takes whole blocks.
+  const int32_t slices = target.layout == own_.layout ? slices_ : 1;
   SourceMachine::Config config{
       .offer = {.tokens = offer.tokens,
                 .block_count = static_cast<int32_t>(blocks.size()),
+                .slices = slices,
                 .lease_ms = static_cast<uint32_t>(
                     std::chrono::duration_cast<std::chrono::milliseconds>(options_.lease).count()),
                 .block_hashes = offer.block_hashes,
@@ -91,15 +96,21 @@ void HandoffLoop::Offer(const OfferInfo& offer, const PeerAddress& target,
   transfer->peer = (*peer)->id;
   transfer->peer_incarnation = target.incarnation;
   transfer->peer_name = target.name;
+  transfer->piece_bytes = block_bytes_ / slices;
   SourceTransfer& started = *transfer;
   sources_[offer.attempt] = std::move(transfer);
   Settle(offer.attempt, started);
 }
 
-void HandoffLoop::BlocksReady(const Attempt& attempt, int32_t count) {
+void HandoffLoop::SlicesReady(const Attempt& attempt, int32_t count, int32_t slices) {
   const auto found = sources_.find(attempt);
   if (found == sources_.end()) return;
-  found->second->machine.BlocksReady(count);
+  SourceMachine& machine = found->second->machine;
+  if (slices == slices_) {
+    machine.BlocksReady(count);
+  } else if (machine.slices() == slices_) {
+    machine.SlicesReady(count, slices);
+  }
   Settle(attempt, *found->second);
 }
 
@@ -203,7 +214,7 @@ void HandoffLoop::TickTransfers() {
 }
 
 void HandoffLoop::QueueToHash(const Attempt& attempt, SourceTransfer& transfer) {
-  if (transfer.queued || transfer.machine.NextToHash(1).count == 0) return;
+  if (transfer.queued || transfer.machine.ToHash().empty()) return;
   transfer.queued = true;
   to_hash_.push_back(attempt);
 }
@@ -216,17 +227,32 @@ bool HandoffLoop::HashSome() {
   if (found == sources_.end()) return true;
   SourceTransfer& transfer = *found->second;
   transfer.queued = false;
-  const BlockRun run = transfer.machine.NextToHash(BlocksIn(kHashBytes, block_bytes_));
-  if (run.count > 0) {
-    checksums_.clear();
-    for (int32_t i = 0; i < run.count; ++i) {
-      const int32_t block = transfer.machine.source_block(run.first + i);
-      checksums_.push_back(copier_.Checksum(Blocks(block, 1)));
-    }
-    transfer.machine.Hashed(run, checksums_, now_);
+  const int32_t most = transfer.pieces_hashed + PiecesIn(kHashBytes, transfer.piece_bytes);
+  checksums_.clear();
+  for (const int32_t index : transfer.machine.ToHash()) {
+    if (transfer.pieces_hashed == most || checksums_.size() == kMaxReadyPieces) break;
+    checksums_.push_back(ChecksumOf(transfer, index));
+  }
+  if (!checksums_.empty()) {
+    transfer.machine.Hashed(checksums_, now_);
     Settle(attempt, transfer);
   }
   return true;
+}
+
+uint64_t HandoffLoop::ChecksumOf(SourceTransfer& transfer, int32_t index) {
+  const SourceMachine& machine = transfer.machine;
+  const int32_t piece = machine.source_piece(index);
+  // Of whole blocks, where blocks go in slices elsewhere, nothing is kept.
+  const BlockHash* const content = machine.slices() == slices_ ? machine.content(index) : nullptr;
+  if (content != nullptr) {
+    const auto kept = kept_checksums_.Find(piece, *content);
+    if (kept.has_value()) return *kept;
+  }
+  const uint64_t checksum = copier_.Checksum(Pieces(piece, 1, transfer.piece_bytes));
+  ++transfer.pieces_hashed;
+  if (content != nullptr) kept_checksums_.Keep(piece, *content, checksum);
+  return checksum;
 }
 
 void HandoffLoop::QueueToMove(const Attempt& attempt, TargetTransfer& transfer) {
@@ -251,16 +277,16 @@ bool HandoffLoop::MoveSome() {
 }
 
 int64_t HandoffLoop::CopyTurn(const Attempt& attempt, TargetTransfer& transfer) {
-  const int64_t block_bytes = transfer.source_block_bytes;
+  const int64_t piece_bytes = transfer.piece_bytes;
   int64_t bytes = 0;
   while (bytes < kTurnBytes / 4) {
-    const auto landing = transfer.machine.NextRun(BlocksIn(kTurnBytes / 4, block_bytes));
+    const auto landing = transfer.machine.NextRun(PiecesIn(kTurnBytes / 4, piece_bytes));
     if (!landing.has_value()) break;
     const std::span<const std::byte> read =
-        transfer.slab->Read(static_cast<size_t>(landing->source_block * block_bytes),
-                            static_cast<size_t>(landing->run.count * block_bytes));
+        transfer.slab->Read(static_cast<size_t>(landing->source_piece * piece_bytes),
+                            static_cast<size_t>(landing->run.count * piece_bytes));
     Land(transfer, *landing, read.data());
-    bytes += landing->run.count * block_bytes;
+    bytes += landing->run.count * piece_bytes;
   }
   Settle(attempt, transfer);
   return bytes;
@@ -270,11 +296,10 @@ int64_t HandoffLoop::PullTurn(const Attempt& attempt, TargetTransfer& transfer) 
   int64_t bytes = 0;
   PullMessage pull;
   while (pulled_in_flight_bytes_ < kPulledInFlightBytes && bytes < kTurnBytes / 4) {
-    const auto landing =
-        transfer.machine.NextRun(BlocksIn(kPullRunBytes, transfer.source_block_bytes));
+    const auto landing = transfer.machine.NextRun(PiecesIn(kPullRunBytes, transfer.piece_bytes));
     if (!landing.has_value()) break;
     pull.runs.push_back(landing->run);
-    const int64_t run_bytes = landing->run.count * transfer.source_block_bytes;
+    const int64_t run_bytes = landing->run.count * transfer.piece_bytes;
     transfer.pulled_in_flight_bytes += run_bytes;
     pulled_in_flight_bytes_ += run_bytes;
     bytes += run_bytes;
@@ -288,27 +313,27 @@ int64_t HandoffLoop::PullTurn(const Attempt& attempt, TargetTransfer& transfer) 
 void HandoffLoop::Land(TargetTransfer& transfer, const Landing& landing, const std::byte* bytes) {
   ReachBeforeVerify();
   checksums_.clear();
-  const int64_t block_bytes = transfer.source_block_bytes;
+  const int64_t piece_bytes = transfer.piece_bytes;
   for (int32_t i = 0; i < landing.run.count; ++i) {
     checksums_.push_back(
-        Take(transfer, landing, i, {bytes + i * block_bytes, static_cast<size_t>(block_bytes)}));
+        Take(transfer, landing, i, {bytes + i * piece_bytes, static_cast<size_t>(piece_bytes)}));
   }
   transfer.machine.OnLanded(landing.run, checksums_, clock_.Now());
   ReachAfterVerify();
 }
 
-// Block i of the run, into our blocks; the checksum of the bytes that were taken.
+// Piece i of the run, into our blocks; the checksum of the bytes that were taken.
 uint64_t HandoffLoop::Take(TargetTransfer& transfer, const Landing& landing, int32_t i,
-                           std::span<const std::byte> block) {
+                           std::span<const std::byte> piece) {
   if (!transfer.conversion.has_value()) {
-    return copier_.Copy(Blocks(landing.target_block + i, 1), block);
+    return copier_.Copy(Pieces(landing.target_piece + i, 1, transfer.piece_bytes), piece);
   }
-  // The source may still change a mapped block: what is checked is what is converted.
-  unverified_.assign(block.begin(), block.end());
+  // A whole block. The source may still change a mapped one: what is checked is what is converted.
+  unverified_.assign(piece.begin(), piece.end());
   const uint64_t checksum = copier_.Checksum(unverified_);
   const int32_t index = landing.run.first + i;
   if (transfer.machine.Announced(index, checksum)) {
-    transfer.conversion->Convert(index, unverified_, Blocks(0, options_.block_count));
+    transfer.conversion->Convert(index, unverified_, Pieces(0, options_.block_count, block_bytes_));
   }
   return checksum;
 }

@@ -22,6 +22,7 @@
 #include "kv_transfer/offer_fence.h"
 #include "kv_transfer/path_probe.h"
 #include "kv_transfer/peer_table.h"
+#include "kv_transfer/source_checksums.h"
 #include "kv_transfer/source_machine.h"
 #include "kv_transfer/target_machine.h"
 #include "kv_transfer/transport.h"
@@ -38,7 +39,9 @@ class HandoffLoop final : private TransportEvents {
 
   // Commands, as in HandoffService; `target` was checked to be compatible.
   void Offer(const OfferInfo& offer, const PeerAddress& target, std::vector<int32_t> blocks);
-  void BlocksReady(const Attempt& attempt, int32_t count);
+  void BlocksReady(const Attempt& attempt, int32_t count) { SlicesReady(attempt, count, slices_); }
+  // The lowest `slices` of slices() slices of these blocks.
+  void SlicesReady(const Attempt& attempt, int32_t count, int32_t slices);
   void Commit(const Attempt& attempt, std::string payload);
   void CancelSource(const Attempt& attempt, const absl::Status& why);
   void Grant(const Attempt& attempt, int32_t first_block_wanted, std::vector<int32_t> blocks);
@@ -58,7 +61,8 @@ class HandoffLoop final : private TransportEvents {
   void TakeTime() { now_ = clock_.Now(); }
   // Whether any transfer runs.
   bool active() const { return !sources_.empty() || !targets_.empty(); }
-  // From any thread.
+  // From any thread. Of a block of this slab, where the target takes slices.
+  int32_t slices() const { return slices_; }
   size_t active_targets() const { return active_targets_.load(); }
   std::vector<MeasuredPath> paths() const { return probes_.Measured(); }
 
@@ -71,6 +75,8 @@ class HandoffLoop final : private TransportEvents {
     uint64_t peer_incarnation = 0;
     std::string peer_name;
     TimePoint granted_at, committed_at;
+    int64_t piece_bytes = 0;
+    int32_t pieces_hashed = 0;
     bool queued = false;  // in to_hash_
   };
   struct TargetTransfer {
@@ -80,7 +86,7 @@ class HandoffLoop final : private TransportEvents {
     uint64_t peer_incarnation = 0;
     std::string peer_name;
     std::shared_ptr<const PeerSlab> slab;  // null: blocks are pulled
-    int64_t source_block_bytes = 0;
+    int64_t piece_bytes = 0;
     // Where the source's layout is another: the machine's target blocks have no meaning then.
     std::optional<BlockConversion> conversion;
     int64_t pulled_in_flight_bytes = 0;
@@ -116,17 +122,20 @@ class HandoffLoop final : private TransportEvents {
   void FinishTarget(const Attempt& attempt, const TargetFinish& finish);
 
   bool HashSome();
+  // Of piece `index` of the offer: as it is kept, or by reading it.
+  uint64_t ChecksumOf(SourceTransfer& transfer, int32_t index);
   bool MoveSome();
   // A turn of one transfer; the bytes it took, 0 when it has nothing to move or has to wait.
   int64_t CopyTurn(const Attempt& attempt, TargetTransfer& transfer);
   int64_t PullTurn(const Attempt& attempt, TargetTransfer& transfer);
   void Land(TargetTransfer& transfer, const Landing& landing, const std::byte* bytes);
   uint64_t Take(TargetTransfer& transfer, const Landing& landing, int32_t i,
-                std::span<const std::byte> block);
+                std::span<const std::byte> piece);
   void QueueToHash(const Attempt& attempt, SourceTransfer& transfer);
   void QueueToMove(const Attempt& attempt, TargetTransfer& transfer);
   void TickTransfers();
-  std::span<std::byte> Blocks(int32_t first, int32_t count) const;
+  // Of our slab, cut into pieces of this size.
+  std::span<std::byte> Pieces(int32_t first, int32_t count, int64_t piece_bytes) const;
 
   Transport& transport_;
   const Clock& clock_;
@@ -135,6 +144,7 @@ class HandoffLoop final : private TransportEvents {
   const std::string encoded_own_;
   const std::function<void(HandoffEvent)> on_event_;
   const int64_t block_bytes_;
+  const int32_t slices_;
   const Duration tick_interval_;
 
   TimePoint now_;
@@ -151,6 +161,7 @@ class HandoffLoop final : private TransportEvents {
   uint64_t next_serial_ = 1;
   bool ending_ = false;
   BlockCopier copier_;
+  SourceChecksums kept_checksums_;
   std::vector<uint64_t> checksums_;    // scratch
   std::vector<std::byte> unverified_;  // a block of a source with another layout
   std::atomic<size_t> active_targets_ = 0;

@@ -148,6 +148,12 @@ absl::Status HandoffLoop::CheckOffer(const OfferMessage& offer, Peer& peer) {
     return absl::InvalidArgumentError(fmt::format("{} tokens take {} blocks, {} are offered",
                                                   offer.tokens, blocks, offer.block_count));
   }
+  const int64_t block_bytes = LayoutOf(peer.address).block_bytes();
+  if (block_bytes % offer.slices != 0 || (offer.slices > 1 && peer.address.layout != own_.layout)) {
+    return absl::InvalidArgumentError(
+        fmt::format("blocks of {} bytes come in {} slices{}", block_bytes, offer.slices,
+                    block_bytes % offer.slices == 0 ? ", and cannot be converted then" : ""));
+  }
   BATON_RETURN_IF_ERROR(peers_.PrepareToRead(peer));
   if (options_.measure_paths) probes_.Start(peer, now_);
   return absl::OkStatus();
@@ -166,6 +172,7 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
   const int64_t source_block_bytes = source_layout.block_bytes();
   TargetMachine::Config config{
       .block_count = offer.block_count,
+      .slices = offer.slices,
       .source_slab_blocks = peer.address.block_count,
       .lease = std::chrono::milliseconds(std::clamp(offer.lease_ms, 1u, kMostLeaseMs)),
       .offer_timeout = options_.offer_timeout,
@@ -180,7 +187,7 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
   transfer->peer_incarnation = peer.address.incarnation;
   transfer->peer_name = offer.source_name;
   if (!probes_.PullIsFaster(peer.id)) transfer->slab = peer.slab;
-  transfer->source_block_bytes = source_block_bytes;
+  transfer->piece_bytes = source_block_bytes / offer.slices;
   if (source_layout != options_.layout) {
     auto conversion = BlockConversion::Create(source_layout, options_.layout, offer.tokens);
     BATON_CHECK(conversion.ok(), "a compatible peer's blocks can be converted");
@@ -220,7 +227,7 @@ bool HandoffLoop::WantsData(std::span<const std::byte> header_bytes, size_t payl
   if (probes_.Wants(*header, payload_bytes)) return true;
   const TargetTransfer* const transfer = FindTarget(header->attempt, header->sender);
   return transfer != nullptr && transfer->machine.InFlight(header->run).has_value() &&
-         payload_bytes == static_cast<size_t>(header->run.count * transfer->source_block_bytes);
+         payload_bytes == static_cast<size_t>(header->run.count * transfer->piece_bytes);
 }
 
 void HandoffLoop::OnData(std::span<const std::byte> header_bytes,
@@ -308,7 +315,7 @@ void HandoffLoop::StartSend(const Attempt& attempt, const SourceTransfer& transf
                                         .receiver = transfer.peer_incarnation,
                                         .attempt = attempt,
                                         .run = send.run}),
-                      Blocks(send.source_block, send.run.count), tag);
+                      Pieces(send.source_piece, send.run.count, transfer.piece_bytes), tag);
   ReachAfterData();
 }
 
@@ -317,20 +324,26 @@ void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& statu
   const SourceTransfer& transfer = *node.mapped();
   const SourceMachine& machine = transfer.machine;
   const bool granted = transfer.granted_at != TimePoint{};
-  const bool pulled = machine.blocks_pulled() > 0;
+  const bool pulled = machine.pieces_pulled() > 0;
   SourceDone done{attempt, status, {}};
   done.stats.peer_name = transfer.peer_name;
   done.stats.transport = pulled ? transport_.pulled_name() : transport_.mapped_name();
   done.stats.blocks_total = machine.block_count();
+  done.stats.bytes_hashed = transfer.pieces_hashed * transfer.piece_bytes;
   if (pulled) {
-    done.stats.blocks_moved = machine.blocks_pulled();
+    done.stats.bytes_moved = machine.pieces_pulled() * transfer.piece_bytes;
   } else if (status.ok()) {
-    done.stats.blocks_moved = machine.block_count() - machine.first_block_wanted();
+    done.stats.bytes_moved = (machine.block_count() - machine.first_block_wanted()) * block_bytes_;
   }
-  done.stats.bytes_moved = done.stats.blocks_moved * block_bytes_;
+  done.stats.blocks_moved = static_cast<int32_t>(done.stats.bytes_moved / block_bytes_);
   if (granted) done.stats.elapsed = now_ - transfer.granted_at;
   if (granted && machine.committed()) {
     done.stats.exposed = now_ - std::max(transfer.committed_at, transfer.granted_at);
+  }
+  if (absl::IsDataLoss(status) && machine.slices() == slices_) {
+    for (int32_t i = 0; i < machine.block_count() * machine.slices(); ++i) {
+      kept_checksums_.Forget(machine.source_piece(i));
+    }
   }
   on_event_(std::move(done));
   ReachSourceDone();
@@ -367,8 +380,8 @@ void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finis
   done.stats.transport =
       transfer.slab != nullptr ? transport_.mapped_name() : transport_.pulled_name();
   done.stats.blocks_total = machine.block_count();
-  done.stats.blocks_moved = machine.blocks_landed();
-  done.stats.bytes_moved = machine.blocks_landed() * transfer.source_block_bytes;
+  done.stats.blocks_moved = machine.pieces_landed() / machine.slices();
+  done.stats.bytes_moved = machine.pieces_landed() * transfer.piece_bytes;
   done.stats.elapsed = machine.last_landed_at() - machine.granted_at();
   done.stats.moving = machine.moving();
   if (machine.committed_at() != TimePoint{}) {

@@ -84,6 +84,11 @@ class Service final : public HandoffService {
   void BlocksReady(const Attempt& attempt, int32_t count) override {
     Post([=](HandoffLoop& loop) { loop.BlocksReady(attempt, count); });
   }
+  void LayersReady(const Attempt& attempt, int32_t count, int32_t layers) override {
+    const int32_t slice_layers = options_.layout.layers / loop_.slices();
+    if (layers % slice_layers != 0) return;
+    Post([=](HandoffLoop& loop) { loop.SlicesReady(attempt, count, layers / slice_layers); });
+  }
   void Commit(const Attempt& attempt, std::string payload) override {
     if (payload.size() > kMaxCommitPayloadBytes) {
       CancelSource(attempt, absl::InvalidArgumentError(
@@ -213,7 +218,7 @@ class Service final : public HandoffService {
 absl::Status CheckOptions(const HandoffOptions& options, std::string_view name) {
   const kernels::KvLayout& layout = options.layout;
   if (layout.layers < 1 || layout.kv_heads < 1 || layout.head_dim < 1 || layout.block_tokens < 1 ||
-      options.block_count < 1) {
+      options.block_count < 1 || options.block_count > INT32_MAX / kMaxSlices) {
     return absl::InvalidArgumentError(
         fmt::format("a handoff of {} blocks of layout {}", options.block_count, layout.ToString()));
   }
@@ -237,6 +242,15 @@ absl::StatusOr<TransportKind> TransportKindFromName(std::string_view name) {
   if (name == "inproc") return TransportKind::kInproc;
   return absl::InvalidArgumentError(
       fmt::format("no transport '{}'; there are auto, shm, ucx and inproc", name));
+}
+
+int32_t SlicesOf(const kernels::KvLayout& layout, int64_t least_slice_bytes) {
+  int32_t slices = kMaxSlices;
+  while (slices > 1 &&
+         (layout.layers % slices != 0 || layout.block_bytes() / slices < least_slice_bytes)) {
+    --slices;
+  }
+  return slices;
 }
 
 absl::StatusOr<std::unique_ptr<HandoffService>> CreateHandoffOver(

@@ -10,9 +10,9 @@ namespace baton::kv_transfer {
 namespace {
 
 constexpr uint32_t kMessageMagic = 0x564B5442;  // "BTKV"
-constexpr uint8_t kMessageVersion = 1;
+constexpr uint8_t kMessageVersion = 2;
 constexpr uint8_t kDataType = 0xDA;  // a DataHeader; messages have their place in MessageBody
-constexpr size_t kReadyBlockBytes = sizeof(int32_t) + sizeof(uint64_t);
+constexpr size_t kReadyPieceBytes = 2 * sizeof(int32_t) + sizeof(uint64_t);
 constexpr size_t kRunBytes = 2 * sizeof(int32_t);
 
 void PutStatus(ByteWriter& out, const absl::Status& status) {
@@ -34,6 +34,7 @@ bool GetFlag(ByteReader& in) { return in.Get<uint8_t>() != 0; }
 void Put(ByteWriter& out, const OfferMessage& offer) {
   out.Put(offer.tokens);
   out.Put(offer.block_count);
+  out.Put(offer.slices);
   out.Put(offer.lease_ms);
   out.Put(static_cast<uint32_t>(offer.block_hashes.size()));
   for (const BlockHash& hash : offer.block_hashes) {
@@ -45,6 +46,7 @@ void Put(ByteWriter& out, const OfferMessage& offer) {
 void Get(ByteReader& in, OfferMessage& offer) {
   offer.tokens = in.GetInRange(1, INT32_MAX);
   offer.block_count = in.GetInRange(1, kMaxBlocksPerTransfer);
+  offer.slices = in.GetInRange(1, kMaxSlices);
   offer.lease_ms = in.Get<uint32_t>();
   offer.block_hashes.resize(
       in.GetCount(static_cast<uint32_t>(offer.block_count), sizeof(BlockHash)));
@@ -65,50 +67,50 @@ void Get(ByteReader& in, GrantMessage& grant) {
 }
 
 void Put(ByteWriter& out, const ReadyMessage& ready) {
-  out.Put(ready.first);
-  out.Put(static_cast<uint32_t>(ready.blocks.size()));
-  for (const ReadyBlock& block : ready.blocks) {
-    out.Put(block.source_block);
-    out.Put(block.checksum);
+  out.Put(static_cast<uint32_t>(ready.pieces.size()));
+  for (const ReadyPiece& piece : ready.pieces) {
+    out.Put(piece.index);
+    out.Put(piece.source_piece);
+    out.Put(piece.checksum);
   }
   out.Put(static_cast<uint8_t>(ready.last));
   out.PutText(ready.commit_payload);
 }
 void Get(ByteReader& in, ReadyMessage& ready) {
-  ready.first = in.GetInRange(0, kMaxBlocksPerTransfer);
-  ready.blocks.resize(in.GetCount(kMaxReadyBlocks, kReadyBlockBytes));
-  for (ReadyBlock& block : ready.blocks) {
-    block.source_block = in.GetInRange(0, INT32_MAX);
-    block.checksum = in.Get<uint64_t>();
+  ready.pieces.resize(in.GetCount(kMaxReadyPieces, kReadyPieceBytes));
+  for (ReadyPiece& piece : ready.pieces) {
+    piece.index = in.GetInRange(0, kMaxPiecesPerTransfer - 1);
+    piece.source_piece = in.GetInRange(0, INT32_MAX);
+    piece.checksum = in.Get<uint64_t>();
   }
   ready.last = GetFlag(in);
   ready.commit_payload = in.GetText(kMaxCommitPayloadBytes);
 }
 
-void Put(ByteWriter& out, const BlockRun& run) {
+void Put(ByteWriter& out, const PieceRun& run) {
   out.Put(run.first);
   out.Put(run.count);
 }
-void Get(ByteReader& in, BlockRun& run) {
-  run.first = in.GetInRange(0, kMaxBlocksPerTransfer);
-  run.count = in.GetInRange(1, kMaxBlocksPerTransfer);
+void Get(ByteReader& in, PieceRun& run) {
+  run.first = in.GetInRange(0, kMaxPiecesPerTransfer);
+  run.count = in.GetInRange(1, kMaxPiecesPerTransfer);
 }
 
 void Put(ByteWriter& out, const PullMessage& pull) {
   out.Put(static_cast<uint32_t>(pull.runs.size()));
-  for (const BlockRun& run : pull.runs) Put(out, run);
+  for (const PieceRun& run : pull.runs) Put(out, run);
 }
 void Get(ByteReader& in, PullMessage& pull) {
   pull.runs.resize(in.GetCount(kMaxPullRuns, kRunBytes));
-  for (BlockRun& run : pull.runs) Get(in, run);
+  for (PieceRun& run : pull.runs) Get(in, run);
 }
 
 void Put(ByteWriter& out, const SourceHeartbeat& heartbeat) {
-  out.Put(heartbeat.blocks_announced);
+  out.Put(heartbeat.pieces_announced);
   out.Put(static_cast<uint8_t>(heartbeat.committed));
 }
 void Get(ByteReader& in, SourceHeartbeat& heartbeat) {
-  heartbeat.blocks_announced = in.GetInRange(0, kMaxBlocksPerTransfer);
+  heartbeat.pieces_announced = in.GetInRange(0, kMaxPiecesPerTransfer);
   heartbeat.committed = GetFlag(in);
 }
 
@@ -151,8 +153,8 @@ absl::StatusOr<uint8_t> GetEnvelope(ByteReader& in, T& message) {
     return absl::InvalidArgumentError("not a handoff message, or damaged on its way");
   }
   if (version != kMessageVersion) {
-    return absl::InvalidArgumentError(
-        fmt::format("handoff message of version {}, this side speaks {}", version, kMessageVersion));
+    return absl::InvalidArgumentError(fmt::format(
+        "handoff message of version {}, this side speaks {}", version, kMessageVersion));
   }
   const auto type = in.Get<uint8_t>();
   message.sender = in.Get<uint64_t>();

@@ -22,7 +22,9 @@
 namespace baton::kv_transfer {
 
 inline constexpr int32_t kMaxBlocksPerTransfer = 65'536;
-inline constexpr int32_t kMaxReadyBlocks = 4'096;  // in one Ready; the source splits longer ones
+inline constexpr int32_t kMaxSlices = 8;  // of a block
+inline constexpr int32_t kMaxPiecesPerTransfer = kMaxBlocksPerTransfer * kMaxSlices;
+inline constexpr int32_t kMaxReadyPieces = 4'096;  // in one Ready; the source splits longer ones
 inline constexpr uint32_t kMaxPullRuns = 1'024;
 inline constexpr int32_t kMaxProbeRuns = 64;
 inline constexpr int32_t kMaxProbeBytes = 4 << 20;  // of all runs of a probe
@@ -32,17 +34,21 @@ inline constexpr uint32_t kMaxNameBytes = 256;
 inline constexpr uint32_t kMaxWhyBytes = 1'024;  // of a status; longer texts are cut
 inline constexpr size_t kMaxMessageBytes = 4 << 20;
 
-// Blocks [first, first + count) of an offer. Block 0 holds the prompt's first tokens.
-struct BlockRun {
+// A transfer moves pieces: each block of the offer is cut into as many slices of equal size, of
+// some consecutive layers each, as the offer says. Slice s of block b is piece b * slices + s, of
+// an offer as of a slab, so pieces that follow each other lie together in a slab. Block 0 holds the
+// prompt's first tokens, slice 0 the lowest layers.
+struct PieceRun {  // pieces [first, first + count) of an offer
   int32_t first = 0;
   int32_t count = 0;
-  bool operator==(const BlockRun&) const = default;
+  bool operator==(const PieceRun&) const = default;
 };
 
 // Source to target: this is what I will have. Asks for a Grant, or a Release that says why not.
 struct OfferMessage {
   int32_t tokens = 0;
   int32_t block_count = 0;
+  int32_t slices = 1;     // of a block
   uint32_t lease_ms = 0;  // the source gives up after this long without a sign of life
   std::vector<BlockHash> block_hashes;
   std::string source_name;
@@ -57,15 +63,15 @@ struct GrantMessage {
   bool operator==(const GrantMessage&) const = default;
 };
 
-// Source to target: these blocks are complete, here they lie, and these are their checksums.
-struct ReadyBlock {
-  int32_t source_block = 0;  // in the source's slab
+// Source to target: these pieces are complete, here they lie, and these are their checksums.
+struct ReadyPiece {
+  int32_t index = 0;         // of the offer
+  int32_t source_piece = 0;  // of the source's slab
   uint64_t checksum = 0;
-  bool operator==(const ReadyBlock&) const = default;
+  bool operator==(const ReadyPiece&) const = default;
 };
 struct ReadyMessage {
-  int32_t first = 0;
-  std::vector<ReadyBlock> blocks;
+  std::vector<ReadyPiece> pieces;
   bool last = false;           // with the commit: nothing follows
   std::string commit_payload;  // only with `last`
   bool operator==(const ReadyMessage&) const = default;
@@ -73,13 +79,13 @@ struct ReadyMessage {
 
 // Target to source, where the slab is not mapped: send these runs as data.
 struct PullMessage {
-  std::vector<BlockRun> runs;
+  std::vector<PieceRun> runs;
   bool operator==(const PullMessage&) const = default;
 };
 
 // Signs of life. The source says how far it has got, so that a lost Ready shows as a gap.
 struct SourceHeartbeat {
-  int32_t blocks_announced = 0;
+  int32_t pieces_announced = 0;
   bool committed = false;
   bool operator==(const SourceHeartbeat&) const = default;
 };
@@ -127,7 +133,7 @@ struct DataHeader {
   uint64_t sender = 0;
   uint64_t receiver = 0;
   Attempt attempt;
-  BlockRun run;
+  PieceRun run;
   bool operator==(const DataHeader&) const = default;
 };
 

@@ -20,22 +20,30 @@ SourceMachine::SourceMachine(Config config, TimePoint now)
     : config_(std::move(config)),
       deadline_(now + config_.offer_timeout),
       next_heartbeat_(deadline_),
-      sent_(config_.blocks.size()) {
+      complete_(config_.blocks.size()),
+      pieces_(config_.blocks.size() * static_cast<size_t>(config_.offer.slices)) {
   BATON_CHECK(config_.blocks.size() == static_cast<size_t>(config_.offer.block_count),
               "the service checked the offer");
   Send(config_.offer);
 }
 
-void SourceMachine::BlocksReady(int32_t count) {
-  ready_ = std::max(ready_, std::min(count, block_count()));
+void SourceMachine::SlicesReady(int32_t count, int32_t slices) {
+  const int32_t end = std::min(count, block_count());
+  for (int32_t block = whole_; block < end; ++block) {
+    int32_t& complete = complete_[static_cast<size_t>(block)];
+    for (; complete < std::min(slices, this->slices()); ++complete) {
+      if (block >= first_wanted_) order_.push_back(block * this->slices() + complete);
+    }
+  }
+  while (whole_ < end && complete_[static_cast<size_t>(whole_)] == this->slices()) ++whole_;
 }
 
 void SourceMachine::Commit(std::string payload, TimePoint now) {
   if (committed_) return;
   committed_ = true;
-  ready_ = block_count();
+  BlocksReady(block_count());
   commit_payload_ = std::move(payload);
-  AnnounceCommitIfComplete(now);
+  Announce(now);
 }
 
 void SourceMachine::Cancel(const absl::Status& why, TimePoint now) {
@@ -46,35 +54,48 @@ void SourceMachine::Cancel(const absl::Status& why, TimePoint now) {
   deadline_ = now + config_.lease;
 }
 
-BlockRun SourceMachine::NextToHash(int32_t most) const {
-  if (state_ != State::kStreaming) return {};
-  return {announced_, std::min({most, kMaxReadyBlocks, ready_ - announced_})};
+const BlockHash* SourceMachine::content(int32_t index) const {
+  const auto block = static_cast<size_t>(index / slices());
+  return block < config_.offer.block_hashes.size() ? &config_.offer.block_hashes[block] : nullptr;
 }
 
-void SourceMachine::Hashed(const BlockRun& run, std::span<const uint64_t> checksums,
-                           TimePoint now) {
-  BATON_CHECK(run.first == announced_ && checksums.size() == static_cast<size_t>(run.count),
-              "checksums come for what NextToHash named");
+std::span<const int32_t> SourceMachine::ToHash() const {
+  if (!Live()) return {};
+  return std::span(order_).subspan(checksums_.size());
+}
+
+void SourceMachine::Hashed(std::span<const uint64_t> checksums, TimePoint now) {
+  BATON_CHECK(checksums.size() <= order_.size() - checksums_.size(),
+              "checksums come for what ToHash named");
+  if (!Live()) return;
+  checksums_.insert(checksums_.end(), checksums.begin(), checksums.end());
+  Announce(now);
+}
+
+bool SourceMachine::CommitIsDue() const {
+  return committed_ && !commit_announced_ && announced_ == pieces_wanted();
+}
+
+void SourceMachine::Announce(TimePoint now) {
   if (state_ != State::kStreaming) return;
-  ReadyMessage ready{.first = run.first, .blocks = {}, .last = false, .commit_payload = {}};
-  ready.blocks.reserve(checksums.size());
-  for (int32_t i = 0; i < run.count; ++i) {
-    ready.blocks.push_back({source_block(run.first + i), checksums[static_cast<size_t>(i)]});
+  while (handled_ < checksums_.size() || CommitIsDue()) {
+    ReadyMessage ready;
+    for (; handled_ < checksums_.size() && ready.pieces.size() < kMaxReadyPieces; ++handled_) {
+      const int32_t index = order_[handled_];
+      if (index < first_wanted_ * slices()) continue;  // hashed before the Grant
+      ready.pieces.push_back({index, source_piece(index), checksums_[handled_]});
+      pieces_[static_cast<size_t>(index)] = PieceState::kAnnounced;
+    }
+    announced_ += static_cast<int32_t>(ready.pieces.size());
+    if (CommitIsDue()) {
+      ready.last = true;
+      ready.commit_payload = commit_payload_;
+      commit_announced_ = true;
+    }
+    if (ready.pieces.empty() && !ready.last) return;
+    Send(std::move(ready));
+    next_heartbeat_ = now + heartbeat_;
   }
-  announced_ += run.count;
-  if (committed_ && announced_ == block_count()) {
-    ready.last = true;
-    ready.commit_payload = commit_payload_;
-    commit_announced_ = true;
-  }
-  Send(std::move(ready));
-  next_heartbeat_ = now + heartbeat_;
-}
-
-void SourceMachine::AnnounceCommitIfComplete(TimePoint now) {
-  if (state_ != State::kStreaming || commit_announced_ || !committed_) return;
-  if (announced_ < block_count()) return;
-  Hashed({announced_, 0}, {}, now);
 }
 
 void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
@@ -92,24 +113,27 @@ void SourceMachine::OnGrant(const GrantMessage& grant, TimePoint now) {
   heartbeat_ = std::chrono::milliseconds(
       std::clamp(grant.heartbeat_ms, kLeastHeartbeatMs, kMostHeartbeatMs));
   next_heartbeat_ = now + heartbeat_;
-  first_wanted_ = announced_ = grant.first_block_wanted;
-  ready_ = std::max(ready_, announced_);
-  AnnounceCommitIfComplete(now);
+  first_wanted_ = grant.first_block_wanted;
+  const auto not_hashed = order_.begin() + static_cast<int64_t>(checksums_.size());
+  order_.erase(std::remove_if(not_hashed, order_.end(),
+                              [this](int32_t index) { return index / slices() < first_wanted_; }),
+               order_.end());
+  Announce(now);
 }
 
-absl::Status SourceMachine::CheckPull(const BlockRun& run) const {
-  if (run.first < first_wanted_ || run.first > announced_ || run.count > announced_ - run.first) {
-    return absl::InternalError(
-        fmt::format("the target pulls blocks [{}, {}), announced are [{}, {})", run.first,
-                    run.first + run.count, first_wanted_, announced_));
-  }
-  for (int32_t i = 0; i < run.count; ++i) {
-    if (sent_[static_cast<size_t>(run.first + i)]) {
-      return absl::InternalError(fmt::format("the target pulls block {} twice", run.first + i));
-    }
-    if (source_block(run.first + i) != source_block(run.first) + i) {
+absl::Status SourceMachine::CheckPull(const PieceRun& run) const {
+  const auto total = static_cast<int32_t>(pieces_.size());
+  for (int32_t i = run.first; i < run.first + run.count; ++i) {
+    if (i >= total || pieces_[static_cast<size_t>(i)] == PieceState::kUnannounced) {
       return absl::InternalError(
-          fmt::format("the target pulls blocks [{}, {}) as one run, which is "
+          fmt::format("the target pulls piece {} of {}, which was not announced", i, total));
+    }
+    if (pieces_[static_cast<size_t>(i)] == PieceState::kSent) {
+      return absl::InternalError(fmt::format("the target pulls piece {} twice", i));
+    }
+    if (source_piece(i) != source_piece(run.first) + i - run.first) {
+      return absl::InternalError(
+          fmt::format("the target pulls pieces [{}, {}) as one run, which is "
                       "not contiguous at the source",
                       run.first, run.first + run.count));
     }
@@ -120,15 +144,15 @@ absl::Status SourceMachine::CheckPull(const BlockRun& run) const {
 void SourceMachine::OnPull(const PullMessage& pull, TimePoint now) {
   if (state_ != State::kStreaming) return;
   deadline_ = now + config_.lease;
-  for (const BlockRun& run : pull.runs) {
+  for (const PieceRun& run : pull.runs) {
     if (const absl::Status status = CheckPull(run); !status.ok()) {
       Cancel(status, now);
       return;
     }
-    std::fill_n(sent_.begin() + run.first, run.count, true);
+    std::fill_n(pieces_.begin() + run.first, run.count, PieceState::kSent);
     ++sends_outstanding_;
-    blocks_pulled_ += run.count;
-    actions_.push_back(SendRun{run, source_block(run.first)});
+    pieces_pulled_ += run.count;
+    actions_.push_back(SendRun{run, source_piece(run.first)});
   }
 }
 
@@ -140,8 +164,8 @@ void SourceMachine::OnRelease(const ReleaseMessage& release, TimePoint now) {
   if (state_ == State::kCancelling) {
     Drain(outcome_, now);
   } else if (Live() && release.status.ok() && !commit_announced_) {
-    Drain(absl::InternalError(fmt::format("the target released after {} of {} blocks, uncommitted",
-                                          announced_, block_count())),
+    Drain(absl::InternalError(fmt::format("the target released after {} of {} pieces, uncommitted",
+                                          announced_, pieces_wanted())),
           now);
   } else if (Live()) {
     Drain(release.status, now);

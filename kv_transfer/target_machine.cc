@@ -27,9 +27,13 @@ void TargetMachine::Grant(int32_t first_block_wanted, std::vector<int32_t> block
                                                config_.block_count)));
     return;
   }
-  first_wanted_ = scan_ = first_block_wanted;
-  blocks_.resize(blocks.size());
-  for (size_t i = 0; i < blocks.size(); ++i) blocks_[i].target_block = blocks[i];
+  first_wanted_ = scan_ = first_block_wanted * config_.slices;
+  pieces_.reserve(blocks.size() * static_cast<size_t>(config_.slices));
+  for (const int32_t block : blocks) {
+    for (int32_t slice = 0; slice < config_.slices; ++slice) {
+      pieces_.push_back({.target_piece = block * config_.slices + slice});
+    }
+  }
   deadline_ = now + config_.ready_timeout;
   next_heartbeat_ = now + config_.lease / kHeartbeatsPerTimeout;
   const auto interval = std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -44,29 +48,29 @@ void TargetMachine::Refuse(const absl::Status& why) {
 
 void TargetMachine::Cancel(const absl::Status& why) { End(why); }
 
-Landing TargetMachine::LandingOf(const BlockRun& run) const {
-  const Block& block = At(run.first);
-  return {run, block.source_block, block.target_block};
+Landing TargetMachine::LandingOf(const PieceRun& run) const {
+  const Piece& piece = At(run.first);
+  return {run, piece.source_piece, piece.target_piece};
 }
 
 bool TargetMachine::HasRun() {
   if (state_ != State::kPulling) return false;
-  while (scan_ < config_.block_count && At(scan_).state != BlockState::kReady) ++scan_;
-  return scan_ < config_.block_count;
+  while (scan_ < piece_count() && At(scan_).state != PieceState::kReady) ++scan_;
+  return scan_ < piece_count();
 }
 
 std::optional<Landing> TargetMachine::NextRun(int32_t most) {
   if (most < 1 || !HasRun()) return std::nullopt;
-  const BlockRun run_at_scan{scan_, 1};
+  const PieceRun run_at_scan{scan_, 1};
   const Landing start = LandingOf(run_at_scan);
   int32_t count = 0;
-  while (count < most && scan_ < config_.block_count) {
-    Block& block = At(scan_);
-    if (block.state != BlockState::kReady || block.source_block != start.source_block + count ||
-        block.target_block != start.target_block + count) {
+  while (count < most && scan_ < piece_count()) {
+    Piece& piece = At(scan_);
+    if (piece.state != PieceState::kReady || piece.source_piece != start.source_piece + count ||
+        piece.target_piece != start.target_piece + count) {
       break;
     }
-    block.state = BlockState::kInFlight;
+    piece.state = PieceState::kInFlight;
     ++count;
     ++scan_;
   }
@@ -74,27 +78,28 @@ std::optional<Landing> TargetMachine::NextRun(int32_t most) {
   return LandingOf(in_flight_.back());
 }
 
-std::optional<Landing> TargetMachine::InFlight(const BlockRun& run) const {
+std::optional<Landing> TargetMachine::InFlight(const PieceRun& run) const {
   if (std::find(in_flight_.begin(), in_flight_.end(), run) == in_flight_.end()) return std::nullopt;
   return LandingOf(run);
 }
 
-void TargetMachine::OnLanded(const BlockRun& run, std::span<const uint64_t> checksums,
+void TargetMachine::OnLanded(const PieceRun& run, std::span<const uint64_t> checksums,
                              TimePoint now) {
   const auto found = std::find(in_flight_.begin(), in_flight_.end(), run);
   BATON_CHECK(found != in_flight_.end() && checksums.size() == static_cast<size_t>(run.count),
               "only runs in flight land");
   in_flight_.erase(found);
   for (int32_t i = 0; i < run.count; ++i) {
-    Block& block = At(run.first + i);
+    Piece& piece = At(run.first + i);
     const uint64_t found_checksum = checksums[static_cast<size_t>(i)];
-    if (found_checksum != block.checksum) {
-      End(absl::DataLossError(
-          fmt::format("block {} of {} came with checksum {:016x}, the source announced {:016x}",
-                      run.first + i, config_.block_count, found_checksum, block.checksum)));
+    if (found_checksum != piece.checksum) {
+      End(absl::DataLossError(fmt::format(
+          "slice {} of block {} of {} came with checksum {:016x}, the source announced {:016x}",
+          (run.first + i) % config_.slices, (run.first + i) / config_.slices, config_.block_count,
+          found_checksum, piece.checksum)));
       return;
     }
-    block.state = BlockState::kLanded;
+    piece.state = PieceState::kLanded;
   }
   landed_ += run.count;
   if (landed_ == known_) moving_ += now - moving_since_;
@@ -103,31 +108,33 @@ void TargetMachine::OnLanded(const BlockRun& run, std::span<const uint64_t> chec
   EndIfComplete();
 }
 
+absl::Status TargetMachine::CheckPiece(const ReadyPiece& piece) const {
+  if (piece.index < first_wanted_ || piece.index >= piece_count()) {
+    return absl::InternalError(fmt::format("the source announced piece {}, wanted are [{}, {})",
+                                           piece.index, first_wanted_, piece_count()));
+  }
+  if (piece.source_piece / config_.slices >= config_.source_slab_blocks) {
+    return absl::InternalError(fmt::format("the source named block {} of its slab, which has {}",
+                                           piece.source_piece / config_.slices,
+                                           config_.source_slab_blocks));
+  }
+  return absl::OkStatus();
+}
+
 void TargetMachine::OnReady(const ReadyMessage& ready, TimePoint now) {
   if (state_ != State::kPulling) return;
-  const auto count = static_cast<int32_t>(ready.blocks.size());
-  if (ready.first < first_wanted_ || ready.first + count > config_.block_count ||
-      (ready.last && ready.first + count != config_.block_count)) {
-    End(absl::InternalError(
-        fmt::format("the source announced blocks [{}, {}){}, wanted are [{}, {})", ready.first,
-                    ready.first + count, ready.last ? " as the last" : "", first_wanted_,
-                    config_.block_count)));
-    return;
-  }
   if (known_ == landed_) moving_since_ = now;
-  for (int32_t i = 0; i < count; ++i) {
-    const ReadyBlock& announced = ready.blocks[static_cast<size_t>(i)];
-    if (announced.source_block >= config_.source_slab_blocks) {
-      End(absl::InternalError(fmt::format("the source named block {} of its slab, which has {}",
-                                          announced.source_block, config_.source_slab_blocks)));
+  for (const ReadyPiece& announced : ready.pieces) {
+    if (const absl::Status status = CheckPiece(announced); !status.ok()) {
+      End(status);
       return;
     }
-    Block& block = At(ready.first + i);
-    if (block.state != BlockState::kUnknown) continue;  // a second copy of the message
-    block = {block.target_block, announced.source_block, announced.checksum, BlockState::kReady};
+    Piece& piece = At(announced.index);
+    if (piece.state != PieceState::kUnknown) continue;  // a second copy of the message
+    piece = {piece.target_piece, announced.source_piece, announced.checksum, PieceState::kReady};
     ++known_;
+    scan_ = std::min(scan_, announced.index);
   }
-  scan_ = std::min(scan_, ready.first);
   if (ready.last && !committed_) {
     committed_ = true;
     committed_at_ = now;
@@ -140,8 +147,7 @@ void TargetMachine::OnReady(const ReadyMessage& ready, TimePoint now) {
 void TargetMachine::OnSourceHeartbeat(const SourceHeartbeat& heartbeat, TimePoint now) {
   if (state_ != State::kPulling) return;
   // A source that lives but whose messages or data got lost is as good as silent.
-  const bool gap =
-      heartbeat.blocks_announced - first_wanted_ > known_ || (heartbeat.committed && !committed_);
+  const bool gap = heartbeat.pieces_announced > known_ || (heartbeat.committed && !committed_);
   if (!gap && in_flight_.empty()) deadline_ = now + config_.ready_timeout;
 }
 
@@ -161,9 +167,9 @@ void TargetMachine::OnTick(TimePoint now) {
                                                   Seconds(config_.offer_timeout))));
     } else {
       End(absl::DeadlineExceededError(fmt::format(
-          "nothing new from the source for {:.1f} s: {} of {} blocks announced, {} verified, {} "
+          "nothing new from the source for {:.1f} s: {} of {} pieces announced, {} verified, {} "
           "pulls unanswered, commit {}",
-          Seconds(config_.ready_timeout), known_, blocks_wanted(), landed_, in_flight_.size(),
+          Seconds(config_.ready_timeout), known_, pieces_wanted(), landed_, in_flight_.size(),
           committed_ ? "here" : "missing")));
     }
     return;
@@ -175,7 +181,7 @@ void TargetMachine::OnTick(TimePoint now) {
 }
 
 void TargetMachine::EndIfComplete() {
-  if (committed_ && landed_ == blocks_wanted()) End(absl::OkStatus());
+  if (committed_ && landed_ == pieces_wanted()) End(absl::OkStatus());
 }
 
 void TargetMachine::End(const absl::Status& status, bool tell_source) {

@@ -169,10 +169,16 @@ void PrefillLoop::ComputeStep() {
     counters_.prompt_tokens += planned.tokens;
   }
   const TimePoint begin = SystemClock().Now();
-  // The target copies them while the logits are computed.
-  const std::function<void()> kv_stored = [&] {
+  // The target takes them while the layers above, and then the logits, are computed.
+  const int32_t all_layers = executor().pool().layout().layers;
+  const std::function<void(int32_t)> kv_stored = [&](int32_t layers) {
     for (size_t i = 0; i < jobs.size(); ++i) {
-      AnnounceBlocks(jobs[i], jobs[i]->sequence.computed_tokens + ranges[i].tokens);
+      const int32_t tokens = jobs[i]->sequence.computed_tokens + ranges[i].tokens;
+      if (layers == all_layers) {
+        AnnounceBlocks(jobs[i], tokens);
+      } else {
+        AnnounceLayers(*jobs[i], tokens, layers);
+      }
     }
   };
   const auto results = executor().Step(ranges, &kv_stored);
@@ -184,15 +190,25 @@ void PrefillLoop::ComputeStep() {
   }
 }
 
-// The KV of so many tokens is in the slab. A block that is not full waits, but for the prompt's
-// last.
-void PrefillLoop::AnnounceBlocks(Job* job, int32_t tokens) {
+// Of which these tokens are the last. A block that is not full waits, but for the prompt's last.
+int32_t PrefillLoop::CompleteBlocks(const Job& job, int32_t tokens) const {
   const kernels::KvLayout& layout = executor().pool().layout();
-  const int32_t complete = tokens == job->sequence.prompt_tokens ? layout.BlocksFor(tokens)
-                                                                 : tokens / layout.block_tokens;
+  return tokens == job.sequence.prompt_tokens ? layout.BlocksFor(tokens)
+                                              : tokens / layout.block_tokens;
+}
+
+// The KV of so many tokens is in the slab.
+void PrefillLoop::AnnounceBlocks(Job* job, int32_t tokens) {
+  const int32_t complete = CompleteBlocks(*job, tokens);
   if (complete == job->blocks_announced) return;
   job->blocks_announced = complete;
   handoff().BlocksReady(job->attempt, complete);
+}
+
+// The lowest layers of these tokens' KV are in the slab, and all of the tokens before them.
+void PrefillLoop::AnnounceLayers(const Job& job, int32_t tokens, int32_t layers) {
+  const int32_t begun = CompleteBlocks(job, tokens);
+  if (begun > job.blocks_announced) handoff().LayersReady(job.attempt, begun, layers);
 }
 
 void PrefillLoop::FinishPrefill(Job* job, const OutputToken& token) {

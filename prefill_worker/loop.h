@@ -86,6 +86,8 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   absl::Status OfferBlocks(Job* job);
   void ComputeStep();
   void AnnounceBlocks(Job* job, int32_t tokens);
+  void AnnounceLayers(const Job& job, int32_t tokens, int32_t layers);
+  int32_t CompleteBlocks(const Job& job, int32_t tokens) const;
   void FinishPrefill(Job* job, const OutputToken& token);
   void OnSourceDone(const kv_transfer::SourceDone& done);
   void Erase(Attempt attempt);  // by value: it may be the job's own

@@ -112,13 +112,15 @@ TEST_P(TransferBenchOverTest, MeasuresTransferAndBaseline) {
     options.order = order;
     const auto rows = Measure(options);
     ASSERT_TRUE(rows.ok()) << rows.status();
-    ASSERT_EQ(rows->size(), 2);
+    ASSERT_EQ(rows->size(), 3);
     const char* const name = GetParam() == TransportKind::kInproc ? "inproc"
                              : GetParam() == TransportKind::kShm  ? "shm"
                                                                   : "ucx tcp";
-    EXPECT_EQ((*rows)[0].transport, name);
-    EXPECT_EQ((*rows)[1].transport, std::string(name) + " unchecked");
+    EXPECT_EQ((*rows)[0].checksums, "known");
+    EXPECT_EQ((*rows)[1].checksums, "at once");
+    EXPECT_EQ((*rows)[2].checksums, "none");
     for (const TransferRow& row : *rows) {
+      EXPECT_EQ(row.transport, name);
       EXPECT_EQ(row.block_bytes, 16 << 10);
       EXPECT_EQ(row.blocks, 16);
       EXPECT_EQ(row.bytes, 256 << 10);

@@ -196,27 +196,32 @@ TEST_F(ExecutorTest, UnreservedAndOverlongRangesAreBugs) {
   EXPECT_DEATH(engine_->executor().Step({&range, 1}), "a range is pending tokens");
 }
 
-TEST_F(ExecutorTest, KvThatIsSaidToBeStoredDoesNotChange) {
+TEST_F(ExecutorTest, LayersThatAreSaidToBeStoredDoNotChange) {
   Executor& executor = engine_->executor();
+  const kernels::KvLayout& layout = executor.pool().layout();
   Sequence sequence = NewSequence(RandomTokens(100, 320, 5));
   ASSERT_TRUE(executor.Reserve(&sequence, 100).ok());
-  const auto bytes_of_blocks = [&] {
-    const auto block_bytes = static_cast<size_t>(executor.pool().layout().block_bytes());
+  const auto bytes_of_blocks = [&](int32_t layers) {
     std::vector<std::byte> bytes;
     for (const int32_t block : sequence.blocks.blocks()) {
-      const auto slab = engine_->slab().subspan(static_cast<size_t>(block) * block_bytes);
-      bytes.insert(bytes.end(), slab.begin(), slab.begin() + static_cast<ptrdiff_t>(block_bytes));
+      const auto slab = engine_->slab().subspan(static_cast<size_t>(block * layout.block_bytes()));
+      bytes.insert(bytes.end(), slab.begin(), slab.begin() + layers * layout.layer_bytes());
     }
     return bytes;
   };
-  std::vector<std::byte> stored;
-  const std::function<void()> kv_stored = [&] { stored = bytes_of_blocks(); };
+  std::vector<std::vector<std::byte>> stored;
+  const std::function<void(int32_t)> kv_stored = [&](int32_t layers) {
+    EXPECT_EQ(layers, static_cast<int32_t>(stored.size()) + 1);
+    stored.push_back(bytes_of_blocks(layers));
+  };
   for (const int32_t tokens : {60, 40}) {  // without and with logits
     stored.clear();
     const StepRange range{&sequence, tokens};
     EXPECT_EQ(executor.Step({&range, 1}, &kv_stored)[0].has_value(), tokens == 40);
-    EXPECT_FALSE(stored.empty());
-    EXPECT_TRUE(stored == bytes_of_blocks());
+    ASSERT_EQ(stored.size(), static_cast<size_t>(layout.layers));
+    for (int32_t layers = 1; layers <= layout.layers; ++layers) {
+      EXPECT_TRUE(stored[static_cast<size_t>(layers) - 1] == bytes_of_blocks(layers)) << layers;
+    }
   }
 }
 

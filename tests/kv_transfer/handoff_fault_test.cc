@@ -190,6 +190,30 @@ TEST(HandoffFaultTest, ATransportThatMustMapRefusesClearlyWhereItCannot) {
   EXPECT_EQ(outcome.source->status, absl::FailedPreconditionError("mapping is refused"));
 }
 
+TEST(HandoffFaultTest, AnOfferInSlicesThatTheTargetCannotPlaceIsRefused) {
+  const auto cut = [](int32_t slices) {
+    return FaultsOf([slices](std::string& message) {
+      Message decoded = *Decode(std::as_bytes(std::span(message.data(), message.size())));
+      if (auto* offer = std::get_if<OfferMessage>(&decoded.body)) offer->slices = slices;
+      message = Encode(decoded);
+      return 1;
+    });
+  };
+  HandoffOptions other = HastyOptions(false);
+  other.layout.block_tokens = 32;
+  const std::vector<std::tuple<int32_t, HandoffOptions, std::string>> cases = {
+      {3, HastyOptions(false), "blocks of 16384 bytes come in 3 slices"},
+      {2, other, "cannot be converted"}};
+  for (const auto& [slices, target_options, why] : cases) {
+    auto source = StartFaultyWorker(HastyOptions(false), "prefill-0", cut(slices));
+    auto target = StartFaultyWorker(target_options, "decode-0", {});
+    const Outcome outcome = Transfer(*source, *target, MakeAttempt(1));
+    EXPECT_FALSE(outcome.target.has_value());
+    EXPECT_EQ(outcome.source->status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(outcome.source->status.ToString(), HasSubstr(why));
+  }
+}
+
 TEST(HandoffFaultTest, DataThatNobodyTakesDoesNotHoldTheBlocksForEver) {
   auto source = StartFaultyWorker(HastyOptions(true), "prefill-0",
                                   {.refuse_mapping = true, .swallow_data = true});

@@ -84,7 +84,7 @@ class EventBox {
   std::vector<HandoffEvent> events_;
 };
 
-// 2 layers x 2 heads x 64 x 16 tokens in half precision: 16 KiB a block.
+// 2 layers x 2 heads x 64 x 16 tokens in half precision: 16 KiB a block, in two slices.
 inline HandoffOptions SmallOptions(TransportKind kind) {
   HandoffOptions options;
   options.transport = kind;
@@ -94,6 +94,7 @@ inline HandoffOptions SmallOptions(TransportKind kind) {
                     .block_tokens = 16,
                     .dtype = kernels::KvDType::kF16};
   options.model_fingerprint = "a test's model";
+  options.least_slice_bytes = 8 << 10;
   options.block_count = 256;
   return options;
 }
@@ -216,10 +217,14 @@ inline std::vector<int32_t> RandomBlocks(int32_t block_count, int32_t count,
   return blocks;
 }
 
+// Of a prompt that no other attempt has.
 inline OfferInfo MakeOffer(const HandoffOptions& options, const Attempt& attempt, int32_t blocks) {
+  const std::vector<TokenId> full_blocks(
+      static_cast<size_t>((blocks - 1) * options.layout.block_tokens));
   return {.attempt = attempt,
           .tokens = blocks * options.layout.block_tokens - 3,
-          .block_hashes = std::vector<BlockHash>(static_cast<size_t>(blocks - 1)),
+          .block_hashes = ChainFullBlocks(ChainRoot(ToString(attempt), ""), full_blocks,
+                                          options.layout.block_tokens),
           .source_name = "prefill-0"};
 }
 

@@ -27,17 +27,17 @@ std::vector<Message> OneOfEach() {
   return {
       Around(OfferMessage{.tokens = 33,
                           .block_count = 3,
+                          .slices = 5,
                           .lease_ms = 5'000,
                           .block_hashes = {hash, hash},
                           .source_name = "prefill-0",
                           .source_address = "where it is"}),
       Around(GrantMessage{.first_block_wanted = 2, .heartbeat_ms = 250}),
-      Around(ReadyMessage{.first = 2,
-                          .blocks = {{9, 0xDEADBEEF}, {4, 0xFEEDFACE}},
+      Around(ReadyMessage{.pieces = {{2, 9, 0xDEADBEEF}, {7, 4, 0xFEEDFACE}},
                           .last = true,
                           .commit_payload = "first token"}),
       Around(PullMessage{.runs = {{0, 1}, {5, 3}}}),
-      Around(SourceHeartbeat{.blocks_announced = 3, .committed = true}),
+      Around(SourceHeartbeat{.pieces_announced = 3, .committed = true}),
       Around(TargetHeartbeat{}),
       Around(ReleaseMessage{absl::DataLossError("block 3 of 7")}),
       Around(CancelMessage{absl::CancelledError("the client went away")}),
@@ -97,13 +97,22 @@ TEST(MessagesTest, AFlippedBitIsRefusedAndNeverTrusted) {
       if (const auto* offer = std::get_if<OfferMessage>(&decoded->body)) {
         EXPECT_GE(offer->tokens, 1);
         EXPECT_LE(offer->block_count, kMaxBlocksPerTransfer);
+        EXPECT_GE(offer->slices, 1);
+        EXPECT_LE(offer->slices, kMaxSlices);
         EXPECT_LE(offer->block_hashes.size(), static_cast<size_t>(offer->block_count));
       }
       if (const auto* pull = std::get_if<PullMessage>(&decoded->body)) {
-        for (const BlockRun& run : pull->runs) {
+        for (const PieceRun& run : pull->runs) {
           EXPECT_GE(run.first, 0);
           EXPECT_GE(run.count, 1);
-          EXPECT_LE(run.first + run.count, 2 * kMaxBlocksPerTransfer);
+          EXPECT_LE(run.first + run.count, 2 * kMaxPiecesPerTransfer);
+        }
+      }
+      if (const auto* ready = std::get_if<ReadyMessage>(&decoded->body)) {
+        for (const ReadyPiece& piece : ready->pieces) {
+          EXPECT_GE(piece.index, 0);
+          EXPECT_LT(piece.index, kMaxPiecesPerTransfer);
+          EXPECT_GE(piece.source_piece, 0);
         }
       }
       if (const auto* probe = std::get_if<ProbeMessage>(&decoded->body)) {
@@ -152,12 +161,12 @@ TEST(MessagesTest, ALongReasonIsCut) {
 TEST(MessagesTest, TheLargestOfferAndReadyFit) {
   OfferMessage offer{.tokens = 16 * kMaxBlocksPerTransfer,
                      .block_count = kMaxBlocksPerTransfer,
+                     .slices = kMaxSlices,
                      .lease_ms = 1,
                      .block_hashes = std::vector<BlockHash>(kMaxBlocksPerTransfer),
                      .source_name = std::string(kMaxNameBytes, 'n'),
                      .source_address = std::string(kMaxAddressBytes, 'a')};
-  ReadyMessage ready{.first = 0,
-                     .blocks = std::vector<ReadyBlock>(kMaxReadyBlocks),
+  ReadyMessage ready{.pieces = std::vector<ReadyPiece>(kMaxReadyPieces),
                      .last = true,
                      .commit_payload = std::string(kMaxCommitPayloadBytes, 'p')};
   for (const Message& message : {Around(offer), Around(ready)}) {

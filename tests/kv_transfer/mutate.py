@@ -20,10 +20,14 @@ REPLACEMENTS = [
      "  --sends_outstanding_;\n"
      "  if (MutantIs(\"release_on_send_completion\") && state_ == State::kStreaming &&\n"
      "      commit_announced_ && sends_outstanding_ == 0 &&\n"
-     "      blocks_pulled_ == block_count() - first_wanted_) {\n"
+     "      pieces_pulled_ == pieces_wanted()) {\n"
      "    Drain(absl::OkStatus(), deadline_);\n"
      "    return;\n"
      "  }\n"),
+    ("source_machine.cc",
+     "  const int32_t end = std::min(count, block_count());\n",
+     "  const int32_t end = std::min(count, block_count());\n"
+     "  if (MutantIs(\"upper_layers_announced_with_the_lower\")) slices = this->slices();\n"),
     ("source_machine.cc",
      "  Send(std::move(ready));\n",
      "  Send(std::move(ready));\n"
@@ -44,10 +48,17 @@ REPLACEMENTS = [
      "  if (state_ != State::kDraining || sends_outstanding_ > 0) return;\n",
      "  if (state_ != State::kDraining) return;\n"
      "  if (sends_outstanding_ > 0 && !MutantIs(\"blocks_let_go_while_being_sent\")) return;\n"),
+    # Checksums that outlive a transfer.
+    ("source_checksums.cc",
+     "  if (!entry.known || entry.content != content) return std::nullopt;\n",
+     "  if (!entry.known) return std::nullopt;\n"
+     "  if (entry.content != content && !MutantIs(\"stale_checksum_announced\")) {\n"
+     "    return std::nullopt;\n"
+     "  }\n"),
     # The target's machine.
     ("target_machine.cc",
-     "    if (found_checksum != block.checksum) {\n",
-     "    if (found_checksum != block.checksum && !MutantIs(\"checksum_unchecked\")) {\n"),
+     "    if (found_checksum != piece.checksum) {\n",
+     "    if (found_checksum != piece.checksum && !MutantIs(\"checksum_unchecked\")) {\n"),
     ("target_machine.cc",
      "  if (now >= deadline_) {\n",
      "  if (now >= deadline_ &&\n"
@@ -58,9 +69,9 @@ REPLACEMENTS = [
      "    deadline_ = now + config_.ready_timeout;\n"
      "  }\n"),
     ("target_machine.cc",
-     "  if (committed_ && landed_ == blocks_wanted()) End(absl::OkStatus());\n",
-     "  if (committed_ && landed_ == blocks_wanted()) End(absl::OkStatus());\n"
-     "  if (MutantIs(\"complete_when_announced\") && committed_ && known_ == blocks_wanted()) {\n"
+     "  if (committed_ && landed_ == pieces_wanted()) End(absl::OkStatus());\n",
+     "  if (committed_ && landed_ == pieces_wanted()) End(absl::OkStatus());\n"
+     "  if (MutantIs(\"complete_when_announced\") && committed_ && known_ == pieces_wanted()) {\n"
      "    End(absl::OkStatus());\n"
      "  }\n"),
     # What the loop checks before a machine hears of anything.

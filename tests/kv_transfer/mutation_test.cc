@@ -30,6 +30,8 @@ const char* const kMutants[] = {
     "repeated_offer_admitted",
     "cancel_before_offer_forgotten",
     "older_epoch_goes_on",
+    "stale_checksum_announced",
+    "upper_layers_announced_with_the_lower",
 };
 
 class MutationTest : public testing::TestWithParam<const char*> {

@@ -17,13 +17,14 @@ const HandoffOptions& OptionsFor(bool pulled) {
   const auto make = [](TransportKind kind) {
     HandoffOptions options;
     options.transport = kind;
-    options.layout = {.layers = 1,
+    options.layout = {.layers = SimulatedWorker::kLayers,
                       .kv_heads = 1,
                       .head_dim = 2,
                       .block_tokens = 1,
                       .dtype = kernels::KvDType::kF32};
     options.model_fingerprint = kModel;
     options.block_count = SimulatedWorker::kSlabBlocks;
+    options.least_slice_bytes = options.layout.layer_bytes();
     options.lease = kSimulatedLease;
     options.offer_timeout = kOfferTimeout;
     options.ready_timeout = kReadyTimeout;
@@ -35,10 +36,24 @@ const HandoffOptions& OptionsFor(bool pulled) {
   return pulled ? by_pull : mapped;
 }
 
-// What block `index` of this attempt's prompt holds: nobody else's block does.
+// What block `index` of this attempt's prompt holds, unless it is of a cached prefix: nobody else's
+// block does.
 uint64_t Stamp(const Attempt& attempt, int32_t index) {
   return Mix(Mix(attempt.request.low ^ (uint64_t{attempt.epoch} << 32)) +
              static_cast<uint64_t>(index));
+}
+
+BlockHash HashOf(uint64_t stamp) {
+  BlockHash hash{};
+  std::memcpy(hash.data(), &stamp, sizeof stamp);
+  return hash;
+}
+
+// What a layer of a block with this stamp is.
+using LayerWords = std::array<uint64_t, 2>;
+LayerWords WordsOf(int32_t layer, uint64_t stamp) {
+  const uint64_t mixed = stamp + static_cast<uint64_t>(layer);
+  return {mixed, ~mixed};
 }
 
 std::string Payload(const Attempt& attempt) { return "first token of " + ToString(attempt); }
@@ -63,6 +78,7 @@ void SimulatedWorker::Start() {
       *transport_, stage_.agenda.clock(), options, own_, *EncodeAddress(own_),
       [this](HandoffEvent event) { TakeEvent(std::move(event)); });
   ending_ = step_planned_ = false;
+  cached_ = {};
   for (int32_t block = 0; block < kSlabBlocks; ++block) {
     At(block).owner = Owner::kNobody;
     Write(block, stage_.agenda.Random());
@@ -179,15 +195,26 @@ std::span<std::byte> SimulatedWorker::Bytes(int32_t block) const {
   return transport_->slab().subspan(static_cast<size_t>(block) * bytes, bytes);
 }
 
+void SimulatedWorker::WriteLayer(int32_t block, int32_t layer, uint64_t stamp) {
+  At(block).stamps[static_cast<size_t>(layer)] = stamp;
+  const LayerWords words = WordsOf(layer, stamp);
+  std::memcpy(Bytes(block).data() + layer * sizeof words, words.data(), sizeof words);
+}
+
 void SimulatedWorker::Write(int32_t block, uint64_t stamp) {
-  At(block).stamp = stamp;
-  const std::array<uint64_t, 2> words = {stamp, ~stamp};
-  std::memcpy(Bytes(block).data(), words.data(), sizeof words);
+  for (int32_t layer = 0; layer < kLayers; ++layer) WriteLayer(block, layer, stamp);
+}
+
+bool SimulatedWorker::LayerHolds(int32_t block, int32_t layer, uint64_t stamp) const {
+  const LayerWords words = WordsOf(layer, stamp);
+  return std::memcmp(Bytes(block).data() + layer * sizeof words, words.data(), sizeof words) == 0;
 }
 
 bool SimulatedWorker::Holds(int32_t block, uint64_t stamp) const {
-  const std::array<uint64_t, 2> words = {stamp, ~stamp};
-  return std::memcmp(Bytes(block).data(), words.data(), sizeof words) == 0;
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    if (!LayerHolds(block, layer, stamp)) return false;
+  }
+  return true;
 }
 
 std::vector<int32_t> SimulatedWorker::Allocate(int32_t count, Owner owner) {
@@ -215,7 +242,9 @@ void SimulatedWorker::Free(const std::vector<int32_t>& blocks) {
 
 void SimulatedWorker::CheckMemory() {
   for (int32_t block = 0; block < kSlabBlocks; ++block) {
-    if (At(block).owner != Owner::kLoop && !Holds(block, At(block).stamp)) {
+    if (At(block).owner == Owner::kLoop) continue;
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      if (LayerHolds(block, layer, At(block).stamps[static_cast<size_t>(layer)])) continue;
       stage_.Violated(fmt::format("block {} of {} was written by somebody else than its owner",
                                   block, own_.name));
     }
@@ -224,6 +253,7 @@ void SimulatedWorker::CheckMemory() {
 
 void SimulatedWorker::CheckIdle() {
   if (!running()) return;
+  DropCachedPrefix();
   CheckMemory();
   if (loop_->active() || loop_->active_targets() != 0) {
     stage_.Violated(fmt::format("{} still takes part in transfers", own_.name));
@@ -240,29 +270,70 @@ void SimulatedWorker::CheckIdle() {
 bool SimulatedWorker::Offer(Handoff& handoff, int32_t block_count, const PeerAddress& target) {
   handoff.source = incarnation();
   handoff.target = target.incarnation;
-  handoff.source_blocks = Allocate(block_count, Owner::kWorker);
-  if (handoff.source_blocks.empty()) return false;
+  if (!TakeSourceBlocks(handoff, block_count)) return false;
   stage_.agenda.Trace([&] {
     return fmt::format("{:x} offers {}: {} blocks", incarnation(), ToString(handoff.attempt),
                        block_count);
   });
   loop_->TakeTime();
+  std::vector<BlockHash> hashes;
+  for (const uint64_t stamp : handoff.stamps) hashes.push_back(HashOf(stamp));
   loop_->Offer({.attempt = handoff.attempt,
                 .tokens = block_count,
-                .block_hashes = {},
+                .block_hashes = std::move(hashes),
                 .source_name = own_.name},
                target, handoff.source_blocks);
+  if (handoff.blocks_ready > 0) loop_->BlocksReady(handoff.attempt, handoff.blocks_ready);
   Later(Work(milliseconds(8)), handoff, &SimulatedWorker::Compute);
   Step();
   return true;
 }
 
+bool SimulatedWorker::TakeSourceBlocks(Handoff& handoff, int32_t block_count) {
+  const bool hit = stage_.agenda.Chance(60) && !cached_.blocks.empty() &&
+                   static_cast<int32_t>(cached_.blocks.size()) <= block_count;
+  if (!hit) DropCachedPrefix();
+  const CachedPrefix prefix = std::exchange(cached_, {});
+  handoff.blocks_ready = static_cast<int32_t>(prefix.blocks.size());
+  handoff.source_blocks = prefix.blocks;
+  handoff.stamps = prefix.stamps;
+  const int32_t missing = block_count - handoff.blocks_ready;
+  const std::vector<int32_t> fresh = Allocate(missing, Owner::kWorker);
+  if (static_cast<int32_t>(fresh.size()) < missing) {
+    Free(prefix.blocks);
+    return false;
+  }
+  handoff.source_blocks.insert(handoff.source_blocks.end(), fresh.begin(), fresh.end());
+  for (int32_t i = handoff.blocks_ready; i < block_count; ++i) {
+    handoff.stamps.push_back(Stamp(handoff.attempt, i));
+  }
+  return true;
+}
+
+void SimulatedWorker::KeepOrFreeSourceBlocks(const Handoff& handoff) {
+  auto keep = static_cast<int64_t>(handoff.blocks_ready);
+  if (!cached_.blocks.empty() || !stage_.agenda.Chance(40)) keep = 0;
+  const auto first_freed = handoff.source_blocks.begin() + keep;
+  Free({first_freed, handoff.source_blocks.end()});
+  if (keep == 0) return;
+  cached_.blocks.assign(handoff.source_blocks.begin(), first_freed);
+  cached_.stamps.assign(handoff.stamps.begin(), handoff.stamps.begin() + keep);
+}
+
+void SimulatedWorker::DropCachedPrefix() { Free(std::exchange(cached_, {}).blocks); }
+
 void SimulatedWorker::Compute(Handoff& handoff) {
   if (handoff.SourceOver()) return;
   const auto chunk = 1 + static_cast<int32_t>(stage_.agenda.Below(3));
-  const int32_t upto = std::min(handoff.blocks_ready + chunk, handoff.block_count());
+  int32_t upto = std::min(handoff.blocks_ready + chunk, handoff.block_count());
+  if (handoff.blocks_begun <= handoff.blocks_ready && stage_.agenda.Chance(40)) {
+    ComputeLowerLayer(handoff, upto);
+    return;
+  }
+  upto = std::max(upto, handoff.blocks_begun);
   for (int32_t i = handoff.blocks_ready; i < upto; ++i) {
-    Write(handoff.source_blocks[static_cast<size_t>(i)], Stamp(handoff.attempt, i));
+    const auto place = static_cast<size_t>(i);
+    Write(handoff.source_blocks[place], handoff.stamps[place]);
   }
   handoff.blocks_ready = upto;
   loop_->TakeTime();
@@ -275,6 +346,18 @@ void SimulatedWorker::Compute(Handoff& handoff) {
     const Duration longest = stage_.agenda.Chance(10) ? 2 * kSimulatedLease : milliseconds(8);
     Later(Work(longest), handoff, &SimulatedWorker::Compute);
   }
+  Step();
+}
+
+void SimulatedWorker::ComputeLowerLayer(Handoff& handoff, int32_t upto) {
+  for (int32_t i = handoff.blocks_ready; i < upto; ++i) {
+    const auto place = static_cast<size_t>(i);
+    WriteLayer(handoff.source_blocks[place], 0, handoff.stamps[place]);
+  }
+  handoff.blocks_begun = upto;
+  loop_->TakeTime();
+  loop_->SlicesReady(handoff.attempt, upto, 1);
+  Later(Work(milliseconds(4)), handoff, &SimulatedWorker::Compute);
   Step();
 }
 
@@ -309,7 +392,7 @@ void SimulatedWorker::OnSourceDone(const SourceDone& done) {
                                   ToString(done.attempt)));
     }
   }
-  Free(handoff->source_blocks);
+  KeepOrFreeSourceBlocks(*handoff);
   stage_.on_source_end(*handoff);
 }
 
@@ -372,7 +455,7 @@ void SimulatedWorker::CancelTarget(Handoff& handoff) {
 void SimulatedWorker::CheckLanded(const Handoff& handoff, const char* when) {
   for (size_t i = 0; i < handoff.target_blocks.size(); ++i) {
     const int32_t index = handoff.first_wanted + static_cast<int32_t>(i);
-    if (!Holds(handoff.target_blocks[i], Stamp(handoff.attempt, index))) {
+    if (!Holds(handoff.target_blocks[i], handoff.stamps[static_cast<size_t>(index)])) {
       stage_.Violated(fmt::format("{}, block {} of {} holds something else", when, index,
                                   ToString(handoff.attempt)));
     }
@@ -402,7 +485,9 @@ void SimulatedWorker::OnTargetDone(const TargetDone& done) {
   CheckLanded(*handoff, "when it was reported complete");
   for (size_t i = 0; i < handoff->target_blocks.size(); ++i) {
     const int32_t index = handoff->first_wanted + static_cast<int32_t>(i);
-    At(handoff->target_blocks[i]) = {Owner::kWorker, Stamp(done.attempt, index)};
+    Block& block = At(handoff->target_blocks[i]);
+    block.owner = Owner::kWorker;
+    block.stamps.fill(handoff->stamps[static_cast<size_t>(index)]);
   }
   CheckMemory();
   Later(Work(milliseconds(20)), *handoff, &SimulatedWorker::EndDecode);

@@ -25,7 +25,9 @@ struct Handoff {
   Attempt attempt;
   uint64_t source = 0, target = 0;  // incarnations
   std::vector<int32_t> source_blocks;
+  std::vector<uint64_t> stamps;  // what each block holds once it is computed
   int32_t blocks_ready = 0;
+  int32_t blocks_begun = 0;  // of these, the lower layer is complete
   bool committed = false;
   bool cancelled = false;  // by either worker
   int32_t first_wanted = 0;
@@ -60,6 +62,7 @@ struct Stage {
 class SimulatedWorker {
  public:
   static constexpr int32_t kSlabBlocks = 12;
+  static constexpr int32_t kLayers = 2;  // each a slice
 
   SimulatedWorker(Stage& stage, int host) : stage_(stage), host_(host) { Start(); }
 
@@ -85,7 +88,13 @@ class SimulatedWorker {
   enum class Owner : uint8_t { kNobody, kWorker, kLoop };
   struct Block {
     Owner owner = Owner::kNobody;
-    uint64_t stamp = 0;  // what it holds, unless the loop writes
+    std::array<uint64_t, kLayers> stamps{};  // what it holds, unless the loop writes
+  };
+
+  // Complete blocks of an earlier prompt, kept as a prefix for another.
+  struct CachedPrefix {
+    std::vector<int32_t> blocks;
+    std::vector<uint64_t> stamps;
   };
 
   Duration Work(Duration longest) { return stage_.agenda.Delay(longest); }
@@ -98,14 +107,21 @@ class SimulatedWorker {
   void OnOffer(const OfferInfo& offer);
   void OnTargetDone(const TargetDone& done);
   void OnSourceDone(const SourceDone& done);
+  // Blocks with a cached prefix, if there is one and luck has it. False when there are too few.
+  bool TakeSourceBlocks(Handoff& handoff, int32_t block_count);
+  void KeepOrFreeSourceBlocks(const Handoff& handoff);
+  void DropCachedPrefix();
   void Compute(Handoff& handoff);
+  void ComputeLowerLayer(Handoff& handoff, int32_t upto);
   void Answer(Handoff& handoff);
   void EndDecode(Handoff& handoff);
 
   Handoff* Find(const Attempt& attempt);
   Block& At(int32_t block) { return blocks_[static_cast<size_t>(block)]; }
   std::span<std::byte> Bytes(int32_t block) const;
+  bool LayerHolds(int32_t block, int32_t layer, uint64_t stamp) const;
   bool Holds(int32_t block, uint64_t stamp) const;
+  void WriteLayer(int32_t block, int32_t layer, uint64_t stamp);
   void Write(int32_t block, uint64_t stamp);
   // Empty when there are too few.
   std::vector<int32_t> Allocate(int32_t count, Owner owner);
@@ -120,6 +136,7 @@ class SimulatedWorker {
   std::unique_ptr<HandoffLoop> loop_;
   std::vector<HandoffEvent> events_;
   std::array<Block, kSlabBlocks> blocks_;
+  CachedPrefix cached_;
   bool ending_ = false;
   bool step_planned_ = false;
 };

@@ -16,9 +16,11 @@ using ::testing::HasSubstr;
 constexpr TimePoint kStart = TimePoint(seconds(1'000));
 constexpr Duration kLease = seconds(5), kOfferTimeout = seconds(30);
 
+// Four blocks in two slices each: pieces 0 to 7 of the offer, 20 to 23 and 40 to 43 of the slab.
 SourceMachine::Config Config() {
   return {.offer = {.tokens = 60,
                     .block_count = 4,
+                    .slices = 2,
                     .lease_ms = 5'000,
                     .block_hashes = {},
                     .source_name = "prefill-0",
@@ -42,15 +44,16 @@ struct Driven {
       if (auto* finish = std::get_if<Finish>(&action)) finishes.push_back(*finish);
     }
   }
-  void HashAll(TimePoint now) {
-    while (machine.NextToHash(2).count > 0) {
-      const BlockRun run = machine.NextToHash(2);
-      std::vector<uint64_t> checksums;
-      for (int32_t i = 0; i < run.count; ++i) {
-        checksums.push_back(100u + static_cast<uint64_t>(run.first + i));
-      }
-      machine.Hashed(run, checksums, now);
+  // The next, at most so many; each piece's checksum is 100 and its index.
+  void Hash(size_t most, TimePoint now) {
+    std::vector<uint64_t> checksums;
+    for (const int32_t index : machine.ToHash()) {
+      if (checksums.size() < most) checksums.push_back(100u + static_cast<uint64_t>(index));
     }
+    machine.Hashed(checksums, now);
+  }
+  void HashAll(TimePoint now) {
+    while (!machine.ToHash().empty()) Hash(4, now);
   }
   template <typename T>
   std::vector<T> Sent() const {
@@ -80,7 +83,7 @@ Driven MakeFrom(From from) {
     machine.Commit("payload", kStart);
     driven.HashAll(kStart);
   }
-  if (from == kSending || from == kDraining) machine.OnPull({.runs = {{2, 2}}}, kStart);
+  if (from == kSending || from == kDraining) machine.OnPull({.runs = {{4, 4}}}, kStart);
   if (from == kDraining) machine.OnPeerDown(absl::UnavailableError("gone"), kStart);
   if (from == kCancelling) machine.Cancel(absl::AbortedError("enough"), kStart);
   if (from == kDone) machine.OnRelease({absl::InternalError("no")}, kStart);
@@ -132,12 +135,11 @@ std::vector<Input<Walked>> SourceInputs() {
   };
   for (const int32_t count : {-1, 0, 2, 4, 100}) {
     always(0, [=](Walked&, SourceMachine& machine) { machine.BlocksReady(count); });
+    always(0, [=](Walked&, SourceMachine& machine) { machine.SlicesReady(count, 1); });
   }
   add(1, [](Walked& walked, SourceMachine& machine) {
-    const BlockRun run = machine.NextToHash(2);
-    if (run.count == 0) return false;
-    const std::vector<uint64_t> checksums(static_cast<size_t>(run.count));
-    machine.Hashed(run, checksums, walked.now);
+    if (machine.ToHash().empty()) return false;
+    walked.driven.Hash(4, walked.now);
     return true;
   });
   always(2, [](Walked& walked, SourceMachine& machine) { machine.Commit("T", walked.now); });
@@ -151,8 +153,8 @@ std::vector<Input<Walked>> SourceInputs() {
   }
   // 6: may make sense, when enough is announced; 7: makes none in whatever state.
   const std::vector<std::pair<size_t, PullMessage>> pulls = {
-      {6, {}},         {6, {{{0, 1}}}}, {6, {{{2, 2}}}},        {6, {{{1, 1}, {3, 1}}}},
-      {7, {{{3, 2}}}}, {7, {{{1, 2}}}}, {7, {{{2, 1}, {2, 1}}}}};
+      {6, {}},         {6, {{{0, 1}}}}, {6, {{{4, 4}}}},        {6, {{{2, 1}, {6, 2}}}},
+      {7, {{{7, 2}}}}, {7, {{{3, 2}}}}, {7, {{{4, 1}, {4, 1}}}}};
   for (const auto& [column, pull] : pulls) {
     always(column, [pull = pull](Walked& walked, SourceMachine& machine) {
       machine.OnPull(pull, walked.now);
@@ -187,7 +189,7 @@ TEST(SourceMachineTest, FollowsTheTableOfTransitions) {
   // for is over at once.
   const std::vector<TableRow<kEvents>> table = {
       // Ready Hash Commit Cancel Grant BadGr Pull BadPull Beat RelOk RelBad Sent Down Early Late
-      {'O', {"O", "", "O", "C", "S", "X", "O", "O", "O", "X", "X", "", "X", "O", "X"}},
+      {'O', {"O", "O", "O", "C", "S", "X", "O", "O", "O", "X", "X", "", "X", "O", "X"}},
       {'S', {"S", "S", "S", "C", "S", "S", "SC", "C", "S", "DX", "DX", "S", "DX", "S", "DX"}},
       {'C', {"C", "", "C", "C", "C", "C", "C", "C", "C", "DX", "DX", "C", "DX", "C", "DX"}},
       {'D', {"D", "", "D", "D", "D", "D", "D", "D", "D", "D", "D", "DX", "D", "D", "X"}},
@@ -212,18 +214,87 @@ TEST(SourceMachineTest, OffersFirst) {
   EXPECT_EQ(std::get<OfferMessage>(driven.messages[0]), Config().offer);
 }
 
-TEST(SourceMachineTest, AnnouncesNothingBeforeTheGrantAndOnlyWhatIsWantedAfterIt) {
+// Of pieces of the offer, as Hash gives their checksums.
+ReadyMessage Announced(const std::vector<int32_t>& indices, bool last = false) {
+  const std::vector<int32_t> slab_pieces = {20, 21, 22, 23, 40, 41, 42, 43};
+  ReadyMessage ready{.pieces = {}, .last = last, .commit_payload = last ? "token" : ""};
+  for (const int32_t index : indices) {
+    ready.pieces.push_back(
+        {index, slab_pieces[static_cast<size_t>(index)], 100u + static_cast<uint64_t>(index)});
+  }
+  return ready;
+}
+
+TEST(SourceMachineTest, HashesBeforeTheGrantAndThenAnnouncesOnlyWhatIsWanted) {
   Driven driven;
-  driven.machine.BlocksReady(4);
-  driven.machine.Commit("token", kStart);
-  EXPECT_EQ(driven.machine.NextToHash(10).count, 0);
-  driven.machine.OnGrant({.first_block_wanted = 1, .heartbeat_ms = 500}, kStart);
+  driven.machine.BlocksReady(3);
   driven.HashAll(kStart);
+  driven.Collect();
+  EXPECT_TRUE(driven.Sent<ReadyMessage>().empty());
+  driven.machine.OnGrant({.first_block_wanted = 1, .heartbeat_ms = 500}, kStart);
+  driven.machine.Commit("token", kStart);
+  driven.HashAll(kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>(),
+            (std::vector{Announced({2, 3, 4, 5}), Announced({6, 7}, true)}));
+}
+
+TEST(SourceMachineTest, BlocksThatTheTargetHasNeedNoChecksum) {
+  Driven driven;
+  driven.machine.BlocksReady(3);
+  driven.Hash(1, kStart);
+  driven.machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 500}, kStart);
+  EXPECT_THAT(driven.machine.ToHash(), testing::ElementsAre(4, 5));
+  driven.machine.Commit("token", kStart);
+  EXPECT_THAT(driven.machine.ToHash(), testing::ElementsAre(4, 5, 6, 7));
+  driven.HashAll(kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>(), std::vector{Announced({4, 5, 6, 7}, true)});
+}
+
+TEST(SourceMachineTest, AnnouncesAtOnceAtTheGrantWhatWasCommittedBeforeIt) {
+  Driven driven;
+  driven.machine.Commit("token", kStart);
+  driven.HashAll(kStart);
+  driven.machine.OnGrant({.first_block_wanted = 2, .heartbeat_ms = 500}, kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>(), std::vector{Announced({4, 5, 6, 7}, true)});
+}
+
+TEST(SourceMachineTest, LowerLayersGoAheadAndEachPieceOnce) {
+  Driven driven;
+  SourceMachine& machine = driven.machine;
+  machine.OnGrant({.first_block_wanted = 0, .heartbeat_ms = 500}, kStart);
+  machine.SlicesReady(2, 1);
+  EXPECT_THAT(machine.ToHash(), testing::ElementsAre(0, 2));
+  machine.SlicesReady(2, 1);
+  machine.SlicesReady(1, 0);
+  machine.SlicesReady(3, 1);  // a chunk that is begun before the one before it is whole
+  machine.BlocksReady(2);
+  machine.Commit("token", kStart);
+  EXPECT_THAT(machine.ToHash(), testing::ElementsAre(0, 2, 4, 1, 3, 5, 6, 7));
+  driven.HashAll(kStart);
+  driven.Collect();
+  EXPECT_EQ(driven.Sent<ReadyMessage>(),
+            (std::vector{Announced({0, 2, 4, 1}), Announced({3, 5, 6, 7}, true)}));
+}
+
+TEST(SourceMachineTest, ManyPiecesAreAnnouncedInMessagesOfABoundedSize) {
+  SourceMachine::Config config = Config();
+  config.offer.block_count = kMaxReadyPieces;
+  config.blocks.assign(static_cast<size_t>(config.offer.block_count), 0);
+  Driven driven{.machine = SourceMachine(config, kStart)};
+  driven.machine.Commit("token", kStart);
+  driven.Hash(SIZE_MAX, kStart);
+  driven.machine.OnGrant({.first_block_wanted = 0, .heartbeat_ms = 500}, kStart);
   driven.Collect();
   const auto ready = driven.Sent<ReadyMessage>();
   ASSERT_EQ(ready.size(), 2u);
-  EXPECT_EQ(ready[0], (ReadyMessage{1, {{11, 101}, {20, 102}}, false, ""}));
-  EXPECT_EQ(ready[1], (ReadyMessage{3, {{21, 103}}, true, "token"}));
+  for (const size_t i : {0u, 1u}) {
+    EXPECT_EQ(ready[i].pieces.size(), static_cast<size_t>(kMaxReadyPieces));
+    EXPECT_EQ(ready[i].pieces[0].index, static_cast<int32_t>(i) * kMaxReadyPieces);
+    EXPECT_EQ(ready[i].last, i == 1);
+  }
 }
 
 TEST(SourceMachineTest, CommitsByItselfWhenTheTargetWantsNoBlock) {
@@ -231,7 +302,7 @@ TEST(SourceMachineTest, CommitsByItselfWhenTheTargetWantsNoBlock) {
   driven.machine.OnGrant({.first_block_wanted = 4, .heartbeat_ms = 500}, kStart);
   driven.machine.Commit("token", kStart);
   driven.Collect();
-  EXPECT_EQ(driven.Sent<ReadyMessage>().back(), (ReadyMessage{4, {}, true, "token"}));
+  EXPECT_EQ(driven.Sent<ReadyMessage>().back(), (ReadyMessage{{}, true, "token"}));
   driven.machine.OnRelease({absl::OkStatus()}, kStart);
   driven.Collect();
   EXPECT_TRUE(driven.finishes.at(0).status.ok());
@@ -243,27 +314,27 @@ TEST(SourceMachineTest, ReadyCountsOnlyGrow) {
   driven.machine.BlocksReady(3);
   driven.machine.BlocksReady(1);
   driven.machine.BlocksReady(-5);
-  EXPECT_EQ(driven.machine.NextToHash(10), (BlockRun{0, 3}));
+  EXPECT_THAT(driven.machine.ToHash(), testing::ElementsAre(0, 1, 2, 3, 4, 5));
   driven.machine.BlocksReady(1'000);
-  EXPECT_EQ(driven.machine.NextToHash(10), (BlockRun{0, 4}));
+  EXPECT_EQ(driven.machine.ToHash().size(), 8u);
 }
 
 TEST(SourceMachineTest, SendsWhatIsPulledInRunsThatLieTogether) {
   Driven driven = MakeFrom(kCommitted);
-  driven.machine.OnPull({.runs = {{1, 1}, {2, 2}}}, kStart);
+  driven.machine.OnPull({.runs = {{2, 2}, {4, 4}}}, kStart);
   driven.Collect();
   ASSERT_EQ(driven.runs.size(), 2u);
-  EXPECT_EQ(driven.runs[0].source_block, 11);
-  EXPECT_EQ(driven.runs[1].source_block, 20);
-  EXPECT_EQ(driven.machine.blocks_pulled(), 3);
+  EXPECT_EQ(driven.runs[0].source_piece, 22);
+  EXPECT_EQ(driven.runs[1].source_piece, 40);
+  EXPECT_EQ(driven.machine.pieces_pulled(), 6);
 }
 
 TEST(SourceMachineTest, RefusesPullsThatMakeNoSense) {
   const std::map<std::string, PullMessage> pulls = {
-      {"announced are", {.runs = {{0, 1}}}},         // not wanted
-      {"announced are [1, 4)", {.runs = {{3, 2}}}},  // past the end
-      {"twice", {.runs = {{2, 1}, {2, 1}}}},
-      {"not contiguous", {.runs = {{1, 2}}}},  // blocks 11 and 20
+      {"piece 0 of 8, which was not announced", {.runs = {{0, 1}}}},  // not wanted
+      {"piece 8 of 8, which was not announced", {.runs = {{7, 2}}}},
+      {"piece 4 twice", {.runs = {{4, 1}, {4, 1}}}},
+      {"[3, 5) as one run, which is not contiguous", {.runs = {{3, 2}}}},  // blocks 11 and 20
   };
   for (const auto& [why, pull] : pulls) {
     Driven driven = MakeFrom(kCommitted);
@@ -307,7 +378,7 @@ TEST(SourceMachineTest, TheLeaseIsRenewedByHeartbeatsAndPulls) {
     driven.machine.OnTargetHeartbeat(now);
   }
   now += kLease - seconds(1);
-  driven.machine.OnPull({.runs = {{1, 1}}}, now);
+  driven.machine.OnPull({.runs = {{2, 1}}}, now);
   driven.machine.OnSent();
   driven.machine.OnTick(now + kLease - seconds(1));
   EXPECT_EQ(driven.machine.state(), State::kStreaming);
@@ -329,7 +400,7 @@ TEST(SourceMachineTest, GivesSignsOfLifeAsOftenAsTheTargetWants) {
   driven.machine.OnTick(kStart + seconds(1));
   driven.machine.OnTick(kStart + seconds(1));
   driven.Collect();
-  EXPECT_EQ(driven.Sent<SourceHeartbeat>(), std::vector{(SourceHeartbeat{2, false})});
+  EXPECT_EQ(driven.Sent<SourceHeartbeat>(), std::vector{(SourceHeartbeat{4, false})});
 }
 
 TEST(SourceMachineTest, AReleaseBeforeTheCommitIsNotSuccess) {

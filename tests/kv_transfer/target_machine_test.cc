@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "tests/kv_transfer/transition_table.h"
 
 namespace baton::kv_transfer {
@@ -16,9 +18,11 @@ constexpr TimePoint kStart = TimePoint(seconds(1'000));
 constexpr Duration kLease = seconds(5), kOfferTimeout = seconds(30), kReadyTimeout = seconds(10);
 using State = TargetMachine::State;
 
-// Five blocks are offered. The first is held already; the others go to 7, 8, 3, 4.
+// Five blocks are offered, in two slices each. The first is held already; the others, pieces 2 to
+// 9, go to 7, 8, 3, 4.
 struct Driven {
   TargetMachine machine{{.block_count = 5,
+                         .slices = 2,
                          .source_slab_blocks = 100,
                          .lease = kLease,
                          .offer_timeout = kOfferTimeout,
@@ -49,20 +53,25 @@ struct Driven {
   void Land(const Landing& landing, TimePoint now) {
     std::vector<uint64_t> checksums;
     for (int32_t i = 0; i < landing.run.count; ++i) {
-      checksums.push_back(static_cast<uint64_t>(1'000 + landing.source_block + i));
+      checksums.push_back(static_cast<uint64_t>(1'000 + landing.source_piece + i));
     }
     machine.OnLanded(landing.run, checksums, now);
   }
 };
 
-// Source blocks 50.. with checksums 1050..
-ReadyMessage Ready(int32_t first, int32_t count, bool last = false) {
-  ReadyMessage ready{.first = first, .blocks = {}, .last = last, .commit_payload = last ? "T" : ""};
-  for (int32_t i = 0; i < count; ++i) {
-    const int32_t block = 50 + first + i;
-    ready.blocks.push_back({block, static_cast<uint64_t>(1'000 + block)});
+// Piece `index` is in the source's slab piece 100 + index, with a checksum of 1000 more.
+ReadyMessage ReadyPieces(const std::vector<int32_t>& indices, bool last = false) {
+  ReadyMessage ready{.pieces = {}, .last = last, .commit_payload = last ? "T" : ""};
+  for (const int32_t index : indices) {
+    ready.pieces.push_back({index, 100 + index, static_cast<uint64_t>(1'100 + index)});
   }
   return ready;
+}
+// Whole blocks.
+ReadyMessage Ready(int32_t first, int32_t count, bool last = false) {
+  std::vector<int32_t> indices(static_cast<size_t>(2 * count));
+  std::iota(indices.begin(), indices.end(), 2 * first);
+  return ReadyPieces(indices, last);
 }
 
 // ---- the table of legal transitions ----
@@ -150,15 +159,15 @@ std::vector<Input<Walked>> TargetInputs() {
   always(kCancel,
          [](Walked&, TargetMachine& machine) { machine.Cancel(absl::CancelledError("enough")); });
   ReadyMessage strange = Ready(1, 1);
-  strange.blocks[0].source_block = 100;
+  strange.pieces[0].source_piece = 200;
   const std::vector<std::pair<Column, ReadyMessage>> readies = {{kReady, Ready(1, 1)},
                                                                 {kReady, Ready(1, 4)},
                                                                 {kReady, Ready(5, 0)},
                                                                 {kReadyLast, Ready(5, 0, true)},
                                                                 {kReadyLast, Ready(3, 2, true)},
                                                                 {kReadyLast, Ready(1, 4, true)},
+                                                                {kReady, ReadyPieces({3, 8})},
                                                                 {kBadReady, Ready(4, 2)},
-                                                                {kBadReady, Ready(1, 2, true)},
                                                                 {kBadReady, strange}};
   for (const auto& [column, ready] : readies) {
     always(column, [ready = ready](Walked& walked, TargetMachine& machine) {
@@ -186,7 +195,7 @@ std::vector<Input<Walked>> TargetInputs() {
       return true;
     });
   }
-  for (const SourceHeartbeat beat : {SourceHeartbeat{0, false}, SourceHeartbeat{5, true}}) {
+  for (const SourceHeartbeat beat : {SourceHeartbeat{0, false}, SourceHeartbeat{8, true}}) {
     always(kHeartbeat, [=](Walked& walked, TargetMachine& machine) {
       machine.OnSourceHeartbeat(beat, walked.now);
     });
@@ -241,13 +250,13 @@ TEST(TargetMachineTest, MergesBlocksThatLieTogetherOnBothSides) {
   driven.machine.OnReady(Ready(1, 4), kStart);
   const auto first = driven.machine.NextRun(100);  // 7, 8 here; then comes 3
   ASSERT_TRUE(first.has_value());
-  EXPECT_EQ(first->run, (BlockRun{1, 2}));
-  EXPECT_EQ(first->source_block, 51);
-  EXPECT_EQ(first->target_block, 7);
+  EXPECT_EQ(first->run, (PieceRun{2, 4}));
+  EXPECT_EQ(first->source_piece, 102);
+  EXPECT_EQ(first->target_piece, 14);
   const auto second = driven.machine.NextRun(1);
-  EXPECT_EQ(second->run, (BlockRun{3, 1}));
-  EXPECT_EQ(second->target_block, 3);
-  EXPECT_EQ(driven.machine.NextRun(100)->run, (BlockRun{4, 1}));
+  EXPECT_EQ(second->run, (PieceRun{6, 1}));
+  EXPECT_EQ(second->target_piece, 6);
+  EXPECT_EQ(driven.machine.NextRun(100)->run, (PieceRun{7, 3}));
   EXPECT_FALSE(driven.machine.NextRun(100).has_value());
 }
 
@@ -255,10 +264,33 @@ TEST(TargetMachineTest, DoesNotMergeAcrossAGapAtTheSource) {
   Driven driven;
   driven.Grant();
   ReadyMessage ready = Ready(1, 2);
-  ready.blocks[1].source_block = 99;
+  ready.pieces[2].source_piece = 198;
+  ready.pieces[3].source_piece = 199;
   driven.machine.OnReady(ready, kStart);
-  EXPECT_EQ(driven.machine.NextRun(100)->run, (BlockRun{1, 1}));
-  EXPECT_EQ(driven.machine.NextRun(100)->source_block, 99);
+  EXPECT_EQ(driven.machine.NextRun(100)->run, (PieceRun{2, 2}));
+  EXPECT_EQ(driven.machine.NextRun(100)->source_piece, 198);
+}
+
+// The lower layers come first, those of two blocks that lie together; the upper ones later.
+TEST(TargetMachineTest, TakesSlicesAsTheyComeAndNeedsAllOfThem) {
+  Driven driven;
+  driven.Grant();
+  driven.machine.OnReady(ReadyPieces({2, 4, 6, 8}), kStart);
+  for (const int32_t index : {2, 4, 6, 8}) {
+    const auto landing = driven.machine.NextRun(100);
+    ASSERT_TRUE(landing.has_value());
+    EXPECT_EQ(landing->run, (PieceRun{index, 1}));
+    driven.Land(*landing, kStart);
+  }
+  EXPECT_FALSE(driven.machine.NextRun(100).has_value());
+  driven.machine.OnReady(ReadyPieces({3, 5, 7}, true), kStart);
+  driven.LandAll();
+  EXPECT_EQ(driven.machine.pieces_landed(), 7);
+  EXPECT_EQ(driven.machine.state(), State::kPulling) << "the last block has only its lower layers";
+  driven.machine.OnReady(ReadyPieces({9}), kStart);
+  driven.LandAll();
+  driven.Collect();
+  EXPECT_TRUE(driven.finishes.at(0).status.ok());
 }
 
 TEST(TargetMachineTest, IsCompleteInWhateverOrderThingsCome) {
@@ -275,7 +307,7 @@ TEST(TargetMachineTest, IsCompleteInWhateverOrderThingsCome) {
   EXPECT_TRUE(driven.finishes[0].status.ok());
   EXPECT_EQ(driven.Sent<ReleaseMessage>(), std::vector{ReleaseMessage{absl::OkStatus()}});
   EXPECT_EQ(driven.machine.commit_payload(), "T");
-  EXPECT_EQ(driven.machine.blocks_landed(), 4);
+  EXPECT_EQ(driven.machine.pieces_landed(), 8);
   EXPECT_EQ(driven.machine.committed_at(), kStart + seconds(1));
   EXPECT_EQ(driven.machine.last_landed_at(), kStart + seconds(4));
 }
@@ -306,11 +338,11 @@ TEST(TargetMachineTest, AWrongChecksumEndsItAndNothingMoreIsWritten) {
   driven.machine.OnReady(Ready(1, 4, true), kStart);
   const auto run = driven.machine.NextRun(100);
   const auto other = driven.machine.NextRun(100);
-  driven.machine.OnLanded(run->run, std::vector<uint64_t>{1'051, 666}, kStart);
+  driven.machine.OnLanded(run->run, std::vector<uint64_t>{1'102, 1'103, 1'104, 666}, kStart);
   driven.Collect();
   ASSERT_EQ(driven.finishes.size(), 1u);
   EXPECT_EQ(driven.finishes[0].status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(driven.finishes[0].status.ToString(), HasSubstr("block 2 of 5"));
+  EXPECT_THAT(driven.finishes[0].status.ToString(), HasSubstr("slice 1 of block 2 of 5"));
   EXPECT_FALSE(driven.machine.InFlight(other->run).has_value());
 }
 
@@ -318,24 +350,34 @@ TEST(TargetMachineTest, DataIsPlacedOnlyForARunInFlight) {
   Driven driven;
   driven.Grant();
   driven.machine.OnReady(Ready(1, 4), kStart);
-  EXPECT_FALSE(driven.machine.InFlight({1, 2}).has_value());
+  EXPECT_FALSE(driven.machine.InFlight({2, 4}).has_value());
   const auto run = driven.machine.NextRun(100);
-  EXPECT_EQ(driven.machine.InFlight({1, 2})->target_block, 7);
-  EXPECT_FALSE(driven.machine.InFlight({1, 1}).has_value());
-  EXPECT_FALSE(driven.machine.InFlight({3, 1}).has_value());
+  EXPECT_EQ(driven.machine.InFlight({2, 4})->target_piece, 14);
+  EXPECT_FALSE(driven.machine.InFlight({2, 2}).has_value());
+  EXPECT_FALSE(driven.machine.InFlight({6, 1}).has_value());
   driven.Land(*run, kStart);
-  EXPECT_FALSE(driven.machine.InFlight({1, 2}).has_value()) << "a second copy";
+  EXPECT_FALSE(driven.machine.InFlight({2, 4}).has_value()) << "a second copy";
 }
 
 TEST(TargetMachineTest, BlocksThatTheSourceCannotHaveEndIt) {
   Driven driven;
   driven.Grant();
   ReadyMessage ready = Ready(1, 1);
-  ready.blocks[0].source_block = 100;
+  ready.pieces[0].source_piece = 200;
   driven.machine.OnReady(ready, kStart);
   driven.Collect();
   EXPECT_THAT(driven.finishes.at(0).status.ToString(),
               HasSubstr("block 100 of its slab, which has 100"));
+}
+
+TEST(TargetMachineTest, PiecesThatWereNotAskedForEndIt) {
+  for (const int32_t index : {0, 1, 10, kMaxPiecesPerTransfer - 1}) {
+    Driven driven;
+    driven.Grant();
+    driven.machine.OnReady(ReadyPieces({2, index}), kStart);
+    driven.Collect();
+    EXPECT_THAT(driven.finishes.at(0).status.ToString(), HasSubstr("wanted are [2, 10)")) << index;
+  }
 }
 
 // ---- time ----
@@ -346,7 +388,7 @@ TEST(TargetMachineTest, SilenceEndsItAndHeartbeatsOfAnIdleSourceDoNot) {
   TimePoint now = kStart;
   for (int i = 0; i < 5; ++i) {
     now += kReadyTimeout - seconds(1);
-    driven.machine.OnSourceHeartbeat({1, false}, now);
+    driven.machine.OnSourceHeartbeat({0, false}, now);
     driven.machine.OnTick(now);
   }
   EXPECT_EQ(driven.machine.state(), State::kPulling);
@@ -357,7 +399,7 @@ TEST(TargetMachineTest, SilenceEndsItAndHeartbeatsOfAnIdleSourceDoNot) {
 
 TEST(TargetMachineTest, HeartbeatsDoNotHideALostMessage) {
   // The source has announced a block, or committed, and that never came.
-  for (const SourceHeartbeat heartbeat : {SourceHeartbeat{3, false}, SourceHeartbeat{1, true}}) {
+  for (const SourceHeartbeat heartbeat : {SourceHeartbeat{2, false}, SourceHeartbeat{0, true}}) {
     Driven driven;
     driven.Grant();
     for (TimePoint now = kStart; now <= kStart + kReadyTimeout; now += seconds(1)) {
@@ -374,7 +416,7 @@ TEST(TargetMachineTest, HeartbeatsDoNotHideLostData) {
   driven.machine.OnReady(Ready(1, 4), kStart);
   ASSERT_TRUE(driven.machine.NextRun(100).has_value());
   for (TimePoint now = kStart; now <= kStart + kReadyTimeout; now += seconds(1)) {
-    driven.machine.OnSourceHeartbeat({5, false}, now);
+    driven.machine.OnSourceHeartbeat({8, false}, now);
     driven.machine.OnTick(now);
   }
   driven.Collect();

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
 #include "prefill_worker/worker.h"
 #include "tests/prefill_worker/target.h"
@@ -101,6 +102,36 @@ TEST_F(PrefillLoopTest, HandsOverTheKvAndTheFirstToken) {
   EXPECT_EQ(worker->counters().handoffs, 2);
   EXPECT_EQ(worker->counters().prompt_tokens, 150 + 6);
   EXPECT_EQ(worker->counters().cached_tokens, 144);
+}
+
+// Checksums outlive the transfer they were computed for. Prompts that share prefixes come and go in
+// a pool that holds few of them, so that blocks are handed over again, evicted, taken for something
+// else, and computed anew in chunks of other sizes: one stale checksum fails a handoff.
+TEST_F(PrefillLoopTest, BlocksThatComeAndGoAreNeverAnnouncedWithAnOlderChecksum) {
+  Target target(model());
+  auto options = model().Options("prefill-0", 12);
+  options.chunk_tokens = 48;
+  RunningWorker<PrefillWorker> worker(options);
+  TestRouter router(worker->address());
+  const uint64_t seed = RandomU64();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
+  int64_t cached_tokens = 0;
+  for (uint64_t number = 1; number <= 60; ++number) {
+    std::vector<TokenId> prompt = Prompt(170, static_cast<uint32_t>(random() % 3));
+    prompt.resize(1 + random() % prompt.size());
+    router.Send(Command(AttemptOf(number), prompt, target));
+    target.GrantAll(target.Next<kv_transfer::OfferArrived>().offer);
+    const auto done = target.Next<kv_transfer::TargetDone>();
+    ASSERT_TRUE(done.status.ok()) << done.status;
+    const Outcome outcome = router.Wait(AttemptOf(number));
+    ASSERT_TRUE(outcome.prefilled);
+    cached_tokens += outcome.prefilled->cached_prompt_tokens;
+    ExpectSameKv(prompt, target);
+  }
+  EXPECT_GT(cached_tokens, 0);
+  EXPECT_EQ(worker->counters().handoffs, 60);
+  router.ExpectIdle();
 }
 
 TEST_F(PrefillLoopTest, OffersBeforeItHasComputed) {

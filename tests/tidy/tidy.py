@@ -97,6 +97,7 @@ PROVEN_BY = {
     "kv_transfer/handoff_loop*.cc": "tests/kv_transfer/handoff_explorer_test.cc",
     "kv_transfer/inproc_transport.cc": "tests/kv_transfer/transports_inproc_test.cc",
     "kv_transfer/peer_table.cc": "tests/kv_transfer/handoff_service_test.cc",
+    "kv_transfer/stream_copy_*.cc": "tests/kv_transfer/stream_copy_test.cc",
     "kv_transfer/ucx_*.cc": "tests/kv_transfer/transports_ucx_test.cc",
     "model_file/gguf_parser.cc": "tests/model_file/gguf_test.cc",
     "prefill_worker/loop_disk.cc": "tests/prefill_worker/disk_test.cc",

@@ -47,10 +47,13 @@ struct EngineRow {
 // "decode_tokens_per_s"}
 std::string EngineRowJson(const EngineRow& row);
 
+// Checksums that are computed within the transfer, as all of it is: the plain case.
+inline constexpr char kAtOnce[] = "at once";
+
 // How fast the KV handoff moved blocks. GB/s are 1e9 bytes a second.
 struct TransferRow {
-  std::string transport;  // "shm", "ucx tcp", "inproc"
-  std::string checksums;  // of the source: "known" before, computed "at once", or "none"
+  std::string transport;            // "shm", "ucx tcp", "inproc"
+  std::string checksums = kAtOnce;  // of the source; else "known" before, or "none"
   int64_t block_bytes = 0;
   int32_t blocks = 0;   // of one transfer
   int64_t bytes = 0;    // of one transfer
@@ -62,8 +65,8 @@ struct TransferRow {
   double share() const { return baseline_gb_per_s > 0 ? gb_per_s / baseline_gb_per_s : 0; }
 };
 
-// {"transport","checksums","block_bytes","blocks","bytes","gb_per_s","p50_us","p99_us",
-// "baseline_gb_per_s","share"}
+// {"transport","block_bytes","blocks","bytes","gb_per_s","p50_us","p99_us","baseline_gb_per_s",
+// "share"}, and "checksums" where they are not kAtOnce.
 std::string TransferRowJson(const TransferRow& row);
 std::string TransferTableHead();
 std::string TransferTableLine(const TransferRow& row);

@@ -83,7 +83,7 @@ class Peer final : public TransferPeer {
 
   absl::Status Start() {
     BATON_RETURN_IF_ERROR(Start(/*checksums=*/true, &checked_));
-    if (options_.unchecked) BATON_RETURN_IF_ERROR(Start(/*checksums=*/false, &unchecked_));
+    if (options_.compare_checksums) BATON_RETURN_IF_ERROR(Start(/*checksums=*/false, &unchecked_));
     if (!Pulls(options_)) return absl::OkStatus();
     BATON_ASSIGN_OR_RETURN(raw_, RawUcxReceiver::Start(TlsOf(options_), checked_->slab()));
     return absl::OkStatus();
@@ -205,7 +205,7 @@ class Bench final : public TransferBench {
   absl::Status Connect(const TransferPeerAddress& peer, std::span<const std::byte> inproc_slab) {
     checked_ = std::make_unique<Source>(options_, peer.handoff);
     BATON_RETURN_IF_ERROR(checked_->Start(/*checksums=*/true));
-    if (options_.unchecked) {
+    if (options_.compare_checksums) {
       unchecked_ = std::make_unique<Source>(options_, peer.unchecked);
       BATON_RETURN_IF_ERROR(unchecked_->Start(/*checksums=*/false));
     }
@@ -231,22 +231,24 @@ class Bench final : public TransferBench {
           seconds->clear();
         }
       }
-      BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNamed, &known));
-      if (round >= 0 && checked_->bytes_hashed() > 0) {
-        return absl::InternalError(fmt::format("checksums of {} of {} bytes were not known",
-                                               checked_->bytes_hashed(),
-                                               options_.transfer_blocks() * options_.block_bytes));
-      }
       BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNameless, &at_once));
-      if (unchecked_ != nullptr) {
+      if (options_.compare_checksums) {
+        BATON_RETURN_IF_ERROR(Transfer(*checked_, Source::Blocks::kNamed, &known));
+        if (round >= 0 && checked_->bytes_hashed() > 0) {
+          return absl::InternalError(
+              fmt::format("checksums of {} of {} bytes were not known", checked_->bytes_hashed(),
+                          options_.transfer_blocks() * options_.block_bytes));
+        }
         BATON_RETURN_IF_ERROR(Transfer(*unchecked_, Source::Blocks::kNameless, &unchecked));
       }
       BATON_ASSIGN_OR_RETURN(const double seconds, Baseline(plan_.BlocksOf(next_++)));
       baseline.push_back(seconds);
     }
-    std::vector<TransferRow> rows = {Row("known", known, baseline),
-                                     Row("at once", at_once, baseline)};
-    if (unchecked_ != nullptr) rows.push_back(Row("none", unchecked, baseline));
+    std::vector<TransferRow> rows = {Row(kAtOnce, at_once, baseline)};
+    if (options_.compare_checksums) {
+      rows.push_back(Row("known", known, baseline));
+      rows.push_back(Row("none", unchecked, baseline));
+    }
     return rows;
   }
 

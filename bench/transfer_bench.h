@@ -43,8 +43,8 @@ struct TransferBenchOptions {
   int64_t transfer_bytes = 32 << 20;  // of one transfer, rounded to blocks, at least one
   int64_t slab_bytes = 128 << 20;     // rounded to transfers, at least four
   BlockOrder order = BlockOrder::kShuffled;
-  bool unchecked = false;  // measure the same path without checksums, too
-  int32_t repeat = 50;     // transfers measured
+  bool compare_checksums = false;  // rows with known ones and with none, too
+  int32_t repeat = 50;             // transfers measured
   StopRequested stop = nullptr;
 
   int32_t transfer_blocks() const;
@@ -91,9 +91,9 @@ class TransferBench {
       const TransferBenchOptions& options, const TransferPeerAddress& peer,
       std::span<const std::byte> inproc_slab);
   virtual ~TransferBench() = default;
-  // After once through the slabs, which is not counted: rows with checksums known and at once, and
-  // with `unchecked` one with none. Medians; Cancelled on a stop, else an error of the first
-  // transfer that failed.
+  // After once through the slabs, which is not counted: a row with checksums at once, and with
+  // `compare_checksums` one with known ones and one with none. Medians; Cancelled on a stop, else
+  // an error of the first transfer that failed.
   virtual absl::StatusOr<std::vector<TransferRow>> Measure() = 0;
 };
 

@@ -79,7 +79,7 @@ absl::StatusOr<PeerProcess> StartPeer(const TransferBenchFlags& flags, const std
       "--order=" + flags.order,
       fmt::format("--transfer-bytes={}", flags.bench.transfer_bytes),
       fmt::format("--slab-bytes={}", flags.bench.slab_bytes)};
-  if (flags.bench.unchecked) command.push_back("--unchecked");
+  if (flags.bench.compare_checksums) command.push_back("--compare-checksums");
   if (!flags.bench.ucx_tls.empty()) command.push_back("--ucx-tls=" + flags.bench.ucx_tls);
   BATON_ASSIGN_OR_RETURN(Subprocess process, Subprocess::Start(command, /*capture_stdout=*/true));
   while (true) {  // UCX may print lines of its own
@@ -162,15 +162,16 @@ Action AddBenchTransfer(CLI::App* app) {
   app->add_option("--repeat", options.repeat, "transfers measured, one at a time")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  app->add_flag("--unchecked", options.unchecked,
-                "one more row for each: the same path without checksums, to tell what they cost");
+  app->add_flag("--compare-checksums", options.compare_checksums,
+                "two more rows for each, to tell what checksums cost: all \"known\" to the source "
+                "before, as of a cached prefix or when they are computed during the prefill, and "
+                "\"none\"");
   app->add_flag(
       "--json", flags->json,
-      "print a JSON object a row: {\"transport\",\"checksums\",\"block_bytes\","
-      "\"blocks\",\"bytes\",\"gb_per_s\",\"p50_us\",\"p99_us\",\"baseline_gb_per_s\","
-      "\"share\"}; times are from Offer to Release, with checksums \"known\" to the source "
-      "before (a cached prefix, or what was hashed during the prefill) or all computed "
-      "\"at once\" in it; the baseline is memcpy between the slabs, or UCX's active "
+      "print a JSON object a row: {\"transport\",\"block_bytes\",\"blocks\",\"bytes\","
+      "\"gb_per_s\",\"p50_us\",\"p99_us\",\"baseline_gb_per_s\",\"share\"}, and \"checksums\" "
+      "in the rows that --compare-checksums adds; times are from Offer to Release; the baseline is "
+      "memcpy between the slabs, or UCX's active "
       "messages with the same error handling and nothing else");
   app->add_flag("--peer", flags->peer)->group("");  // the other process
   return [flags] { return BenchTransfer(*flags); };

@@ -72,9 +72,9 @@ class MetricsTest(unittest.TestCase):
                 self.assertTrue(1e8 < expected < 1e12, expected)
         self.assertEqual({(labels["source"], labels["target"]) for labels, _
                           in self.client.series("baton_kv_path_in_use")}, pairs)
-        fleet = {(path.source, worker.name, path.transport): path.bytes_per_s
+        fleet = {(path.source, worker.name, path.transport): round(path.bytes_per_s)
                  for worker in self.client.fleet() for path in worker.paths}
-        self.assertEqual(fleet, {(labels["source"], labels["target"], labels["transport"]): value
+        self.assertEqual(fleet, {(labels["source"], labels["target"], labels["transport"]): round(value)
                                  for labels, value
                                  in self.client.series("baton_kv_path_bytes_per_second")})
 

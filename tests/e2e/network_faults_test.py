@@ -109,7 +109,7 @@ class NetworkFaultsTest(faults_test.FaultsTest):
 
         def moves_kv():
             answer = faults_test.Answer(self.cluster.client, self.requests[0],
-                                        f"{salt}, try {next(tries)}")
+                                        f"{salt}, try {next(tries)}").read()
             self.assert_exact(0, answer)
             return answer.finish.stats.kv_blocks_moved > 0
 

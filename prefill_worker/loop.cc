@@ -74,8 +74,8 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
 }
 
 bool PrefillLoop::Advance() {
-  ExpirePrefixes();
   TakeReads();
+  ExpireFetching();
   StartWaiting();
   if (!computing_.empty()) ComputeStep();
   {

@@ -103,8 +103,8 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   void TakePrefixOffer(Job* job);
   absl::Status CheckPrefixOffer(const Job& job, const kv_transfer::OfferInfo& offer) const;
   void OnTargetDone(const kv_transfer::TargetDone& done);
-  void ComputeWithoutPrefix(Job* job);
-  void ExpirePrefixes();
+  void EndFetching(Job* job);
+  void ExpireFetching();
   void OfferPrefix(Job* job);
 
   // KV on disk, in loop_disk.cc.

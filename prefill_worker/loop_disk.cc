@@ -71,13 +71,6 @@ void PrefillLoop::TakeReads() {
     });
     if (found != fetching_.end()) EndReading(*found, finished.blocks);
   }
-  const std::vector<Job*> fetching = fetching_;
-  for (Job* const job : fetching) {
-    if (job->stage == Stage::kReading && job->prefix_deadline <= now()) {
-      ++counters_.disk_reads_late;
-      EndReading(job, disk_->CancelRead(job->read));
-    }
-  }
 }
 
 // So many blocks came: goes on with those.

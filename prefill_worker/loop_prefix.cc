@@ -89,7 +89,7 @@ void PrefillLoop::OnNoOffer(const Attempt& attempt) {
   Job* const job = found->second.get();
   if (job->stage == Stage::kAwaitingPrefix) {
     ++counters_.prefixes_not_offered;
-    ComputeWithoutPrefix(job);
+    EndFetching(job);
   } else if (job->stage == Stage::kWaiting && job->prefix_tokens > 0) {
     job->prefix_tokens = 0;  // there is nothing to wait for when its turn comes
     ++counters_.prefixes_not_offered;
@@ -110,7 +110,7 @@ void PrefillLoop::TakePrefixOffer(Job* job) {
   if (!fits.ok()) {
     handoff().Refuse(job->attempt, fits);
     ++counters_.prefixes_refused;
-    ComputeWithoutPrefix(job);
+    EndFetching(job);
     return;
   }
   const auto held = static_cast<size_t>(job->sequence.hashes.size());
@@ -154,7 +154,7 @@ void PrefillLoop::OnTargetDone(const TargetDone& done) {
     LogWarning(fmt::format("no prefix by handoff for {}: {}", ToString(done.attempt),
                            done.status.ToString()));
     ++counters_.prefixes_failed;
-    ComputeWithoutPrefix(job);
+    EndFetching(job);
     return;
   }
   const kv_transfer::TransferStats& stats = done.stats;
@@ -169,21 +169,26 @@ void PrefillLoop::OnTargetDone(const TargetDone& done) {
   }
   job->sequence.computed_tokens = stats.blocks_total * block_tokens;
   executor().PublishFullBlocks(&job->sequence);
+  EndFetching(job);
+}
+
+// With or without a prefix.
+void PrefillLoop::EndFetching(Job* job) {
   std::erase(fetching_, job);
   ReadOrCompute(job);
 }
 
-void PrefillLoop::ComputeWithoutPrefix(Job* job) {
-  std::erase(fetching_, job);
-  ReadOrCompute(job);
-}
-
-void PrefillLoop::ExpirePrefixes() {
+// Offers that did not come, and reads from disk that take too long.
+void PrefillLoop::ExpireFetching() {
   const std::vector<Job*> fetching = fetching_;
   for (Job* const job : fetching) {
-    if (job->stage == Stage::kAwaitingPrefix && job->prefix_deadline <= now()) {
+    if (job->prefix_deadline > now()) continue;
+    if (job->stage == Stage::kAwaitingPrefix) {
       ++counters_.prefixes_not_offered;
-      ComputeWithoutPrefix(job);
+      EndFetching(job);
+    } else if (job->stage == Stage::kReading) {
+      ++counters_.disk_reads_late;
+      EndReading(job, disk_->CancelRead(job->read));
     }
   }
 }

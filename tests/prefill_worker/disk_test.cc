@@ -38,14 +38,7 @@ class PrefillDiskTest : public testing::Test {
     return options;
   }
   PrefillCommand Command(const std::vector<TokenId>& prompt) {
-    PrefillCommand command;
-    command.attempt = AttemptOf(++attempts_);
-    command.prompt = prompt;
-    command.sampling = engine::GreedyTokens(8);
-    command.target_address = target_.service().address();
-    command.target_name = "target";
-    command.timeout = seconds(60);
-    return command;
+    return CommandFor(AttemptOf(++attempts_), prompt, target_);
   }
   std::vector<TokenId> Prompt(size_t tokens, uint32_t seed) {
     return engine::RandomTokens(tokens, model_.vocab(), seed);

@@ -37,16 +37,6 @@ class PrefillLoopTest : public testing::Test {
   }
   static TinyModel& model() { return *model_; }
 
-  PrefillCommand Command(const Attempt& attempt, std::vector<TokenId> prompt, Target& target) {
-    PrefillCommand command;
-    command.attempt = attempt;
-    command.prompt = std::move(prompt);
-    command.sampling = engine::GreedyTokens(8);
-    command.target_address = target.service().address();
-    command.target_name = "target";
-    command.timeout = seconds(60);
-    return command;
-  }
   std::vector<TokenId> Prompt(size_t tokens, uint32_t seed) {
     return engine::RandomTokens(tokens, model().vocab(), seed);
   }
@@ -80,7 +70,7 @@ TEST_F(PrefillLoopTest, HandsOverTheKvAndTheFirstToken) {
   const std::vector<TokenId> prompt = Prompt(150, 1);
   const std::vector<OutputToken> right = model().Answer(prompt, engine::GreedyTokens(1));
   for (uint64_t round = 0; round < 2; ++round) {
-    router.Send(Command(AttemptOf(round), prompt, target));
+    router.Send(CommandFor(AttemptOf(round), prompt, target));
     const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
     EXPECT_EQ(offer.tokens, 150);
     EXPECT_EQ(offer.block_hashes.size(), 9u);
@@ -120,7 +110,7 @@ TEST_F(PrefillLoopTest, BlocksThatComeAndGoAreNeverAnnouncedWithAnOlderChecksum)
   for (uint64_t number = 1; number <= 60; ++number) {
     std::vector<TokenId> prompt = Prompt(170, static_cast<uint32_t>(random() % 3));
     prompt.resize(1 + random() % prompt.size());
-    router.Send(Command(AttemptOf(number), prompt, target));
+    router.Send(CommandFor(AttemptOf(number), prompt, target));
     target.GrantAll(target.Next<kv_transfer::OfferArrived>().offer);
     const auto done = target.Next<kv_transfer::TargetDone>();
     ASSERT_TRUE(done.status.ok()) << done.status;
@@ -138,7 +128,7 @@ TEST_F(PrefillLoopTest, OffersBeforeItHasComputed) {
   Target target(model());
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
   TestRouter router(worker->address());
-  router.Send(Command(AttemptOf(1), Prompt(200, 1), target));
+  router.Send(CommandFor(AttemptOf(1), Prompt(200, 1), target));
   target.Next<kv_transfer::OfferArrived>();
   // Nothing was granted: the prompt is computed all the same, and its blocks are held.
   router.WaitForTokens(AttemptOf(1), 1);
@@ -152,7 +142,7 @@ TEST_F(PrefillLoopTest, ARefusalEndsTheAttemptWithItsReason) {
   Target target(model());
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
   TestRouter router(worker->address());
-  router.Send(Command(AttemptOf(1), Prompt(100, 1), target));
+  router.Send(CommandFor(AttemptOf(1), Prompt(100, 1), target));
   target.service().Refuse(target.Next<kv_transfer::OfferArrived>().offer.attempt,
                           absl::UnavailableError("the target drains"));
   const Outcome outcome = router.Wait(AttemptOf(1));
@@ -167,10 +157,10 @@ TEST_F(PrefillLoopTest, WaitsForBlocksInOrderAndCanBeCancelledThere) {
   Target target(model());
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", 8));
   TestRouter router(worker->address());
-  router.Send(Command(AttemptOf(1), Prompt(100, 1), target));  // 7 blocks
+  router.Send(CommandFor(AttemptOf(1), Prompt(100, 1), target));  // 7 blocks
   const auto first = target.Next<kv_transfer::OfferArrived>().offer;
-  router.Send(Command(AttemptOf(2), Prompt(100, 2), target));
-  router.Send(Command(AttemptOf(3), Prompt(10, 3), target));  // would fit, but is not next
+  router.Send(CommandFor(AttemptOf(2), Prompt(100, 2), target));
+  router.Send(CommandFor(AttemptOf(3), Prompt(10, 3), target));  // would fit, but is not next
   router.WaitForStatus("two wait", [](const auto& s) { return s.waiting == 2; });
   router.Send(CancelCommand{AttemptOf(2)});
   EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kCancelled);
@@ -189,7 +179,7 @@ TEST_F(PrefillLoopTest, ADeadlineEndsTheAttemptAndFreesItsBlocks) {
   Target target(model());
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
   TestRouter router(worker->address());
-  PrefillCommand command = Command(AttemptOf(1), Prompt(100, 1), target);
+  PrefillCommand command = CommandFor(AttemptOf(1), Prompt(100, 1), target);
   command.timeout = milliseconds(100);
   router.Send(command);
   EXPECT_EQ(router.Wait(AttemptOf(1)).failed->code(), absl::StatusCode::kDeadlineExceeded);
@@ -201,13 +191,13 @@ TEST_F(PrefillLoopTest, ANewerEpochReplacesTheOlder) {
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
   TestRouter router(worker->address());
   const std::vector<TokenId> prompt = Prompt(40, 1);
-  router.Send(Command(AttemptOf(1, 4), prompt, target));
+  router.Send(CommandFor(AttemptOf(1, 4), prompt, target));
   EXPECT_EQ(target.Next<kv_transfer::OfferArrived>().offer.attempt.epoch, 4u);
-  router.Send(Command(AttemptOf(1, 5), prompt, target));
+  router.Send(CommandFor(AttemptOf(1, 5), prompt, target));
   EXPECT_EQ(router.Wait(AttemptOf(1, 4)).failed->code(), absl::StatusCode::kCancelled);
   const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
   EXPECT_EQ(offer.attempt.epoch, 5u);
-  router.Send(Command(AttemptOf(1, 3), prompt, target));
+  router.Send(CommandFor(AttemptOf(1, 3), prompt, target));
   EXPECT_EQ(router.Wait(AttemptOf(1, 3)).failed->code(), absl::StatusCode::kFailedPrecondition);
   target.GrantAll(offer);
   EXPECT_TRUE(router.Wait(AttemptOf(1, 5)).prefilled);
@@ -219,7 +209,7 @@ TEST_F(PrefillLoopTest, ALostRouterTakesItsAttemptsWithIt) {
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
   {
     TestRouter router(worker->address());
-    router.Send(Command(AttemptOf(1), Prompt(100, 1), target));
+    router.Send(CommandFor(AttemptOf(1), Prompt(100, 1), target));
     target.Next<kv_transfer::OfferArrived>();
   }
   TestRouter next(worker->address());
@@ -236,15 +226,15 @@ TEST_F(PrefillLoopTest, RefusesWhatItCannotDo) {
     router.Send(std::move(command));
     return router.Wait(attempt).failed.value_or(absl::OkStatus()).code();
   };
-  EXPECT_EQ(code_of(Command(AttemptOf(1), {1, model().vocab()}, target)),
+  EXPECT_EQ(code_of(CommandFor(AttemptOf(1), {1, model().vocab()}, target)),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(code_of(Command(AttemptOf(2), Prompt(256, 1), target)),
+  EXPECT_EQ(code_of(CommandFor(AttemptOf(2), Prompt(256, 1), target)),
             absl::StatusCode::kInvalidArgument)
       << "the context is 256";
-  EXPECT_EQ(code_of(Command(AttemptOf(3), Prompt(65, 1), target)),
+  EXPECT_EQ(code_of(CommandFor(AttemptOf(3), Prompt(65, 1), target)),
             absl::StatusCode::kResourceExhausted)
       << "5 blocks of 4";
-  PrefillCommand nowhere = Command(AttemptOf(4), Prompt(8, 1), target);
+  PrefillCommand nowhere = CommandFor(AttemptOf(4), Prompt(8, 1), target);
   nowhere.target_address = "nowhere";
   EXPECT_EQ(code_of(nowhere), absl::StatusCode::kInvalidArgument);
   worker_link::DecodeCommand decode;
@@ -252,7 +242,7 @@ TEST_F(PrefillLoopTest, RefusesWhatItCannotDo) {
   decode.prompt = {1};
   decode.timeout = seconds(5);
   EXPECT_EQ(code_of(decode), absl::StatusCode::kInvalidArgument);
-  PrefillCommand late = Command(AttemptOf(6), Prompt(8, 1), target);
+  PrefillCommand late = CommandFor(AttemptOf(6), Prompt(8, 1), target);
   late.timeout = Duration(0);
   EXPECT_EQ(code_of(late), absl::StatusCode::kDeadlineExceeded);
   router.ExpectIdle();
@@ -291,7 +281,7 @@ TEST_F(PrefillLoopTest, FetchesAPrefixThatAnotherWorkerHas) {
     EXPECT_TRUE(target.Next<kv_transfer::TargetDone>().status.ok());
     return router.Wait(attempt);
   };
-  pair.to_donor.Send(Command(AttemptOf(1), prompt, target));
+  pair.to_donor.Send(CommandFor(AttemptOf(1), prompt, target));
   hand_over(pair.to_donor, AttemptOf(1));
 
   const std::vector<TokenId> more = Prompt(60, 2);
@@ -300,7 +290,7 @@ TEST_F(PrefillLoopTest, FetchesAPrefixThatAnotherWorkerHas) {
   // Whichever of the two commands comes first.
   for (const uint64_t number : {2, 3}) {
     // Otherwise the second time it would be cached: another tenant's, computed by the donor first.
-    PrefillCommand command = Command(AttemptOf(number), prompt, target);
+    PrefillCommand command = CommandFor(AttemptOf(number), prompt, target);
     command.prefix_tokens = 128;
     if (number == 2) {
       pair.to_fetcher.Send(command);
@@ -345,7 +335,7 @@ TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
   const auto next = [&] {
     ++number;
     PrefillCommand command =
-        Command(AttemptOf(number), Prompt(100, static_cast<uint32_t>(number)), target);
+        CommandFor(AttemptOf(number), Prompt(100, static_cast<uint32_t>(number)), target);
     command.prefix_tokens = 64;
     return command;
   };
@@ -450,10 +440,10 @@ TEST_F(PrefillLoopTest, HoldsNoMoreRequestsThanItsQueueTakes) {
   RunningWorker<PrefillWorker> worker(options);
   TestRouter router(worker->address());
   for (uint64_t i = 1; i <= 2; ++i) {
-    router.Send(Command(AttemptOf(i), Prompt(20, 1), target));
+    router.Send(CommandFor(AttemptOf(i), Prompt(20, 1), target));
     target.Next<kv_transfer::OfferArrived>();
   }
-  router.Send(Command(AttemptOf(3), Prompt(20, 1), target));
+  router.Send(CommandFor(AttemptOf(3), Prompt(20, 1), target));
   EXPECT_EQ(router.Wait(AttemptOf(3)).failed->code(), absl::StatusCode::kResourceExhausted);
 }
 
@@ -461,11 +451,11 @@ TEST_F(PrefillLoopTest, DrainsWhatItHasAccepted) {
   Target target(model());
   RunningWorker<PrefillWorker> worker(model().Options("prefill-0", kBlocks));
   TestRouter router(worker->address());
-  router.Send(Command(AttemptOf(1), Prompt(100, 1), target));
+  router.Send(CommandFor(AttemptOf(1), Prompt(100, 1), target));
   const auto offer = target.Next<kv_transfer::OfferArrived>().offer;
   worker->Drain();
   router.WaitForStatus("draining", [](const auto& s) { return s.draining; });
-  router.Send(Command(AttemptOf(2), Prompt(100, 1), target));
+  router.Send(CommandFor(AttemptOf(2), Prompt(100, 1), target));
   EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kUnavailable);
   target.GrantAll(offer);
   EXPECT_TRUE(router.Wait(AttemptOf(1)).prefilled);

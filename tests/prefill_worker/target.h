@@ -64,4 +64,17 @@ class Target {
   std::unique_ptr<kv_transfer::HandoffService> service_;  // last: its thread uses what is above
 };
 
+// Eight greedy tokens, of which the first is computed here, with the KV for `target`.
+inline worker_link::PrefillCommand CommandFor(const Attempt& attempt, std::vector<TokenId> prompt,
+                                              Target& target) {
+  worker_link::PrefillCommand command;
+  command.attempt = attempt;
+  command.prompt = std::move(prompt);
+  command.sampling = engine::GreedyTokens(8);
+  command.target_address = target.service().address();
+  command.target_name = "target";
+  command.timeout = std::chrono::seconds(60);
+  return command;
+}
+
 }  // namespace baton::prefill_worker

@@ -21,7 +21,7 @@ namespace {
 constexpr unsigned kPieceId = 1;
 constexpr unsigned kAckId = 2;
 constexpr size_t kInFlightBytes = 16 << 20;  // as the handoff has at most
-constexpr Duration kPatience = std::chrono::seconds(30);
+constexpr Duration kMostPieceTime = std::chrono::seconds(30);
 
 struct PieceHeader {
   uint64_t offset = 0;
@@ -223,7 +223,7 @@ class Sender final : public RawUcxSender {
   absl::Status Send(std::span<const std::byte> slab, const std::vector<RawPiece>& pieces) override {
     acknowledged_ = false;
     std::vector<PieceHeader> headers(pieces.size());  // read until their sends are done
-    const TimePoint deadline = SystemClock().Now() + kPatience;
+    const TimePoint deadline = SystemClock().Now() + kMostPieceTime;
     size_t next = 0;
     while (!acknowledged_ || in_flight_bytes_ > 0) {
       while (next < pieces.size() && in_flight_bytes_ < kInFlightBytes) {
@@ -236,7 +236,7 @@ class Sender final : public RawUcxSender {
       if (SystemClock().Now() > deadline) {
         return absl::DeadlineExceededError(
             fmt::format("raw UCX: {} of {} pieces sent and no answer for {:.0f} s", next,
-                        pieces.size(), Seconds(kPatience)));
+                        pieces.size(), Seconds(kMostPieceTime)));
       }
     }
     return absl::OkStatus();

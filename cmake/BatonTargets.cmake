@@ -7,9 +7,9 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 
-# Several test sources in one translation unit build in half the time. Not in the dev preset, where
-# one source at a time changes.
-option(BATON_UNITY_TESTS "Compile several sources of a test program as one" OFF)
+# Several sources in one translation unit build in half the time. Not in the dev preset, where one
+# source at a time changes.
+option(BATON_UNITY "Compile several sources of a library or test program as one" OFF)
 
 find_program(BATON_CCACHE ccache)
 if(BATON_CCACHE)
@@ -34,6 +34,7 @@ function(baton_library NAME)
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
   add_library(baton_${NAME} STATIC ${ARG_SRCS})
   target_link_libraries(baton_${NAME} PUBLIC baton_flags ${ARG_DEPS})
+  set_target_properties(baton_${NAME} PROPERTIES UNITY_BUILD ${BATON_UNITY})
 endfunction()
 
 # baton_test(NAME SRCS a_test.cc [DEPS lib ...] [LABELS l ...] [TIMEOUT seconds]): a GoogleTest
@@ -46,7 +47,7 @@ function(baton_test NAME)
   endif()
   add_executable(${NAME} ${ARG_SRCS})
   target_link_libraries(${NAME} PRIVATE baton_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  set_target_properties(${NAME} PROPERTIES UNITY_BUILD ${BATON_UNITY_TESTS})
+  set_target_properties(${NAME} PROPERTIES UNITY_BUILD ${BATON_UNITY})
   set(properties TIMEOUT ${ARG_TIMEOUT})
   if(ARG_LABELS)
     list(APPEND properties LABELS "${ARG_LABELS}")

@@ -9,7 +9,7 @@
 namespace baton::engine {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 // Four lanes on every machine, for the order of the sum.
 constexpr size_t kLanes = 4;
@@ -26,7 +26,7 @@ inline void ForEachLanes(std::span<const float> values, F f) {
     f(index, lanes);
   }
   if (index == values.size()) return;
-  lanes = Floats{} + kMinusInfinity;
+  lanes = Floats{} + kLowest;
   std::memcpy(&lanes, &values[index], (values.size() - index) * sizeof(float));
   f(index, lanes);
 }
@@ -51,11 +51,11 @@ inline Floats Exp(Floats x) {
 }  // namespace
 
 BestLogit FindBest(std::span<const float> logits) {
-  Floats best = Floats{} + kMinusInfinity;
+  Floats best = Floats{} + kLowest;
   ForEachLanes(logits, [&](size_t, Floats lanes) { best = lanes > best ? lanes : best; });
   BestLogit result{best[0], 0};
   for (size_t lane = 1; lane < kLanes; ++lane) result.value = std::max(result.value, best[lane]);
-  if (result.value > kMinusInfinity) {
+  if (result.value > kLowest) {
     result.index = static_cast<int32_t>(std::ranges::find(logits, result.value) - logits.begin());
   }
   return result;

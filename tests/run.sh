@@ -6,7 +6,8 @@
 #                          long here)
 #   tests/run.sh --quick   the release preset only
 #
-# The closing lines of every preset's ctest come last; the exit code is 0 when all passed.
+# The closing lines of every preset's ctest come last, with what failed tests said; the exit code is
+# 0 when all passed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +16,7 @@ for argument in "$@"; do
   case "$argument" in
     --quick) quick=true ;;
     -h | --help)
-      sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *) echo "run.sh: unknown argument '$argument' (--quick)" >&2; exit 2 ;;
@@ -59,6 +60,9 @@ test_preset() {
   {
     printf '\n-- %s\n' "$preset"
     sed -n '/tests passed,\|^No tests were found/,$p' "$log"
+    # What failed tests said themselves: unittest, GoogleTest, sanitizers.
+    grep -E -A 3 '^(FAIL|ERROR): |^[A-Za-z.]*(Error|Exception)\b|: Failure$|(ERROR|WARNING): [A-Za-z]*Sanitizer|: runtime error: ' \
+      "$log" | head -n 60 || true
   } >>"$summaries"
 }
 

@@ -45,7 +45,7 @@ std::string DecodeByteLevel(std::string_view text) {
   return bytes;
 }
 
-absl::StatusOr<std::string> DecodeToken(std::string_view text, TokenKind kind) {
+absl::StatusOr<std::string> DecodeByteLevelToken(std::string_view text, TokenKind kind) {
   return kind == TokenKind::kUserDefined ? std::string(text) : DecodeByteLevel(text);
 }
 
@@ -155,7 +155,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> CreateByteLevelTokenizer(const 
                     file.path(), pre));
   }
   const bool is_llama3 = *kind == PreTokenizerKind::kLlamaBpe;
-  BATON_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Load(file, DecodeToken, is_llama3));
+  BATON_ASSIGN_OR_RETURN(Vocabulary vocabulary,
+                         Vocabulary::Load(file, DecodeByteLevelToken, is_llama3));
   BATON_ASSIGN_OR_RETURN(const auto merges, file.Strings("tokenizer.ggml.merges"));
   auto tokenizer =
       std::make_unique<ByteLevelTokenizer>(std::move(vocabulary), *kind, merges.size());

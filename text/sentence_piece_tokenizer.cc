@@ -30,7 +30,7 @@ void AppendWithSpaces(std::string_view text, std::string& out) {
   }
 }
 
-absl::StatusOr<std::string> DecodeToken(std::string_view text, TokenKind kind) {
+absl::StatusOr<std::string> DecodePiece(std::string_view text, TokenKind kind) {
   std::string bytes;
   if (kind != TokenKind::kByte) {
     AppendWithSpaces(text, bytes);
@@ -194,7 +194,7 @@ void SentencePieceTokenizer::EncodeRun(std::string_view run, Scratch& scratch,
 absl::StatusOr<std::unique_ptr<const Tokenizer>> CreateSentencePieceTokenizer(
     const GgufFile& file) {
   BATON_RETURN_IF_ERROR(file.Ints("tokenizer.ggml.token_type").status());
-  BATON_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Load(file, DecodeToken, true));
+  BATON_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Load(file, DecodePiece, true));
   BATON_ASSIGN_OR_RETURN(const auto scores, file.Floats("tokenizer.ggml.scores"));
   if (static_cast<int64_t>(scores.size()) != vocabulary.size()) {
     return absl::InvalidArgumentError(

@@ -39,10 +39,10 @@ std::shared_ptr<grpc::Channel> Dial(const std::string& address) {
 
 // One dial and the stream that comes of it. gRPC calls On...(); the client calls the rest from any
 // thread. Lifetime: the client's thread keeps it until WaitUntilDone has returned.
-class Stream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1::WorkerMessage> {
+class ClientStream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1::WorkerMessage> {
  public:
-  Stream(const std::string& address, const std::string& router_name,
-         const std::function<void(ClientInput)>* on_input)
+  ClientStream(const std::string& address, const std::string& router_name,
+               const std::function<void(ClientInput)>* on_input)
       : address_(address),
         on_input_(on_input),
         channel_(Dial(address)),
@@ -92,7 +92,7 @@ class Stream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1::Worke
   absl::Status why_done_;
 };
 
-void Stream::Start() {
+void ClientStream::Start() {
   stub_->async()->Connect(&context_, this);
   AddHold();
   held_ = true;
@@ -102,7 +102,7 @@ void Stream::Start() {
   StartCall();
 }
 
-bool Stream::Send(const Command& command) {
+bool ClientStream::Send(const Command& command) {
   Waiting next;
   ToWire(command, &next.message);
   next.bytes = next.message.ByteSizeLong();
@@ -119,7 +119,7 @@ bool Stream::Send(const Command& command) {
   return true;
 }
 
-void Stream::OnWriteDone(bool ok) {
+void ClientStream::OnWriteDone(bool ok) {
   const std::lock_guard lock(mutex_);
   writing_ = false;
   if (!ok) {
@@ -134,7 +134,7 @@ void Stream::OnWriteDone(bool ok) {
   StartWrite(&outgoing_);
 }
 
-void Stream::OnReadDone(bool ok) {
+void ClientStream::OnReadDone(bool ok) {
   if (ok) {
     unsound_ = TakeMessage();
     if (unsound_.ok()) {
@@ -147,7 +147,7 @@ void Stream::OnReadDone(bool ok) {
   CloseLocked();
 }
 
-absl::Status Stream::TakeMessage() {
+absl::Status ClientStream::TakeMessage() {
   const bool hello = incoming_.message_case() == v1::WorkerMessage::kHello;
   if (hello == was_connected_) {
     return absl::InvalidArgumentError(hello ? "a second hello on one stream"
@@ -179,14 +179,14 @@ absl::Status Stream::TakeMessage() {
   return absl::InvalidArgumentError("a worker's message without a known kind");
 }
 
-void Stream::CloseLocked() {
+void ClientStream::CloseLocked() {
   open_ = false;
   waiting_.clear();
   waiting_bytes_ = 0;
   if (std::exchange(held_, false)) RemoveHold();
 }
 
-void Stream::OnDone(const grpc::Status& status) {
+void ClientStream::OnDone(const grpc::Status& status) {
   absl::Status why;
   if (!unsound_.ok()) {
     const auto text = unsound_.message();
@@ -204,7 +204,7 @@ void Stream::OnDone(const grpc::Status& status) {
   changed_.notify_all();
 }
 
-absl::Status Stream::WaitUntilDone() {
+absl::Status ClientStream::WaitUntilDone() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return done_; });
   return why_done_;
@@ -231,7 +231,7 @@ class LinkClientImpl final : public LinkClient {
   }
 
   bool Send(Command command) override {
-    std::shared_ptr<Stream> stream;
+    std::shared_ptr<ClientStream> stream;
     {
       const std::lock_guard lock(mutex_);
       stream = stream_;
@@ -249,7 +249,7 @@ class LinkClientImpl final : public LinkClient {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
-  std::shared_ptr<Stream> stream_;
+  std::shared_ptr<ClientStream> stream_;
   std::thread dialler_;  // last: it uses what is above
 };
 
@@ -257,7 +257,7 @@ void LinkClientImpl::DialUntilStopped() {
   Duration pause = kFirstPause;
   absl::Status last_failure;
   while (true) {
-    auto stream = std::make_shared<Stream>(address_, router_name_, &on_input_);
+    auto stream = std::make_shared<ClientStream>(address_, router_name_, &on_input_);
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) return;

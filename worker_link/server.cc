@@ -26,13 +26,13 @@ class Registry;
 //
 // Lifetime: the registry and the reactor itself (`self_`) share it; OnDone, gRPC's last call, drops
 // both. `mutex_` guards everything below it and is never held while `on_input` runs.
-class Stream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1::WorkerMessage> {
+class ServerStream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1::WorkerMessage> {
  public:
-  Stream(Registry* registry, grpc::CallbackServerContext* context, LinkId link)
+  ServerStream(Registry* registry, grpc::CallbackServerContext* context, LinkId link)
       : registry_(registry), context_(context), link_(link), peer_(context->peer()) {}
 
   // Second half of construction: takes the first read, and holds itself until OnDone.
-  void Start(std::shared_ptr<Stream> self) {
+  void Start(std::shared_ptr<ServerStream> self) {
     self_ = std::move(self);
     StartRead(&incoming_);
   }
@@ -58,7 +58,7 @@ class Stream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1::Worke
   grpc::CallbackServerContext* const context_;
   const LinkId link_;
   const std::string peer_;
-  std::shared_ptr<Stream> self_;
+  std::shared_ptr<ServerStream> self_;
   v1::RouterMessage incoming_;  // belongs to the read in flight
   // LinkOpened was given out, LinkLost not yet. Only OnReadDone and OnDone touch it.
   bool announced_ = false;
@@ -84,14 +84,14 @@ class Registry {
   const std::string& name() const { return name_; }
   bool Input(LinkInput input) { return on_input_(std::move(input)); }
 
-  Stream* Open(grpc::CallbackServerContext* context) {
-    std::shared_ptr<Stream> stream;
+  ServerStream* Open(grpc::CallbackServerContext* context) {
+    std::shared_ptr<ServerStream> stream;
     bool full = false;
     {
       const std::lock_guard lock(mutex_);
       full = streams_.size() >= kMaxRouters;
       const LinkId link = ++last_link_;
-      stream = std::make_shared<Stream>(this, context, link);
+      stream = std::make_shared<ServerStream>(this, context, link);
       streams_.emplace(link, stream);
     }
     stream->Start(stream);
@@ -108,14 +108,14 @@ class Registry {
     streams_.erase(link);
     if (streams_.empty()) empty_.notify_all();
   }
-  std::shared_ptr<Stream> Find(LinkId link) {
+  std::shared_ptr<ServerStream> Find(LinkId link) {
     const std::lock_guard lock(mutex_);
     const auto found = streams_.find(link);
     return found == streams_.end() ? nullptr : found->second;
   }
-  std::vector<std::shared_ptr<Stream>> All() {
+  std::vector<std::shared_ptr<ServerStream>> All() {
     const std::lock_guard lock(mutex_);
-    std::vector<std::shared_ptr<Stream>> streams;
+    std::vector<std::shared_ptr<ServerStream>> streams;
     for (const auto& [link, stream] : streams_) streams.push_back(stream);
     return streams;
   }
@@ -140,11 +140,11 @@ class Registry {
   std::mutex mutex_;
   std::condition_variable empty_;
   LinkId last_link_ = 0;
-  std::map<LinkId, std::shared_ptr<Stream>> streams_;
+  std::map<LinkId, std::shared_ptr<ServerStream>> streams_;
   std::optional<WorkerStatus> status_;
 };
 
-void Stream::OnReadDone(bool ok) {
+void ServerStream::OnReadDone(bool ok) {
   if (!ok) {
     // The router closed its half, or the connection is gone.
     Close(grpc::Status::OK, /*drop_waiting=*/true);
@@ -161,7 +161,7 @@ void Stream::OnReadDone(bool ok) {
   StartRead(&incoming_);
 }
 
-absl::Status Stream::TakeMessage() {
+absl::Status ServerStream::TakeMessage() {
   {
     const std::lock_guard lock(mutex_);
     if (phase_ != Phase::kExpectHello && phase_ != Phase::kOpen) return absl::OkStatus();
@@ -179,7 +179,7 @@ absl::Status Stream::TakeMessage() {
   return absl::OkStatus();
 }
 
-absl::Status Stream::TakeHello() {
+absl::Status ServerStream::TakeHello() {
   if (incoming_.message_case() != v1::RouterMessage::kHello) {
     return absl::InvalidArgumentError("the first message is not a hello");
   }
@@ -203,7 +203,7 @@ absl::Status Stream::TakeHello() {
   return absl::OkStatus();
 }
 
-void Stream::Push(const std::vector<Event>& events) {
+void ServerStream::Push(const std::vector<Event>& events) {
   const std::lock_guard lock(mutex_);
   if (phase_ != Phase::kOpen) return;
   if (outbox_.PushEvents(events)) {
@@ -219,14 +219,14 @@ void Stream::Push(const std::vector<Event>& events) {
   AdvanceLocked();
 }
 
-void Stream::PushStatus(const WorkerStatus& status) {
+void ServerStream::PushStatus(const WorkerStatus& status) {
   const std::lock_guard lock(mutex_);
   if (phase_ != Phase::kOpen) return;
   outbox_.PushStatus(status);
   AdvanceLocked();
 }
 
-void Stream::Close(grpc::Status status, bool drop_waiting) {
+void ServerStream::Close(grpc::Status status, bool drop_waiting) {
   const std::lock_guard lock(mutex_);
   if (phase_ == Phase::kFinished) return;
   if (phase_ != Phase::kClosing) final_status_ = std::move(status);
@@ -239,7 +239,7 @@ void Stream::Close(grpc::Status status, bool drop_waiting) {
 }
 
 // Starts the next write, or finishes a closing stream that has none.
-void Stream::AdvanceLocked() {
+void ServerStream::AdvanceLocked() {
   if (writing_ || phase_ == Phase::kExpectHello || phase_ == Phase::kFinished) return;
   if (hello_due_) {
     outgoing_ = registry_->hello();
@@ -256,7 +256,7 @@ void Stream::AdvanceLocked() {
   }
 }
 
-void Stream::OnWriteDone(bool ok) {
+void ServerStream::OnWriteDone(bool ok) {
   const std::lock_guard lock(mutex_);
   writing_ = false;
   if (!ok) {
@@ -267,13 +267,13 @@ void Stream::OnWriteDone(bool ok) {
   AdvanceLocked();
 }
 
-void Stream::ReportLost() {
+void ServerStream::ReportLost() {
   if (std::exchange(announced_, false)) registry_->Input(LinkLost{link_});
 }
 
-void Stream::OnDone() {
+void ServerStream::OnDone() {
   ReportLost();
-  const std::shared_ptr<Stream> self = std::move(self_);
+  const std::shared_ptr<ServerStream> self = std::move(self_);
   registry_->Forget(link_);
 }
 

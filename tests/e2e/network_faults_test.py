@@ -23,15 +23,19 @@ CLIENT_LINK, NEAR_LINK, FAR_LINK = (f"bt{os.getpid()}{end}" for end in "cnf")
 PORTS = {"http": "198.51.100.2:8000", "grpc": "198.51.100.2:8001", "p0": "127.0.0.1:8100",
          "d0": "192.0.2.2:8100"}
 
-# Longer than HTTP/2 pings take to find that a peer is gone.
-LONG_PARTITION_S = 9
+# Well within what the connections of router and workers bear (worker_link/limits.h), and longer.
 SHORT_PARTITION_S = 2
+LONG_PARTITION_S = 14
 SHORT_HEAL_DEADLINE_S = 15
 HEAL_DEADLINE_S = 60
 
+# Shorter than the long partition; waits that are no fault on a machine that is busy, too.
+TIMES = {"kv_lease": 2, "kv_ready_timeout": 2, "kv_offer_timeout": 5, "kv_offer_wait": 20}
+IDLE_DEADLINE_S = 10
 
-def command(line):
-    result = subprocess.run(line.split(), capture_output=True, text=True, timeout=30)
+
+def command(line, **arguments):
+    result = subprocess.run(line.split(), capture_output=True, text=True, timeout=30, **arguments)
     if result.returncode != 0:
         raise RuntimeError(f"{line}: {result.stderr.strip()}")
 
@@ -64,9 +68,11 @@ def remove_network():
 def dropping(condition):
     """Packets between near and far for which the nft `condition` holds are dropped, both ways."""
     nft = f"ip netns exec {NEAR} nft"
-    for hook, way in (("input", "iifname"), ("output", "oifname")):
-        command(f"{nft} add chain inet faults {hook} {{ type filter hook {hook} priority 0 ; }}")
-        command(f"{nft} add rule inet faults {hook} {way} {NEAR_LINK} {condition} drop")
+    rules = "".join(f"""
+        add chain inet faults {hook} {{ type filter hook {hook} priority 0; }}
+        add rule inet faults {hook} {way} {NEAR_LINK} {condition} drop
+        """ for hook, way in (("input", "iifname"), ("output", "oifname")))
+    command(f"{nft} -f -", input=rules)
     try:
         yield
     finally:
@@ -85,7 +91,7 @@ class NetworkFaultsTest(faults_test.FaultsTest):
             raise unittest.SkipTest(f"no network namespaces here: {error}") from None
         super().setUpClass()
         cls.cluster = Cluster()
-        flags = {"kv_mb": 64, "chunk_tokens": 64, "transport": "ucx", **faults_test.TIMES}
+        flags = {"kv_mb": 64, "chunk_tokens": 64, "transport": "ucx", **TIMES}
         cls.cluster.start_worker("prefill", "p0", listen=PORTS["p0"], namespace=NEAR, **flags)
         cls.cluster.start_worker("decode", "d0", listen=PORTS["d0"], namespace=FAR, insecure=True,
                                  **flags)
@@ -133,7 +139,7 @@ class NetworkFaultsTest(faults_test.FaultsTest):
                                                          SHORT_PARTITION_S)
                 for index, answer in enumerate(answers):
                     self.assert_exact(index, answer)
-                self.cluster.check_idle()
+                self.cluster.check_idle(IDLE_DEADLINE_S)
         self.wait_until_kv_moves("after short ones", SHORT_HEAL_DEADLINE_S)
         self.assert_moves_kv("after short ones")
 
@@ -147,14 +153,14 @@ class NetworkFaultsTest(faults_test.FaultsTest):
                                  answer.describe())
                 self.assertEqual(answer.tokens, self.expected[index][:len(answer.tokens)])
         self.cluster.wait_for_workers(2)
-        self.cluster.check_idle()
+        self.cluster.check_idle(IDLE_DEADLINE_S)
         self.wait_until_kv_moves("after a long one", HEAL_DEADLINE_S)
         self.assert_moves_kv("after a long one")
 
     def test_random_loss_costs_only_time(self):
         with dropping("numgen random mod 100 < 5"):
             self.assert_all_exact(self.cluster.client, "lossy")
-            self.cluster.check_idle()
+            self.cluster.check_idle(IDLE_DEADLINE_S)
         self.wait_until_kv_moves("after loss", SHORT_HEAL_DEADLINE_S)
         self.assert_moves_kv("after loss")
 

@@ -56,7 +56,7 @@ class Side final : private TransportEvents {
                                        .body = asked}));
   }
   void Pass(Duration time) { now_ += time; }
-  bool PullIsFaster() const { return probes_.PullIsFaster(peer_.id); }
+  std::optional<DataWay> FasterPull() const { return probes_.FasterPull(peer_.id); }
   std::vector<MeasuredPath> Measured() const { return probes_.Measured(); }
   int data_seen() const { return data_seen_; }
   int data_taken() const { return data_taken_; }
@@ -79,6 +79,7 @@ class Side final : private TransportEvents {
     probes_.OnSent();
   }
   void OnPeerDown(PeerId, const absl::Status&) override {}
+  void OnLane(PeerId, const absl::Status&) override {}
 
   const uint64_t incarnation_;
   PeerAddress address_;
@@ -151,7 +152,7 @@ TEST(PathProbeTest, TheFasterWayIsTaken) {
       pair.MeasureAgain(pull_time);
       pair.MeasureAgain(pull_time);
     }
-    EXPECT_EQ(pair.target.PullIsFaster(), pull);
+    EXPECT_EQ(pair.target.FasterPull() == DataWay::kWire, pull);
     const std::vector<MeasuredPath> ways = pair.target.Measured();
     ASSERT_EQ(ways.size(), 2) << "both are told";
     EXPECT_EQ(ways[0].transport, pull ? "inproc pull" : "inproc");

@@ -14,7 +14,11 @@ namespace baton::kv_transfer {
 
 std::vector<TestedTransport> TestedTransports() {
   return {{"Inproc", TransportKind::kInproc, "inproc"},
-          {"InprocPull", TransportKind::kAuto, "inproc pull", /*inproc_pull=*/true}};
+          {"InprocPull", TransportKind::kAuto, "inproc pull", /*inproc_pull=*/true},
+          {.name = "NcclInMemory",
+           .kind = TransportKind::kNccl,
+           .moved_by = "nccl",
+           .memory_gpus = true}};
 }
 
 namespace {
@@ -26,7 +30,9 @@ TEST(TransportKindTest, HasNames) {
   EXPECT_EQ(*TransportKindFromName("shm"), TransportKind::kShm);
   EXPECT_EQ(*TransportKindFromName("ucx"), TransportKind::kUcx);
   EXPECT_EQ(*TransportKindFromName("inproc"), TransportKind::kInproc);
-  EXPECT_THAT(TransportKindFromName("nccl").status().ToString(), HasSubstr("no transport 'nccl'"));
+  EXPECT_EQ(*TransportKindFromName("nccl"), TransportKind::kNccl);
+  EXPECT_THAT(TransportKindFromName("pigeon").status().ToString(),
+              HasSubstr("no transport 'pigeon'"));
 }
 
 #ifndef BATON_HAVE_UCX

@@ -1,0 +1,13 @@
+// Stands in for nccl_gpu.cc where CUDA or NCCL was not found, or not looked for, at build time.
+
+#include "kv_transfer/gpu_lane.h"
+
+namespace baton::kv_transfer {
+
+absl::StatusOr<std::unique_ptr<Gpu>> OpenGpu(int32_t) {
+  return absl::UnimplementedError(
+      "the transport nccl needs CUDA and NCCL, with which Baton was not built (install the CUDA "
+      "toolkit and NCCL, then: cmake --preset cuda); auto, shm and ucx work without it");
+}
+
+}  // namespace baton::kv_transfer

@@ -39,6 +39,7 @@ absl::StatusOr<BlockOrder> BlockOrderFromName(std::string_view name);
 struct TransferBenchOptions {
   kv_transfer::TransportKind transport = kv_transfer::TransportKind::kShm;
   std::string ucx_tls;                // as in HandoffOptions
+  int32_t gpu = 0;                    // likewise: this side's
   int64_t block_bytes = 64 << 10;     // a multiple of 4 KiB
   int64_t transfer_bytes = 32 << 20;  // of one transfer, rounded to blocks, at least one
   int64_t slab_bytes = 128 << 20;     // rounded to transfers, at least four
@@ -76,7 +77,8 @@ struct TransferPeerAddress {
 
 class TransferPeer {
  public:
-  // Only transport, ucx_tls and sizes count. Unavailable when the transport cannot be had here.
+  // Only transport, ucx_tls, gpu and sizes count. Unavailable when the transport cannot be had
+  // here.
   static absl::StatusOr<std::unique_ptr<TransferPeer>> Start(const TransferBenchOptions& options);
   virtual ~TransferPeer() = default;
   virtual TransferPeerAddress address() const = 0;

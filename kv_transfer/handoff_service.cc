@@ -240,7 +240,11 @@ absl::StatusOr<std::unique_ptr<Transport>> CreateBetweenProcesses(const Transpor
   std::unique_ptr<Gpu> gpu;
   if (insists || options.kind == TransportKind::kAuto) {
     absl::StatusOr<std::unique_ptr<Gpu>> opened = OpenGpu(options.gpu);
-    if (insists && !opened.ok()) return opened.status();
+    if (insists && !opened.ok()) {
+      return absl::Status(opened.status().code(),
+                          fmt::format("transport nccl: {}; auto, shm and ucx do without",
+                                      std::string(opened.status().message())));
+    }
     if (opened.ok()) {
       gpu = *std::move(opened);
     } else if (!absl::IsUnimplemented(opened.status())) {

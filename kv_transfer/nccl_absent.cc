@@ -6,8 +6,7 @@ namespace baton::kv_transfer {
 
 absl::StatusOr<std::unique_ptr<Gpu>> OpenGpu(int32_t) {
   return absl::UnimplementedError(
-      "the transport nccl needs CUDA and NCCL, with which Baton was not built (install the CUDA "
-      "toolkit and NCCL, then: cmake --preset cuda); auto, shm and ucx work without it");
+      "Baton was built without NCCL (install the CUDA toolkit and NCCL, then: cmake --preset cuda)");
 }
 
 }  // namespace baton::kv_transfer

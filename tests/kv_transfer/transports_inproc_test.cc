@@ -35,6 +35,15 @@ TEST(TransportKindTest, HasNames) {
               HasSubstr("no transport 'pigeon'"));
 }
 
+// Where it can be had, tests over real GPUs run (nccl_transport_test.cc).
+TEST(TransportKindTest, NcclThatCannotBeHadIsRefusedWithTheReason) {
+  if (OpenGpu(0).ok()) GTEST_SKIP() << "there is a GPU";
+  const auto service =
+      HandoffService::Create(SmallOptions(TransportKind::kNccl), "w", [](HandoffEvent) {});
+  EXPECT_THAT(service.status().ToString(), HasSubstr("transport nccl: "));
+  EXPECT_THAT(service.status().ToString(), HasSubstr("auto, shm and ucx do without"));
+}
+
 #ifndef BATON_HAVE_UCX
 TEST(UcxTest, IsUnavailableWithTheReason) {
   for (const auto kind : {TransportKind::kAuto, TransportKind::kShm, TransportKind::kUcx}) {

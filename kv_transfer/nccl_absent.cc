@@ -6,7 +6,7 @@ namespace baton::kv_transfer {
 
 absl::StatusOr<std::unique_ptr<Gpu>> OpenGpu(int32_t) {
   return absl::UnimplementedError(
-      "Baton was built without NCCL (install the CUDA toolkit and NCCL, then: cmake --preset cuda)");
+      "Baton was built without NCCL (install the CUDA toolkit and NCCL, then cmake --preset cuda)");
 }
 
 }  // namespace baton::kv_transfer

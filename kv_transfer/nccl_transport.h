@@ -16,6 +16,8 @@
 //   should, or when NCCL says so. It is then aborted, on a thread of its own, for that can block;
 //   data that was being sent counts as sent once the abort is through. The peer is told, and does
 //   the same.
+// - Nothing blocks that a Transport may not, but OpenLane while NCCL and CUDA set things up: at the
+//   first lane of a process NCCL looks for its networks.
 // - Two services that use one GPU, or different versions of NCCL, can have no lane: OpenLane says
 //   so.
 

@@ -12,8 +12,9 @@
 //   over before, and those of earlier chunks, hashed while the prompt was being computed. The
 //   target's verification is in it always.
 // - Both sides place transfer number n in the same blocks (BlockPlan), so they need not talk.
-// - The baseline of mapped slabs is memcpy of the same blocks between the two slabs, by one thread;
-//   that of pulled blocks the raw transport (raw_ucx.h), one thread a side.
+// - The baseline of mapped slabs, and of NCCL, is memcpy of the same blocks between the two slabs,
+// by
+//   one thread; that of blocks pulled over UCX the raw transport (raw_ucx.h), one thread a side.
 // - Transfers of each kind and the baseline take turns, each with the part of the slabs that was
 //   left alone for longest, so that none finds more in the caches than another.
 

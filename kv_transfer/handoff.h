@@ -133,7 +133,7 @@ using HandoffEvent = std::variant<OfferArrived, TargetDone, SourceDone>;
 class HandoffService {
  public:
   // Allocates the slab and starts the thread. Unavailable when the transport cannot be had here
-  // (UCX not built in, no shared memory), with the reason.
+  // (UCX or NCCL not built in, no shared memory, no GPU), with the reason.
   static absl::StatusOr<std::unique_ptr<HandoffService>> Create(
       const HandoffOptions& options, std::string name, std::function<void(HandoffEvent)> on_event);
   // Ends every transfer (peers are told), joins the thread. No event comes after it returns.

@@ -241,9 +241,8 @@ absl::StatusOr<std::unique_ptr<Transport>> CreateBetweenProcesses(const Transpor
   if (insists || options.kind == TransportKind::kAuto) {
     absl::StatusOr<std::unique_ptr<Gpu>> opened = OpenGpu(options.gpu);
     if (insists && !opened.ok()) {
-      return absl::Status(opened.status().code(),
-                          fmt::format("transport nccl: {}; auto, shm and ucx do without",
-                                      std::string(opened.status().message())));
+      return absl::UnavailableError(fmt::format("transport nccl: {}; auto, shm and ucx do without",
+                                                std::string(opened.status().message())));
     }
     if (opened.ok()) {
       gpu = *std::move(opened);

@@ -105,7 +105,7 @@ absl::Status CheckIndex(int32_t index) {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
     return absl::UnavailableError(
-        "no CUDA driver is installed here (libcuda.so.1 is not found), so NCCL has no GPU");
+        "no CUDA driver is installed here (no usable libcuda.so.1), so NCCL has no GPU");
   }
   int gpus = 0;
   const cudaError_t error = cudaGetDeviceCount(&gpus);

@@ -141,7 +141,10 @@ absl::StatusOr<bool> LaneReceiver::Step(TimePoint now, TransportEvents& events) 
     ++taken_;
   }
   if (opened()) deadline_.Opened();
-  BATON_RETURN_IF_ERROR(deadline_.Check(!idle(), taken_ != before, now));
+  // An idle lane is not stepped: what was announced since is movement, too.
+  const uint64_t steps = announced_ + taken_;
+  const bool moved = steps != std::exchange(steps_, steps);
+  BATON_RETURN_IF_ERROR(deadline_.Check(!idle(), moved, now));
   return taken_ != before;
 }
 

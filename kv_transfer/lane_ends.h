@@ -107,6 +107,7 @@ class LaneReceiver {
   GpuLane::Progress progress_;
   std::deque<LanePiece> pieces_;  // announced, not here
   uint64_t announced_ = 0, taken_ = 0;
+  uint64_t steps_ = 0;         // of pieces, as of the last Step
   uint64_t payload_left_ = 0;  // of the payload that is being announced
   // The payload that is coming, where it takes several parts.
   std::string header_;

@@ -294,6 +294,15 @@ TEST_F(LaneTest, CarriesPayloadsOfAnySizeInOrder) {
   EXPECT_EQ(faults_.ends, 2);
 }
 
+TEST_F(LaneTest, ALaneThatLayIdleIsNotTakenForOneThatStandsStill) {
+  Open();
+  std::this_thread::sleep_for(times_.data_timeout + std::chrono::milliseconds(50));
+  source_.SendData(AsBytes("late"), 1);
+  ASSERT_TRUE(Run([&] { return !target_.data.empty() || !target_.lane.empty(); }));
+  EXPECT_THAT(target_.data, ElementsAre("header 1: late"));
+  EXPECT_THAT(target_.lane, IsEmpty());
+}
+
 TEST_F(LaneTest, UnwantedDataIsDroppedAndTheLaneGoesOn) {
   Open();
   const std::string large(3 * GpuLane::kSlotBytes, 'x');

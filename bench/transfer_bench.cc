@@ -36,6 +36,7 @@ kv_transfer::HandoffOptions HandoffFor(const TransferBenchOptions& options, bool
   kv_transfer::HandoffOptions handoff;
   handoff.transport = options.transport;
   handoff.ucx_tls = options.ucx_tls;
+  handoff.gpu = options.gpu;
   handoff.layout = {.layers = static_cast<int32_t>(options.block_bytes / kLayerBytes),
                     .kv_heads = 1,
                     .head_dim = 64,
@@ -352,7 +353,7 @@ absl::Status CheckTransferOptions(const TransferBenchOptions& options) {
         options.transfer_bytes, options.slab_bytes, options.repeat, kMostSlabBytes));
   }
   if (options.transport == TransportKind::kAuto) {
-    return absl::InvalidArgumentError("auto is shm or ucx: measure these");
+    return absl::InvalidArgumentError("auto is shm, ucx or nccl: measure these");
   }
   return absl::OkStatus();
 }

@@ -12,8 +12,9 @@
 //   over before, and those of earlier chunks, hashed while the prompt was being computed. The
 //   target's verification is in it always.
 // - Both sides place transfer number n in the same blocks (BlockPlan), so they need not talk.
-// - The baseline of mapped slabs is memcpy of the same blocks between the two slabs, by one thread;
-//   that of pulled blocks the raw transport (raw_ucx.h), one thread a side.
+// - The baseline of mapped slabs, and of NCCL, is memcpy of the same blocks between the two slabs,
+// by
+//   one thread; that of blocks pulled over UCX the raw transport (raw_ucx.h), one thread a side.
 // - Transfers of each kind and the baseline take turns, each with the part of the slabs that was
 //   left alone for longest, so that none finds more in the caches than another.
 
@@ -39,6 +40,7 @@ absl::StatusOr<BlockOrder> BlockOrderFromName(std::string_view name);
 struct TransferBenchOptions {
   kv_transfer::TransportKind transport = kv_transfer::TransportKind::kShm;
   std::string ucx_tls;                // as in HandoffOptions
+  int32_t gpu = 0;                    // likewise: this side's
   int64_t block_bytes = 64 << 10;     // a multiple of 4 KiB
   int64_t transfer_bytes = 32 << 20;  // of one transfer, rounded to blocks, at least one
   int64_t slab_bytes = 128 << 20;     // rounded to transfers, at least four
@@ -76,7 +78,8 @@ struct TransferPeerAddress {
 
 class TransferPeer {
  public:
-  // Only transport, ucx_tls and sizes count. Unavailable when the transport cannot be had here.
+  // Only transport, ucx_tls, gpu and sizes count. Unavailable when the transport cannot be had
+  // here.
   static absl::StatusOr<std::unique_ptr<TransferPeer>> Start(const TransferBenchOptions& options);
   virtual ~TransferPeer() = default;
   virtual TransferPeerAddress address() const = 0;

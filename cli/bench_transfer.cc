@@ -75,6 +75,7 @@ absl::StatusOr<PeerProcess> StartPeer(const TransferBenchFlags& flags, const std
       "transfer",
       "--peer",
       "--transport=" + transport,
+      fmt::format("--gpu={}", flags.bench.gpu + 1),
       fmt::format("--block-bytes={}", block_bytes),
       "--order=" + flags.order,
       fmt::format("--transfer-bytes={}", flags.bench.transfer_bytes),
@@ -140,12 +141,17 @@ absl::Status BenchTransfer(const TransferBenchFlags& flags) {
 Action AddBenchTransfer(CLI::App* app) {
   auto flags = std::make_shared<TransferBenchFlags>();
   bench::TransferBenchOptions& options = flags->bench;
-  app->add_option("--transport", flags->transports,
-                  "ways to measure: shm (mapped memory) and ucx (active messages) between two "
-                  "processes, inproc in one")
+  app->add_option(
+         "--transport", flags->transports,
+         "ways to measure: shm (mapped memory), ucx (active messages) and nccl (from GPU to "
+         "GPU) between two processes, inproc in one")
       ->delimiter(',')
       ->default_str("shm,ucx,inproc");
   app->add_option("--ucx-tls", options.ucx_tls, "UCX transports to use, as UCX_TLS; tcp if empty");
+  app->add_option("--gpu", options.gpu,
+                  "for nccl: this process's GPU, as CUDA counts; the other has the next one")
+      ->check(CLI::Range(0, 1'023))
+      ->capture_default_str();
   app->add_option("--block-bytes", flags->block_bytes,
                   "sizes of KV blocks, multiples of 4096: one row for each")
       ->delimiter(',')

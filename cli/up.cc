@@ -39,20 +39,24 @@ struct UpFlags {
 
 struct PlannedWorker {
   std::string role, name;
+  int32_t gpu = 0;
 };
 
 std::vector<PlannedWorker> PlanWorkers(const UpFlags& flags) {
   std::vector<PlannedWorker> workers;
   for (int32_t i = 0; i < flags.prefill; ++i)
-    workers.push_back({"prefill", fmt::format("prefill-{}", i)});
+    workers.push_back({"prefill", fmt::format("prefill-{}", i), flags.worker.gpu + i});
   for (int32_t i = 0; i < flags.decode; ++i)
-    workers.push_back({"decode", fmt::format("decode-{}", i)});
+    workers.push_back(
+        {"decode", fmt::format("decode-{}", i), flags.worker.gpu + flags.prefill + i});
   return workers;
 }
 
-// Without --threads the workers share the CPUs evenly. Only prefill workers keep KV on disk.
+// Without --threads the workers share the CPUs evenly. Only prefill workers keep KV on disk. NCCL
+// wants a GPU for each.
 WorkerFlags FlagsFor(const PlannedWorker& planned, const UpFlags& flags) {
   WorkerFlags worker = flags.worker;
+  worker.gpu = planned.gpu;
   if (planned.role != "prefill") worker.kv_disk.clear();
   if (worker.engine.threads == 0) {
     worker.engine.threads = std::max(1, kernels::UsableCpus() / (flags.prefill + flags.decode));

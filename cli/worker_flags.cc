@@ -66,6 +66,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.queue_capacity = static_cast<size_t>(flags.queue_capacity);
   BATON_ASSIGN_OR_RETURN(options.transport, kv_transfer::TransportKindFromName(flags.transport));
   options.ucx_tls = flags.ucx_tls;
+  options.gpu = flags.gpu;
   if (!flags.transport_faults.empty()) {
     BATON_ASSIGN_OR_RETURN(options.transport_faults,
                            kv_transfer::TransportFaultsFromText(flags.transport_faults));
@@ -99,10 +100,17 @@ void AddHandoffTimes(CLI::App* app, WorkerFlags* flags) {
 void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
   AddEngineFlags(app, &flags->engine, "1 GiB, or one full context where that is more");
   app->add_option("--transport", flags->transport,
-                  "how KV moves: auto, shm (mapped memory), ucx (active messages), inproc")
+                  "how KV moves: auto, shm (mapped memory), ucx (active messages), nccl (from GPU "
+                  "to GPU), inproc")
       ->capture_default_str();
   app->add_option("--ucx-tls", flags->ucx_tls,
                   "UCX transports to use, as UCX_TLS; by --transport if empty");
+  app->add_option(
+         "--gpu", flags->gpu,
+         "for NCCL: the GPU, as CUDA counts; of a whole cluster ('up') the first worker's, "
+         "the others have those after it")
+      ->check(CLI::Range(0, 1'023))
+      ->capture_default_str();
   app->add_option("--max-sequences", flags->max_sequences, "most sequences of one step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
@@ -127,6 +135,7 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
 std::vector<std::string> ToArguments(const WorkerFlags& flags) {
   std::vector<std::string> arguments = ToArguments(flags.engine);
   arguments.push_back("--transport=" + flags.transport);
+  arguments.push_back(fmt::format("--gpu={}", flags.gpu));
   arguments.push_back(fmt::format("--max-sequences={}", flags.max_sequences));
   arguments.push_back(fmt::format("--queue-capacity={}", flags.queue_capacity));
   if (!flags.kv_disk.empty()) arguments.push_back("--kv-disk=" + flags.kv_disk);

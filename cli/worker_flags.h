@@ -19,6 +19,7 @@ struct WorkerFlags {
   EngineFlags engine;
   std::string transport = "auto";
   std::string ucx_tls;
+  int32_t gpu = 0;
   std::string transport_faults;
   std::string served_model_name;
   int32_t max_sequences = 64;

@@ -47,13 +47,14 @@ class FaultyTransport final : public Transport, private TransportEvents {
   std::span<std::byte> slab() override { return inner_->slab(); }
   void Describe(PeerAddress& address) const override { inner_->Describe(address); }
   std::string mapped_name() const override { return inner_->mapped_name(); }
-  std::string pulled_name() const override { return inner_->pulled_name(); }
+  std::string pulled_name(DataWay way) const override { return inner_->pulled_name(way); }
   absl::StatusOr<PeerId> Connect(const PeerAddress& address) override {
     return inner_->Connect(address);
   }
   void Send(PeerId peer, std::string message) override;
-  void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
+  void SendData(PeerId peer, DataWay way, std::string header, std::span<const std::byte> payload,
                 uint64_t tag) override;
+  absl::Status OpenLane(PeerId peer) override { return inner_->OpenLane(peer); }
   absl::StatusOr<std::shared_ptr<const PeerSlab>> MapSlab(const PeerAddress& address) override;
   bool Progress(TransportEvents& events) override;
   void Wait(Duration longest) override;
@@ -66,6 +67,7 @@ class FaultyTransport final : public Transport, private TransportEvents {
     PeerId peer = 0;
     std::string bytes;  // the message, or the data's header
     bool is_data = false;
+    DataWay way = DataWay::kWire;
     std::span<const std::byte> payload;
     uint64_t tag = 0;
   };
@@ -83,6 +85,9 @@ class FaultyTransport final : public Transport, private TransportEvents {
   void OnSent(uint64_t tag) override { Sent(tag); }
   void OnPeerDown(PeerId peer, const absl::Status& why) override {
     if (closed_.erase(peer) == 0) events_->OnPeerDown(peer, why);
+  }
+  void OnLane(PeerId peer, const absl::Status& status) override {
+    if (!closed_.contains(peer)) events_->OnLane(peer, status);
   }
 
   const std::unique_ptr<Transport> inner_;
@@ -104,8 +109,8 @@ void FaultyTransport::Send(PeerId peer, std::string message) {
   for (std::string& other : also) Hold({.peer = peer, .bytes = std::move(other)}, fate.delay);
 }
 
-void FaultyTransport::SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
-                               uint64_t tag) {
+void FaultyTransport::SendData(PeerId peer, DataWay way, std::string header,
+                               std::span<const std::byte> payload, uint64_t tag) {
   if (faults_.swallow_data) return;
   const Fate fate = faults_.on_send_data ? faults_.on_send_data() : Fate();
   if (fate.close && !closed_.contains(peer)) Close(peer);
@@ -115,7 +120,12 @@ void FaultyTransport::SendData(PeerId peer, std::string header, std::span<const 
   }
   sends_left_[tag] = fate.copies;
   for (int i = 0; i < fate.copies; ++i) {
-    Hold({.peer = peer, .bytes = header, .is_data = true, .payload = payload, .tag = tag},
+    Hold({.peer = peer,
+          .bytes = header,
+          .is_data = true,
+          .way = way,
+          .payload = payload,
+          .tag = tag},
          fate.delay);
   }
 }
@@ -133,7 +143,7 @@ void FaultyTransport::Release(Held held) {
   } else if (closed_.contains(held.peer)) {
     Sent(held.tag);
   } else {
-    inner_->SendData(held.peer, std::move(held.bytes), held.payload, held.tag);
+    inner_->SendData(held.peer, held.way, std::move(held.bytes), held.payload, held.tag);
   }
 }
 

@@ -47,15 +47,17 @@
 namespace baton::kv_transfer {
 
 // kShm: mapped slab of a process on this machine, refused for others. kUcx: UCX active messages
-// over what `ucx_tls` allows (TCP; RDMA where present). kAuto: mapped slab where the peer's can be
-// mapped, unless active messages are measured to be faster. kInproc: between services of this
-// process.
-enum class TransportKind { kAuto, kShm, kUcx, kInproc };
+// over what `ucx_tls` allows (TCP; RDMA where present). kNccl: NCCL from GPU to GPU, refused where
+// there can be none between the two; messages go over UCX. kAuto: mapped slab where the peer's can
+// be mapped, unless active messages or NCCL are measured to be faster. kInproc: between services of
+// this process.
+enum class TransportKind { kAuto, kShm, kUcx, kNccl, kInproc };
 absl::StatusOr<TransportKind> TransportKindFromName(std::string_view name);
 
 struct HandoffOptions {
   TransportKind transport = TransportKind::kAuto;
   std::string ucx_tls;  // UCX_TLS for this service; "" chooses by `transport`
+  int32_t gpu = 0;      // for NCCL: the GPU, as CUDA counts those that this process may see
   kernels::KvLayout layout;
   std::string model_fingerprint;  // both sides' must be equal; layouts may differ as told above
   int32_t block_count = 0;        // the slab has block_count * layout.block_bytes() bytes
@@ -93,7 +95,7 @@ struct OfferInfo {
 // What one transfer cost, for tables, logs and metrics. Blocks and bytes are the source's.
 struct TransferStats {
   std::string peer_name;
-  std::string transport;  // "shm", "ucx tcp", "inproc"
+  std::string transport;  // "shm", "ucx tcp", "nccl", "inproc"
   int32_t blocks_total = 0;
   int32_t blocks_moved = 0;
   int64_t bytes_moved = 0;
@@ -131,7 +133,7 @@ using HandoffEvent = std::variant<OfferArrived, TargetDone, SourceDone>;
 class HandoffService {
  public:
   // Allocates the slab and starts the thread. Unavailable when the transport cannot be had here
-  // (UCX not built in, no shared memory), with the reason.
+  // (UCX or NCCL not built in, no shared memory, no GPU), with the reason.
   static absl::StatusOr<std::unique_ptr<HandoffService>> Create(
       const HandoffOptions& options, std::string name, std::function<void(HandoffEvent)> on_event);
   // Ends every transfer (peers are told), joins the thread. No event comes after it returns.

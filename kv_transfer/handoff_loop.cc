@@ -294,7 +294,8 @@ int64_t HandoffLoop::CopyTurn(const Attempt& attempt, TargetTransfer& transfer) 
 
 int64_t HandoffLoop::PullTurn(const Attempt& attempt, TargetTransfer& transfer) {
   int64_t bytes = 0;
-  PullMessage pull;
+  PullMessage pull{.runs = {}, .way = transfer.way};
+  if (transfer.way == DataWay::kLane && !peers_.LaneIsOpen(transfer.peer)) return 0;
   while (pulled_in_flight_bytes_ < kPulledInFlightBytes && bytes < kTurnBytes / 4) {
     const auto landing = transfer.machine.NextRun(PiecesIn(kPullRunBytes, transfer.piece_bytes));
     if (!landing.has_value()) break;

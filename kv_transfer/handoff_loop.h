@@ -74,6 +74,7 @@ class HandoffLoop final : private TransportEvents {
     PeerId peer = 0;
     uint64_t peer_incarnation = 0;
     std::string peer_name;
+    DataWay way = DataWay::kWire;  // by which it was asked for data last
     TimePoint granted_at, committed_at;
     int64_t piece_bytes = 0;
     int32_t pieces_hashed = 0;
@@ -86,6 +87,7 @@ class HandoffLoop final : private TransportEvents {
     uint64_t peer_incarnation = 0;
     std::string peer_name;
     std::shared_ptr<const PeerSlab> slab;  // null: blocks are pulled
+    DataWay way = DataWay::kWire;          // by which
     int64_t piece_bytes = 0;
     // Where the source's layout is another: the machine's target blocks have no meaning then.
     std::optional<BlockConversion> conversion;
@@ -102,6 +104,7 @@ class HandoffLoop final : private TransportEvents {
   void OnData(std::span<const std::byte> header, std::span<const std::byte> payload) override;
   void OnSent(uint64_t tag) override;
   void OnPeerDown(PeerId peer, const absl::Status& why) override;
+  void OnLane(PeerId peer, const absl::Status& status) override;
 
   void HandleOffer(const Message& message, const OfferMessage& offer);
   // Of this request, as target.

@@ -69,7 +69,10 @@ void HandoffLoop::OnMessage(std::span<const std::byte> bytes) {
             });
           },
           [&](const PullMessage& pull) {
-            for_source([&](SourceTransfer& source) { source.machine.OnPull(pull, now_); });
+            for_source([&](SourceTransfer& source) {
+              source.way = pull.way;
+              source.machine.OnPull(pull, now_);
+            });
           },
           [&](const TargetHeartbeat&) {
             for_source([&](SourceTransfer& source) { source.machine.OnTargetHeartbeat(now_); });
@@ -154,7 +157,7 @@ absl::Status HandoffLoop::CheckOffer(const OfferMessage& offer, Peer& peer) {
         fmt::format("blocks of {} bytes come in {} slices{}", block_bytes, offer.slices,
                     block_bytes % offer.slices == 0 ? ", and cannot be converted then" : ""));
   }
-  BATON_RETURN_IF_ERROR(peers_.PrepareToRead(peer));
+  BATON_RETURN_IF_ERROR(peers_.PrepareToRead(peer, now_));
   if (options_.measure_paths) probes_.Start(peer, now_);
   return absl::OkStatus();
 }
@@ -186,7 +189,10 @@ void HandoffLoop::AdmitOffer(const Attempt& attempt, const OfferMessage& offer, 
   transfer->peer = peer.id;
   transfer->peer_incarnation = peer.address.incarnation;
   transfer->peer_name = offer.source_name;
-  if (!probes_.PullIsFaster(peer.id)) transfer->slab = peer.slab;
+  const std::optional<DataWay> faster = probes_.FasterPull(peer.id);
+  if (!faster.has_value()) transfer->slab = peer.slab;
+  const bool by_lane = options_.transport == TransportKind::kNccl;
+  transfer->way = by_lane ? DataWay::kLane : faster.value_or(DataWay::kWire);
   transfer->piece_bytes = source_block_bytes / offer.slices;
   if (source_layout != options_.layout) {
     auto conversion = BlockConversion::Create(source_layout, options_.layout, offer.tokens);
@@ -281,6 +287,27 @@ void HandoffLoop::OnPeerDown(PeerId peer, const absl::Status& why) {
   probes_.Remove(peer);
 }
 
+void HandoffLoop::OnLane(PeerId id, const absl::Status& status) {
+  Peer* const peer = peers_.Find(id);
+  if (peer == nullptr) return;
+  peers_.NoteLane(*peer, status, now_);
+  if (!status.ok()) {
+    probes_.ForgetLane(id);
+  } else if (options_.measure_paths) {
+    probes_.MeasureLane(id, now_);
+  }
+  std::vector<Attempt> attempts;
+  for (const auto& [attempt, transfer] : targets_) {
+    if (transfer->peer == id && transfer->way == DataWay::kLane) attempts.push_back(attempt);
+  }
+  for (const Attempt& attempt : attempts) {
+    const auto found = targets_.find(attempt);
+    if (found == targets_.end()) continue;
+    if (!status.ok()) found->second->machine.Cancel(status);
+    Settle(attempt, *found->second);
+  }
+}
+
 // ---- what the machines want ----
 
 void HandoffLoop::Settle(const Attempt& attempt, SourceTransfer& transfer) {
@@ -310,7 +337,7 @@ void HandoffLoop::StartSend(const Attempt& attempt, const SourceTransfer& transf
   const uint64_t tag = next_serial_++;
   sends_[tag] = {attempt, transfer.serial};
   ReachBeforeData();
-  transport_.SendData(transfer.peer,
+  transport_.SendData(transfer.peer, send.way,
                       EncodeDataHeader({.sender = own_.incarnation,
                                         .receiver = transfer.peer_incarnation,
                                         .attempt = attempt,
@@ -327,7 +354,7 @@ void HandoffLoop::FinishSource(const Attempt& attempt, const absl::Status& statu
   const bool pulled = machine.pieces_pulled() > 0;
   SourceDone done{attempt, status, {}};
   done.stats.peer_name = transfer.peer_name;
-  done.stats.transport = pulled ? transport_.pulled_name() : transport_.mapped_name();
+  done.stats.transport = pulled ? transport_.pulled_name(transfer.way) : transport_.mapped_name();
   done.stats.blocks_total = machine.block_count();
   done.stats.bytes_hashed = transfer.pieces_hashed * transfer.piece_bytes;
   if (pulled) {
@@ -378,7 +405,7 @@ void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finis
   TargetDone done{attempt, finish.status, "", {}};
   done.stats.peer_name = transfer.peer_name;
   done.stats.transport =
-      transfer.slab != nullptr ? transport_.mapped_name() : transport_.pulled_name();
+      transfer.slab != nullptr ? transport_.mapped_name() : transport_.pulled_name(transfer.way);
   done.stats.blocks_total = machine.block_count();
   done.stats.blocks_moved = machine.pieces_landed() / machine.slices();
   done.stats.bytes_moved = machine.pieces_landed() * transfer.piece_bytes;

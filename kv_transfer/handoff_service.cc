@@ -15,6 +15,7 @@
 #include "kv_transfer/handoff.h"
 #include "kv_transfer/handoff_loop.h"
 #include "kv_transfer/messages.h"
+#include "kv_transfer/nccl_transport.h"
 #include "kv_transfer/transport.h"
 
 namespace baton::kv_transfer {
@@ -233,15 +234,37 @@ absl::Status CheckOptions(const HandoffOptions& options, std::string_view name) 
   return absl::OkStatus();
 }
 
+// UCX, and NCCL beside it where that is wanted, or may be and can.
+absl::StatusOr<std::unique_ptr<Transport>> CreateBetweenProcesses(const TransportOptions& options) {
+  const bool insists = options.kind == TransportKind::kNccl;
+  std::unique_ptr<Gpu> gpu;
+  if (insists || options.kind == TransportKind::kAuto) {
+    absl::StatusOr<std::unique_ptr<Gpu>> opened = OpenGpu(options.gpu);
+    if (insists && !opened.ok()) {
+      return absl::UnavailableError(fmt::format("transport nccl: {}; auto, shm and ucx do without",
+                                                std::string(opened.status().message())));
+    }
+    if (opened.ok()) {
+      gpu = *std::move(opened);
+    } else if (!absl::IsUnimplemented(opened.status())) {
+      LogInfo(fmt::format("KV does not move by NCCL: {}", opened.status().ToString()));
+    }
+  }
+  BATON_ASSIGN_OR_RETURN(std::unique_ptr<Transport> ucx, CreateUcxTransport(options));
+  if (gpu == nullptr) return ucx;
+  return WithLanes(std::move(ucx), std::move(gpu), options.incarnation);
+}
+
 }  // namespace
 
 absl::StatusOr<TransportKind> TransportKindFromName(std::string_view name) {
   if (name == "auto") return TransportKind::kAuto;
   if (name == "shm") return TransportKind::kShm;
   if (name == "ucx") return TransportKind::kUcx;
+  if (name == "nccl") return TransportKind::kNccl;
   if (name == "inproc") return TransportKind::kInproc;
   return absl::InvalidArgumentError(
-      fmt::format("no transport '{}'; there are auto, shm, ucx and inproc", name));
+      fmt::format("no transport '{}'; there are auto, shm, ucx, nccl and inproc", name));
 }
 
 int32_t SlicesOf(const kernels::KvLayout& layout, int64_t least_slice_bytes) {
@@ -280,11 +303,12 @@ absl::StatusOr<std::unique_ptr<HandoffService>> HandoffService::Create(
       .incarnation = RandomU64(),
       .slab_bytes = static_cast<size_t>(options.block_count) *
                     static_cast<size_t>(options.layout.block_bytes()),
-      .ucx_tls = options.ucx_tls};
+      .ucx_tls = options.ucx_tls,
+      .gpu = options.gpu};
   BATON_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                          options.transport == TransportKind::kInproc
                              ? CreateInprocTransport(transport_options)
-                             : CreateUcxTransport(transport_options));
+                             : CreateBetweenProcesses(transport_options));
   if (options.faults) transport = WithFaults(std::move(transport), RandomFaults(*options.faults));
   return CreateHandoffOver(std::move(transport), transport_options.incarnation, options,
                            std::move(name), std::move(on_event));

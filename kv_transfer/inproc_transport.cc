@@ -145,7 +145,7 @@ class InprocTransport final : public Transport {
   std::span<std::byte> slab() override { return slab_->writable(); }
   void Describe(PeerAddress& address) const override { address.family = "inproc"; }
   std::string mapped_name() const override { return "inproc"; }
-  std::string pulled_name() const override { return "inproc pull"; }
+  std::string pulled_name(DataWay) const override { return "inproc pull"; }
 
   absl::StatusOr<PeerId> Connect(const PeerAddress& address) override {
     std::shared_ptr<Mailbox> mailbox = Hub::OfThisProcess().Find(address.incarnation);
@@ -157,7 +157,7 @@ class InprocTransport final : public Transport {
   void Send(PeerId peer, std::string message) override {
     Deliver(peer, {.sender = incarnation_, .message = std::move(message), .payload = {}});
   }
-  void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
+  void SendData(PeerId peer, DataWay, std::string header, std::span<const std::byte> payload,
                 uint64_t tag) override {
     Deliver(peer, {.sender = incarnation_,
                    .message = std::move(header),

@@ -10,7 +10,7 @@ namespace baton::kv_transfer {
 namespace {
 
 constexpr uint32_t kMessageMagic = 0x564B5442;  // "BTKV"
-constexpr uint8_t kMessageVersion = 2;
+constexpr uint8_t kMessageVersion = 3;
 constexpr uint8_t kDataType = 0xDA;  // a DataHeader; messages have their place in MessageBody
 constexpr size_t kReadyPieceBytes = 2 * sizeof(int32_t) + sizeof(uint64_t);
 constexpr size_t kRunBytes = 2 * sizeof(int32_t);
@@ -30,6 +30,13 @@ absl::Status GetStatus(ByteReader& in) {
 }
 
 bool GetFlag(ByteReader& in) { return in.Get<uint8_t>() != 0; }
+
+void Put(ByteWriter& out, DataWay way) { out.Put(static_cast<uint8_t>(way)); }
+void Get(ByteReader& in, DataWay& way) {
+  const auto value = in.Get<uint8_t>();
+  if (value > static_cast<uint8_t>(DataWay::kLane)) in.Fail();
+  way = in.ok() ? DataWay{value} : DataWay::kWire;
+}
 
 void Put(ByteWriter& out, const OfferMessage& offer) {
   out.Put(offer.tokens);
@@ -99,10 +106,12 @@ void Get(ByteReader& in, PieceRun& run) {
 void Put(ByteWriter& out, const PullMessage& pull) {
   out.Put(static_cast<uint32_t>(pull.runs.size()));
   for (const PieceRun& run : pull.runs) Put(out, run);
+  Put(out, pull.way);
 }
 void Get(ByteReader& in, PullMessage& pull) {
   pull.runs.resize(in.GetCount(kMaxPullRuns, kRunBytes));
   for (PieceRun& run : pull.runs) Get(in, run);
+  Get(in, pull.way);
 }
 
 void Put(ByteWriter& out, const SourceHeartbeat& heartbeat) {
@@ -126,10 +135,12 @@ void Get(ByteReader& in, CancelMessage& cancel) { cancel.why = GetStatus(in); }
 void Put(ByteWriter& out, const ProbeMessage& probe) {
   out.Put(probe.runs);
   out.Put(probe.run_bytes);
+  Put(out, probe.way);
 }
 void Get(ByteReader& in, ProbeMessage& probe) {
   probe.runs = in.GetInRange(1, kMaxProbeRuns);
   probe.run_bytes = in.GetInRange(1, kMaxProbeBytes / probe.runs);
+  Get(in, probe.way);
 }
 
 void PutEnvelope(ByteWriter& out, uint8_t type, uint64_t sender, uint64_t receiver,

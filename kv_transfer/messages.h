@@ -34,6 +34,10 @@ inline constexpr uint32_t kMaxNameBytes = 256;
 inline constexpr uint32_t kMaxWhyBytes = 1'024;  // of a status; longer texts are cut
 inline constexpr size_t kMaxMessageBytes = 4 << 20;
 
+// How data goes to who asked for it: over the connection that messages use, or by a lane of its own
+// from GPU to GPU (Transport::OpenLane).
+enum class DataWay : uint8_t { kWire, kLane };
+
 // A transfer moves pieces: each block of the offer is cut into as many slices of equal size, of
 // some consecutive layers each, as the offer says. Slice s of block b is piece b * slices + s, of
 // an offer as of a slab, so pieces that follow each other lie together in a slab. Block 0 holds the
@@ -77,9 +81,10 @@ struct ReadyMessage {
   bool operator==(const ReadyMessage&) const = default;
 };
 
-// Target to source, where the slab is not mapped: send these runs as data.
+// Target to source, where the slab is not mapped: send these runs as data, by this way.
 struct PullMessage {
   std::vector<PieceRun> runs;
+  DataWay way = DataWay::kWire;
   bool operator==(const PullMessage&) const = default;
 };
 
@@ -110,6 +115,7 @@ struct CancelMessage {
 struct ProbeMessage {
   int32_t runs = 0;
   int32_t run_bytes = 0;
+  DataWay way = DataWay::kWire;
   bool operator==(const ProbeMessage&) const = default;
 };
 

@@ -21,7 +21,10 @@ constexpr std::array<Duration, 2> kAgainAfter = {std::chrono::milliseconds(100),
                                                  std::chrono::seconds(1)};
 constexpr Duration kAnswerTimeout = std::chrono::seconds(2);
 // An Ethernet of 10 Gbit/s, less its protocol. The loopback gives more, and RDMA.
-constexpr double kPulledGbS = 1.1;
+constexpr double kWireGbS = 1.1;
+// Half of what 16 lanes of PCIe 3.0 carry: blocks are copied to and from pinned memory on the way.
+constexpr double kLaneGbS = 6;
+constexpr double ExpectedGbS(DataWay way) { return way == DataWay::kLane ? kLaneGbS : kWireGbS; }
 // Mapped memory takes no CPU at the source: pulling has to be faster for certain.
 constexpr double kClearlyFaster = 1.25;
 
@@ -58,7 +61,7 @@ PathProbes::PathProbes(Transport& transport, TransportKind kind, uint64_t own_in
       runs_(static_cast<int32_t>(
           std::clamp<int64_t>(kMaxProbeBytes / block_bytes, 2, kMaxProbeRuns))),
       run_bytes_(std::min<int64_t>(block_bytes, kMaxProbeBytes / runs_)) {
-  if (kind != TransportKind::kUcx) MachineCopyGbS();
+  if (kind != TransportKind::kUcx && kind != TransportKind::kNccl) MachineCopyGbS();
 }
 
 void PathProbes::Start(const Peer& peer, TimePoint now) {
@@ -68,7 +71,7 @@ void PathProbes::Start(const Peer& peer, TimePoint now) {
   path.peer = peer.id;
   path.incarnation = peer.address.incarnation;
   path.name = peer.address.name;
-  path.serial = next_serial_++;
+  path.mapped = peer.slab != nullptr;
   if (kind_ == TransportKind::kInproc) {
     // Nothing lies between the two: the machine's own speed is theirs.
     path.mapped_gb_s = MachineCopyGbS();
@@ -76,19 +79,36 @@ void PathProbes::Start(const Peer& peer, TimePoint now) {
     return;
   }
   path.slab = peer.slab;
-  path.asked_at = now;
-  if (kind_ != TransportKind::kShm) Ask(path, 1, now);
+  if (kind_ != TransportKind::kShm && kind_ != TransportKind::kNccl) Ask(path, path.wire, 1, now);
+  path.active = true;
   active_.push_back(peer.id);
 }
 
-void PathProbes::Ask(Path& path, int32_t runs, TimePoint now) {
-  path.runs_missing = runs;
-  path.asked_at = now;
+void PathProbes::MeasureLane(PeerId peer, TimePoint now) {
+  const auto found = paths_.find(peer);
+  if (found == paths_.end()) return;
+  Path& path = found->second;
+  path.lane = {.way = DataWay::kLane};
+  Ask(path, path.lane, 1, now);
+  if (!std::exchange(path.active, true)) active_.push_back(peer);
+}
+
+void PathProbes::ForgetLane(PeerId peer) {
+  const auto found = paths_.find(peer);
+  if (found == paths_.end()) return;
+  found->second.lane = {.way = DataWay::kLane};
+  if (!found->second.active) FinishIfDone(found->second);
+}
+
+void PathProbes::Ask(const Path& path, Pull& pull, int32_t runs, TimePoint now) {
+  if (pull.serial == 0) pull.serial = next_serial_++;
+  pull.runs_missing = runs;
+  pull.asked_at = now;
   transport_.Send(path.peer,
                   Encode({.sender = own_incarnation_,
                           .receiver = path.incarnation,
-                          .attempt = {.request = {.high = 0, .low = path.serial}},
-                          .body = ProbeMessage{runs, static_cast<int32_t>(run_bytes_)}}));
+                          .attempt = {.request = {.high = 0, .low = pull.serial}},
+                          .body = ProbeMessage{runs, static_cast<int32_t>(run_bytes_), pull.way}}));
 }
 
 bool PathProbes::Step(TimePoint now) {
@@ -100,18 +120,23 @@ bool PathProbes::Step(TimePoint now) {
   Path& path = found->second;
   const bool read = path.slab != nullptr;
   if (read) ReadSlice(path);
-  if (path.runs_missing > 0 && now - path.asked_at > kAnswerTimeout) {
-    LogWarning(fmt::format("'{}' did not answer the measurement of {} within {:.0f} s", path.name,
-                           transport_.pulled_name(), Seconds(kAnswerTimeout)));
-    path.runs_missing = 0;
-  }
-  if (path.ask_again_at && now >= *path.ask_again_at) {
-    path.ask_again_at.reset();
-    Ask(path, runs_, now);
-  }
-  if (path.slab != nullptr || path.runs_missing > 0 || path.ask_again_at) active_.push_back(peer);
+  for (Pull* const pull : path.pulls()) StepPull(path, *pull, now);
+  path.active = path.running();
+  if (path.active) active_.push_back(peer);
   FinishIfDone(path);
   return read;
+}
+
+void PathProbes::StepPull(Path& path, Pull& pull, TimePoint now) {
+  if (pull.runs_missing > 0 && now - pull.asked_at > kAnswerTimeout) {
+    LogWarning(fmt::format("'{}' did not answer the measurement of {} within {:.0f} s", path.name,
+                           transport_.pulled_name(pull.way), Seconds(kAnswerTimeout)));
+    pull.runs_missing = 0;
+  }
+  if (pull.ask_again_at && now >= *pull.ask_again_at) {
+    pull.ask_again_at.reset();
+    Ask(path, pull, runs_, now);
+  }
 }
 
 // A slice is of blocks that lie far apart. Its pages are touched first: page faults come once in
@@ -149,37 +174,41 @@ void PathProbes::ReadSlice(Path& path) {
 
 bool PathProbes::Wants(const DataHeader& header, size_t payload_bytes) const {
   if (header.attempt.request.high != 0 || header.attempt.epoch != 0) return false;
-  return std::ranges::any_of(paths_, [&](const auto& entry) {
-    const Path& path = entry.second;
-    return path.incarnation == header.sender && path.serial == header.attempt.request.low &&
-           path.runs_missing > 0 && payload_bytes == static_cast<size_t>(run_bytes_);
-  });
+  const auto waits = [&](const Pull& pull) {
+    return pull.serial == header.attempt.request.low && pull.runs_missing > 0;
+  };
+  return payload_bytes == static_cast<size_t>(run_bytes_) &&
+         std::ranges::any_of(paths_, [&](const auto& entry) {
+           const Path& path = entry.second;
+           return path.incarnation == header.sender && (waits(path.wire) || waits(path.lane));
+         });
 }
 
 bool PathProbes::Take(const DataHeader& header, size_t payload_bytes, TimePoint now) {
   if (!Wants(header, payload_bytes)) return false;
   for (auto& [peer, path] : paths_) {
-    if (path.incarnation != header.sender || --path.runs_missing > 0) continue;
-    if (!std::exchange(path.warm, true)) {
-      Ask(path, runs_, now);
+    if (path.incarnation != header.sender) continue;
+    Pull& pull = path.wire.serial == header.attempt.request.low ? path.wire : path.lane;
+    if (--pull.runs_missing > 0) continue;
+    if (!std::exchange(pull.warm, true)) {
+      Ask(path, pull, runs_, now);
     } else {
-      TakePulled(path, now);
+      TakePulled(pull, GbS(static_cast<size_t>(runs_ * run_bytes_), now - pull.asked_at), now);
     }
   }
   return true;
 }
 
-void PathProbes::TakePulled(Path& path, TimePoint now) {
-  const double gb_s = GbS(static_cast<size_t>(runs_ * run_bytes_), now - path.asked_at);
-  path.pulled_gb_s = std::max(gb_s, path.pulled_gb_s.value_or(0));
-  const size_t round = static_cast<size_t>(path.rounds++);
-  if (*path.pulled_gb_s < kLoudShare * kPulledGbS && round < kAgainAfter.size()) {
-    path.ask_again_at = now + kAgainAfter[round];
+void PathProbes::TakePulled(Pull& pull, double gb_s, TimePoint now) {
+  pull.gb_s = std::max(gb_s, pull.gb_s.value_or(0));
+  const size_t round = static_cast<size_t>(pull.rounds++);
+  if (*pull.gb_s < kLoudShare * ExpectedGbS(pull.way) && round < kAgainAfter.size()) {
+    pull.ask_again_at = now + kAgainAfter[round];
   }
 }
 
 void PathProbes::FinishIfDone(Path& path) {
-  if (path.slab != nullptr || path.runs_missing > 0 || path.ask_again_at) return;
+  if (path.running()) return;
   if (active_.empty()) scratch_ = {};
   std::vector<MeasuredPath> ways;
   const auto add = [&](const std::optional<double>& gb_s, const std::string& transport,
@@ -187,13 +216,21 @@ void PathProbes::FinishIfDone(Path& path) {
     if (gb_s) ways.push_back({path.name, transport, *gb_s, expected});
   };
   add(path.mapped_gb_s, transport_.mapped_name(), MachineCopyGbS());
-  add(path.pulled_gb_s, transport_.pulled_name(), kPulledGbS);
-  if (ways.empty()) return;
-  if (PullIsFaster(path.peer)) std::swap(ways.front(), ways.back());
-  ways.front().in_use = true;
-  Log(ways);
+  const std::optional<DataWay> faster = FasterPull(path.peer);
+  for (const Pull* const pull : path.pulls()) {
+    add(pull->gb_s, transport_.pulled_name(pull->way), ExpectedGbS(pull->way));
+    if (faster == pull->way) std::rotate(ways.begin(), ways.end() - 1, ways.end());
+  }
+  if (!ways.empty()) {
+    ways.front().in_use = true;
+    Log(ways);
+  }
   const std::lock_guard lock(mutex_);
-  measured_[path.peer] = std::move(ways);
+  if (ways.empty()) {
+    measured_.erase(path.peer);
+  } else {
+    measured_[path.peer] = std::move(ways);
+  }
 }
 
 void PathProbes::Log(const std::vector<MeasuredPath>& ways) {
@@ -212,12 +249,14 @@ void PathProbes::Log(const std::vector<MeasuredPath>& ways) {
   }
 }
 
-bool PathProbes::PullIsFaster(PeerId peer) const {
+std::optional<DataWay> PathProbes::FasterPull(PeerId peer) const {
   const auto found = paths_.find(peer);
-  if (found == paths_.end()) return false;
+  if (found == paths_.end()) return std::nullopt;
   const Path& path = found->second;
-  return path.mapped_gb_s && path.pulled_gb_s &&
-         *path.pulled_gb_s > kClearlyFaster * *path.mapped_gb_s;
+  const Pull& best = path.lane.gb_s > path.wire.gb_s ? path.lane : path.wire;
+  if (!best.gb_s || (path.mapped && !path.mapped_gb_s)) return std::nullopt;
+  if (path.mapped && *best.gb_s <= kClearlyFaster * *path.mapped_gb_s) return std::nullopt;
+  return best.way;
 }
 
 void PathProbes::Remove(PeerId peer) {
@@ -231,7 +270,7 @@ void PathProbes::Answer(const Peer& peer, const Attempt& probe, const ProbeMessa
   if (sent_scratch_.empty()) sent_scratch_.resize(kMaxProbeBytes);
   for (int32_t i = 0; i < asked.runs; ++i) {
     ++sends_in_flight_;
-    transport_.SendData(peer.id,
+    transport_.SendData(peer.id, asked.way,
                         EncodeDataHeader({.sender = own_incarnation_,
                                           .receiver = peer.address.incarnation,
                                           .attempt = probe,

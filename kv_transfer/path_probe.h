@@ -1,7 +1,8 @@
 #pragma once
 
 // Measures how fast blocks come from a peer, once, when it makes its first offer: by reading some
-// of its mapped slab, by asking for some data, or both where either could be used.
+// of its mapped slab, by asking for some data, or both where either could be used; and by its lane,
+// where there is one, when that has opened.
 //
 // - Nothing of it touches a pool: what is read goes into scratch memory and is not looked at, and
 //   what is sent comes from scratch memory, too, so that asking reveals nobody's KV.
@@ -14,6 +15,7 @@
 //
 // Used by the service's thread, but for Measured.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -49,14 +51,18 @@ class PathProbes {
 
   // Target. Starts to measure the ways that there are from the peer, unless it was done.
   void Start(const Peer& peer, TimePoint now);
+  // Its lane is open, or is not any more.
+  void MeasureLane(PeerId peer, TimePoint now);
+  void ForgetLane(PeerId peer);
   // A bounded bit of reading, and deadlines. True when there was something to read.
   bool Step(TimePoint now);
   // Whether this is data that a probe has asked for.
   bool Wants(const DataHeader& header, size_t payload_bytes) const;
   // Takes such data. False when it is not a probe's.
   bool Take(const DataHeader& header, size_t payload_bytes, TimePoint now);
-  // Whether pulling was measured to be faster than reading the peer's mapped slab, clearly.
-  bool PullIsFaster(PeerId peer) const;
+  // The faster way to pull, where that was measured to be clearly faster than reading the peer's
+  // mapped slab, or nothing is mapped; empty where it was not.
+  std::optional<DataWay> FasterPull(PeerId peer) const;
   void Remove(PeerId peer);  // it is down
 
   // Source. Sends what a target asks for, unless it has much under way for others.
@@ -67,24 +73,37 @@ class PathProbes {
   std::vector<MeasuredPath> Measured() const;
 
  private:
-  struct Path {
-    PeerId peer = 0;
-    uint64_t incarnation = 0;
-    std::string name;
-    uint64_t serial = 0;                   // of its probe
-    std::shared_ptr<const PeerSlab> slab;  // null: nothing to read, or done
-    std::vector<double> slices_gb_s;       // as read
-    bool warm = false;                     // the connection is open
+  struct Pull {
+    DataWay way = DataWay::kWire;
+    uint64_t serial = 0;  // of its probe; 0: never asked
+    bool warm = false;    // the connection is open
     int32_t runs_missing = 0;
     int rounds = 0;  // of data, measured
     TimePoint asked_at;
     std::optional<TimePoint> ask_again_at;
-    std::optional<double> mapped_gb_s, pulled_gb_s;
+    std::optional<double> gb_s;
+
+    bool running() const { return runs_missing > 0 || ask_again_at.has_value(); }
+  };
+  struct Path {
+    PeerId peer = 0;
+    uint64_t incarnation = 0;
+    std::string name;
+    bool active = false;  // in active_
+    bool mapped = false;
+    std::shared_ptr<const PeerSlab> slab;  // null: nothing to read, or done
+    std::vector<double> slices_gb_s;       // as read
+    std::optional<double> mapped_gb_s;
+    Pull wire{.way = DataWay::kWire}, lane{.way = DataWay::kLane};
+
+    std::array<Pull*, 2> pulls() { return {&wire, &lane}; }
+    bool running() const { return slab != nullptr || wire.running() || lane.running(); }
   };
 
   void ReadSlice(Path& path);
-  void Ask(Path& path, int32_t runs, TimePoint now);
-  void TakePulled(Path& path, TimePoint now);
+  void StepPull(Path& path, Pull& pull, TimePoint now);
+  void Ask(const Path& path, Pull& pull, int32_t runs, TimePoint now);
+  static void TakePulled(Pull& pull, double gb_s, TimePoint now);
   void FinishIfDone(Path& path);
   static void Log(const std::vector<MeasuredPath>& ways);
 

@@ -10,7 +10,7 @@ namespace baton::kv_transfer {
 namespace {
 
 constexpr uint32_t kAddressMagic = 0x414B5442;  // "BTKA"
-constexpr uint8_t kAddressVersion = 1;
+constexpr uint8_t kAddressVersion = 2;
 constexpr uint32_t kMaxTextBytes = 1'024;
 constexpr int64_t kMaxBlockBytes = int64_t{1} << 32;
 
@@ -50,6 +50,13 @@ absl::StatusOr<std::string> EncodeAddress(const PeerAddress& address) {
   out.PutText(file.host);
   out.Put(file.pid);
   out.Put(file.fd);
+  out.Put(static_cast<uint8_t>(address.gpu.has_value()));
+  const GpuAddress gpu = address.gpu.value_or(GpuAddress{});
+  out.PutText(gpu.machine);
+  out.PutText(gpu.bus_id);
+  out.PutText(gpu.name);
+  out.Put(gpu.index);
+  out.Put(gpu.nccl_version);
   std::string bytes = std::move(out).Seal();
   if (bytes.size() > kMaxAddressBytes) {
     return absl::InvalidArgumentError(
@@ -83,6 +90,14 @@ absl::StatusOr<PeerAddress> DecodeAddress(std::string_view bytes) {
   file.pid = in.Get<int32_t>();
   file.fd = in.Get<int32_t>();
   if (mappable) address.slab_file = std::move(file);
+  const bool has_gpu = in.Get<uint8_t>() != 0;
+  GpuAddress gpu;
+  gpu.machine = in.GetText(kMaxTextBytes);
+  gpu.bus_id = in.GetText(kMaxTextBytes);
+  gpu.name = in.GetText(kMaxTextBytes);
+  gpu.index = in.GetInRange(0, INT32_MAX);
+  gpu.nccl_version = in.GetInRange(0, INT32_MAX);
+  if (has_gpu) address.gpu = std::move(gpu);
   if (!in.complete() || address.block_bytes < 1 || address.block_bytes > kMaxBlockBytes) {
     return absl::InvalidArgumentError(fmt::format(
         "handoff address of {} bytes does not fit its own counts and bounds", bytes.size()));

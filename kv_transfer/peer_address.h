@@ -21,6 +21,16 @@ struct SlabFile {
   bool operator==(const SlabFile&) const = default;
 };
 
+// The GPU that a service sends from and receives into, for those that can by NCCL.
+struct GpuAddress {
+  std::string machine;       // boot id: `bus_id` means something only there
+  std::string bus_id;        // PCI, such as "0000:65:00.0"
+  std::string name;          // such as "NVIDIA H200"
+  int32_t index = 0;         // as its process counts
+  int32_t nccl_version = 0;  // as NCCL counts: 22809 is 2.28.9
+  bool operator==(const GpuAddress&) const = default;
+};
+
 struct PeerAddress {
   uint64_t incarnation = 0;
   std::string name;
@@ -31,6 +41,7 @@ struct PeerAddress {
   int32_t block_count = 0;
   int64_t block_bytes = 0;
   std::optional<SlabFile> slab_file;
+  std::optional<GpuAddress> gpu;
 
   int64_t slab_bytes() const { return block_count * block_bytes; }
   bool operator==(const PeerAddress&) const = default;

@@ -6,6 +6,12 @@
 #include "common/status_macros.h"
 
 namespace baton::kv_transfer {
+namespace {
+
+// Opening a lane costs both sides' GPUs something: one that fails is not tried at every offer.
+constexpr Duration kLaneAgainAfter = std::chrono::seconds(10);
+
+}  // namespace
 
 absl::StatusOr<Peer*> PeerTable::Get(const PeerAddress& address) {
   if (Peer* known = FindIncarnation(address.incarnation); known != nullptr) return known;
@@ -30,8 +36,45 @@ Peer* PeerTable::Find(PeerId id) {
   return found == by_id_.end() ? nullptr : found->second;
 }
 
-absl::Status PeerTable::PrepareToRead(Peer& peer) {
-  if (kind_ == TransportKind::kUcx || peer.slab != nullptr) return absl::OkStatus();
+absl::Status PeerTable::PrepareToRead(Peer& peer, TimePoint now) {
+  if (kind_ == TransportKind::kNccl) return OpenLane(peer, now);
+  if (kind_ == TransportKind::kUcx) return absl::OkStatus();
+  // Without a lane there are the other ways; why there is none was logged.
+  if (kind_ == TransportKind::kAuto) OpenLane(peer, now).IgnoreError();
+  return Map(peer);
+}
+
+absl::Status PeerTable::OpenLane(Peer& peer, TimePoint now) {
+  if (peer.lane == Peer::Lane::kOpening || peer.lane == Peer::Lane::kOpen) return absl::OkStatus();
+  if (peer.lane == Peer::Lane::kFailed && now < peer.lane_again_at) return peer.lane_failure;
+  const absl::Status status = transport_.OpenLane(peer.id);
+  if (status.ok()) {
+    peer.lane = Peer::Lane::kOpening;
+  } else {
+    NoteLane(peer, status, now);
+  }
+  return status;
+}
+
+void PeerTable::NoteLane(Peer& peer, const absl::Status& status, TimePoint now) {
+  peer.lane = status.ok() ? Peer::Lane::kOpen : Peer::Lane::kFailed;
+  peer.lane_failure = status;
+  if (status.ok()) return;
+  // What the two are does not change.
+  const bool for_good = absl::IsFailedPrecondition(status) || absl::IsUnimplemented(status);
+  peer.lane_again_at = for_good ? TimePoint::max() : now + kLaneAgainAfter;
+  if (absl::IsUnimplemented(status)) return;
+  LogWarning(fmt::format("KV from '{}' does not come by {}: {}", peer.address.name,
+                         transport_.pulled_name(DataWay::kLane), status.ToString()));
+}
+
+bool PeerTable::LaneIsOpen(PeerId id) {
+  const Peer* const peer = Find(id);
+  return peer != nullptr && peer->lane == Peer::Lane::kOpen;
+}
+
+absl::Status PeerTable::Map(Peer& peer) {
+  if (peer.slab != nullptr) return absl::OkStatus();
   if (peer.slab_tried && kind_ == TransportKind::kAuto) return absl::OkStatus();
   peer.slab_tried = true;
   absl::StatusOr<std::shared_ptr<const PeerSlab>> slab = transport_.MapSlab(peer.address);
@@ -42,7 +85,8 @@ absl::Status PeerTable::PrepareToRead(Peer& peer) {
   }
   if (kind_ != TransportKind::kAuto) return slab.status();
   LogWarning(fmt::format("KV from '{}' comes by {}, which is slower than shared memory: {}",
-                         peer.address.name, transport_.pulled_name(), slab.status().ToString()));
+                         peer.address.name, transport_.pulled_name(DataWay::kWire),
+                         slab.status().ToString()));
   return absl::OkStatus();
 }
 

@@ -19,6 +19,9 @@ struct Peer {
   std::shared_ptr<const PeerSlab> slab;  // null until wanted, and where blocks are pulled
   bool slab_tried = false;
   bool conversion_told = false;  // logged that its KV layout is another
+  enum class Lane : uint8_t { kUntried, kOpening, kOpen, kFailed } lane = Lane::kUntried;
+  absl::Status lane_failure;
+  TimePoint lane_again_at;  // not tried before, once it has failed
 };
 
 class PeerTable {
@@ -32,14 +35,21 @@ class PeerTable {
   Peer* FindIncarnation(uint64_t incarnation);
   Peer* Find(PeerId id);
 
-  // Decides, once for a peer, how blocks come from it: mapped (peer.slab is set) or pulled.
-  // FailedPrecondition when `kind` insists on mapping and it cannot be had.
-  absl::Status PrepareToRead(Peer& peer);
+  // Decides, once for a peer, how blocks come from it: mapped (peer.slab is set) or pulled; and
+  // starts to open a lane where `kind` has use for one. The reason when `kind` insists on mapping
+  // or on a lane and it cannot be had.
+  absl::Status PrepareToRead(Peer& peer, TimePoint now);
+  bool LaneIsOpen(PeerId id);
+  // As TransportEvents::OnLane told.
+  void NoteLane(Peer& peer, const absl::Status& status, TimePoint now);
 
   void Remove(PeerId id);  // it is down
 
  private:
   static constexpr size_t kMostPeers = 4'096;
+
+  absl::Status OpenLane(Peer& peer, TimePoint now);
+  absl::Status Map(Peer& peer);
 
   Transport& transport_;
   const TransportKind kind_;

@@ -152,7 +152,7 @@ void SourceMachine::OnPull(const PullMessage& pull, TimePoint now) {
     std::fill_n(pieces_.begin() + run.first, run.count, PieceState::kSent);
     ++sends_outstanding_;
     pieces_pulled_ += run.count;
-    actions_.push_back(SendRun{run, source_piece(run.first)});
+    actions_.push_back(SendRun{run, source_piece(run.first), pull.way});
   }
 }
 

@@ -29,10 +29,11 @@ namespace baton::kv_transfer {
 struct SendMessage {
   MessageBody body;
 };
-// Send these consecutive pieces of our slab as the data of `run`; answer with OnSent.
+// Send these consecutive pieces of our slab as the data of `run`, by this way; answer with OnSent.
 struct SendRun {
   PieceRun run;
   int32_t source_piece = 0;
+  DataWay way = DataWay::kWire;
 };
 // `sends_given_up`: some did not end in time, and may still read the blocks. Whatever they carry
 // then, the target has no run in flight for it, or finds another checksum, and drops it.

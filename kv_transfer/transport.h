@@ -1,8 +1,8 @@
 #pragma once
 
 // How bytes get from one handoff service to another: the seam below the service, with one
-// implementation per way of moving bytes (in-process, UCX), and a fault-injecting
-// one around them (faulty_transport.h).
+// implementation per way of moving bytes (in-process, UCX), one that adds NCCL to another
+// (nccl_transport.h), and a fault-injecting one around them (faulty_transport.h).
 //
 // - Owns the slab, from creation to destruction.
 // - One thread uses it (the service's); only Wake may be called from any thread. Nothing blocks but
@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "kv_transfer/handoff.h"
+#include "kv_transfer/messages.h"
 #include "kv_transfer/peer_address.h"
 
 namespace baton::kv_transfer {
@@ -46,6 +47,9 @@ class TransportEvents {
   // The payload of the SendData with this tag is not read any more.
   virtual void OnSent(uint64_t tag) = 0;
   virtual void OnPeerDown(PeerId peer, const absl::Status& why) = 0;
+  // Ok: data may be asked for by the lane from this peer. Else why it could not be opened, or has
+  // failed: data that was asked for by it and is not here does not come.
+  virtual void OnLane(PeerId peer, const absl::Status& status) = 0;
 
  protected:
   ~TransportEvents() = default;
@@ -71,16 +75,23 @@ class Transport {
   virtual std::span<std::byte> slab() = 0;
   // Adds what others need to reach this one: family, endpoint, slab_file.
   virtual void Describe(PeerAddress& address) const = 0;
-  // For tables and logs: how mapped ("shm") and pulled ("ucx tcp") bytes go.
+  // For tables and logs: how mapped ("shm") and pulled ("ucx tcp", "nccl") bytes go.
   virtual std::string mapped_name() const = 0;
-  virtual std::string pulled_name() const = 0;
+  virtual std::string pulled_name(DataWay way) const = 0;
 
   // Starts to connect; a peer that cannot be reached goes down later.
   virtual absl::StatusOr<PeerId> Connect(const PeerAddress& address) = 0;
   virtual void Send(PeerId peer, std::string message) = 0;
-  // `payload` is read until OnSent(tag).
-  virtual void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
-                        uint64_t tag) = 0;
+  // `payload` is read until OnSent(tag). By a lane only what the peer asks for by it; where there
+  // is none, or none any more, it is lost, which the peer is told by its OnLane.
+  virtual void SendData(PeerId peer, DataWay way, std::string header,
+                        std::span<const std::byte> payload, uint64_t tag) = 0;
+  // Target. Starts to open a lane for data from this peer, unless there is one. Ok: OnLane follows,
+  // or came before. FailedPrecondition with the reason when there can be none between the two,
+  // Unimplemented when this transport has no lanes at all.
+  virtual absl::Status OpenLane(PeerId) {
+    return absl::UnimplementedError("this transport has no lanes");
+  }
   // FailedPrecondition with the reason when this peer's slab cannot be mapped here.
   virtual absl::StatusOr<std::shared_ptr<const PeerSlab>> MapSlab(const PeerAddress& address) = 0;
 
@@ -96,6 +107,7 @@ struct TransportOptions {
   uint64_t incarnation = 0;
   size_t slab_bytes = 0;
   std::string ucx_tls;
+  int32_t gpu = 0;
 };
 
 absl::StatusOr<std::unique_ptr<Transport>> CreateInprocTransport(const TransportOptions& options);

@@ -6,7 +6,7 @@ namespace baton::kv_transfer {
 
 absl::StatusOr<std::unique_ptr<Transport>> CreateUcxTransport(const TransportOptions&) {
   return absl::UnavailableError(
-      "the transports auto, shm and ucx need UCX, which was not found when Baton was built "
+      "the transports auto, shm, ucx and nccl need UCX, which was not found when Baton was built "
       "(install libucx-dev and configure again); inproc works without it");
 }
 

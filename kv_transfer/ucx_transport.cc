@@ -89,11 +89,11 @@ class UcxTransport final : public Transport {
     address.slab_file = slab_->file();
   }
   std::string mapped_name() const override { return "shm"; }
-  std::string pulled_name() const override { return fmt::format("ucx {}", tls_); }
+  std::string pulled_name(DataWay) const override { return fmt::format("ucx {}", tls_); }
 
   absl::StatusOr<PeerId> Connect(const PeerAddress& address) override;
   void Send(PeerId peer, std::string message) override;
-  void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
+  void SendData(PeerId peer, DataWay, std::string header, std::span<const std::byte> payload,
                 uint64_t tag) override;
   absl::StatusOr<std::shared_ptr<const PeerSlab>> MapSlab(const PeerAddress& address) override {
     return MapPeerSlab(address);
@@ -315,8 +315,8 @@ void UcxTransport::Send(PeerId id, std::string message) {
   Post(*found->second, kMessageId, std::move(sending), {}, bytes, UCP_AM_SEND_FLAG_EAGER);
 }
 
-void UcxTransport::SendData(PeerId id, std::string header, std::span<const std::byte> payload,
-                            uint64_t tag) {
+void UcxTransport::SendData(PeerId id, DataWay, std::string header,
+                            std::span<const std::byte> payload, uint64_t tag) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) {
     sent_.push_back(tag);

@@ -87,6 +87,7 @@ absl::Status WorkerHost::LoadModel() {
   kv_transfer::HandoffOptions handoff;
   handoff.transport = options_.transport;
   handoff.ucx_tls = options_.ucx_tls;
+  handoff.gpu = options_.gpu;
   handoff.layout = size.layout;
   handoff.model_fingerprint = fingerprint;
   handoff.block_count = size.block_count;

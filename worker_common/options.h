@@ -38,6 +38,7 @@ struct WorkerOptions {
 
   kv_transfer::TransportKind transport = kv_transfer::TransportKind::kAuto;
   std::string ucx_tls;                                           // "" chooses by `transport`
+  int32_t gpu = 0;                                               // as in HandoffOptions
   Duration lease = std::chrono::seconds(5);                      // as in HandoffOptions
   Duration offer_timeout = std::chrono::seconds(30);             // likewise
   Duration ready_timeout = std::chrono::seconds(10);             // likewise

@@ -64,7 +64,7 @@ TEST(TransferBenchTest, OptionsWithoutSenseAreRefusedWithTheirNumbers) {
   EXPECT_THAT(refused([](auto& options) { options.transfer_bytes = -7; }), HasSubstr("-7"));
   EXPECT_THAT(refused([](auto& options) { options.repeat = 0; }), HasSubstr("0 times"));
   EXPECT_THAT(refused([](auto& options) { options.transport = TransportKind::kAuto; }),
-              HasSubstr("shm or ucx"));
+              HasSubstr("shm, ucx or nccl"));
   EXPECT_THAT(BlockOrderFromName("sorted").status().ToString(), HasSubstr("'sorted'"));
 }
 

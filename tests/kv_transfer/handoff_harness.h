@@ -21,7 +21,9 @@
 #include "kv_transfer/faulty_transport.h"
 #include "kv_transfer/handoff.h"
 #include "kv_transfer/messages.h"
+#include "kv_transfer/nccl_transport.h"
 #include "kv_transfer/transport.h"
+#include "tests/kv_transfer/memory_gpu.h"
 
 namespace baton::kv_transfer {
 
@@ -35,6 +37,7 @@ struct TestedTransport {
   std::string moved_by;      // as in TransferStats::transport
   bool inproc_pull = false;  // the in-process transport, without mapping
   std::string ucx_tls = "";
+  bool memory_gpus = false;  // lanes between GPUs in memory
 
   friend void PrintTo(const TestedTransport& transport, std::ostream* out) {
     *out << transport.name;
@@ -201,8 +204,36 @@ inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
       });
 }
 
+// Over the in-process transport and lanes between GPUs in memory, of which it has the one with this
+// number. `faults` outlives the worker.
+inline std::unique_ptr<Worker> StartLaneWorker(const HandoffOptions& options,
+                                               const std::string& name, int32_t gpu,
+                                               MemoryFaults& faults, const LaneTimes& times = {},
+                                               bool refuse_mapping = false) {
+  return AdoptWorker(
+      options,
+      [&](std::function<void(HandoffEvent)> on_event)
+          -> absl::StatusOr<std::unique_ptr<HandoffService>> {
+        const TransportOptions transport_options{
+            .kind = TransportKind::kInproc,
+            .incarnation = RandomU64(),
+            .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
+            .ucx_tls = ""};
+        BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
+        auto lanes = WithLanes(std::move(inner), std::make_unique<MemoryGpu>(gpu, faults),
+                               transport_options.incarnation, times);
+        return CreateHandoffOver(WithFaults(std::move(lanes), {.refuse_mapping = refuse_mapping}),
+                                 transport_options.incarnation, options, name, std::move(on_event));
+      });
+}
+
 inline std::unique_ptr<Worker> StartTested(const TestedTransport& tested,
                                            const HandoffOptions& options, const std::string& name) {
+  if (tested.memory_gpus) {
+    static std::atomic<int32_t> gpus = 0;
+    static MemoryFaults none;
+    return StartLaneWorker(options, name, gpus++, none);
+  }
   if (!tested.inproc_pull) return StartWorker(options, name);
   return StartFaultyWorker(options, name, {.refuse_mapping = true});
 }

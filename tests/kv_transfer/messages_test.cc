@@ -36,12 +36,12 @@ std::vector<Message> OneOfEach() {
       Around(ReadyMessage{.pieces = {{2, 9, 0xDEADBEEF}, {7, 4, 0xFEEDFACE}},
                           .last = true,
                           .commit_payload = "first token"}),
-      Around(PullMessage{.runs = {{0, 1}, {5, 3}}}),
+      Around(PullMessage{.runs = {{0, 1}, {5, 3}}, .way = DataWay::kLane}),
       Around(SourceHeartbeat{.pieces_announced = 3, .committed = true}),
       Around(TargetHeartbeat{}),
       Around(ReleaseMessage{absl::DataLossError("block 3 of 7")}),
       Around(CancelMessage{absl::CancelledError("the client went away")}),
-      Around(ProbeMessage{.runs = 11, .run_bytes = 368'640}),
+      Around(ProbeMessage{.runs = 11, .run_bytes = 368'640, .way = DataWay::kLane}),
   };
 }
 

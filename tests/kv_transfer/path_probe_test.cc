@@ -48,6 +48,8 @@ class Side final : private TransportEvents {
       busy |= probes_.Step(now_);
     }
   }
+  void OpenLane() { probes_.MeasureLane(peer_.id, now_); }
+  void LoseLane() { probes_.ForgetLane(peer_.id); }
   void Forget() { probes_.Remove(peer_.id); }
   void Ask(const ProbeMessage& asked) {
     transport_->Send(peer_.id, Encode({.sender = incarnation_,
@@ -56,7 +58,7 @@ class Side final : private TransportEvents {
                                        .body = asked}));
   }
   void Pass(Duration time) { now_ += time; }
-  bool PullIsFaster() const { return probes_.PullIsFaster(peer_.id); }
+  std::optional<DataWay> FasterPull() const { return probes_.FasterPull(peer_.id); }
   std::vector<MeasuredPath> Measured() const { return probes_.Measured(); }
   int data_seen() const { return data_seen_; }
   int data_taken() const { return data_taken_; }
@@ -79,6 +81,7 @@ class Side final : private TransportEvents {
     probes_.OnSent();
   }
   void OnPeerDown(PeerId, const absl::Status&) override {}
+  void OnLane(PeerId, const absl::Status&) override {}
 
   const uint64_t incarnation_;
   PeerAddress address_;
@@ -151,7 +154,7 @@ TEST(PathProbeTest, TheFasterWayIsTaken) {
       pair.MeasureAgain(pull_time);
       pair.MeasureAgain(pull_time);
     }
-    EXPECT_EQ(pair.target.PullIsFaster(), pull);
+    EXPECT_EQ(pair.target.FasterPull() == DataWay::kWire, pull);
     const std::vector<MeasuredPath> ways = pair.target.Measured();
     ASSERT_EQ(ways.size(), 2) << "both are told";
     EXPECT_EQ(ways[0].transport, pull ? "inproc pull" : "inproc");
@@ -162,6 +165,33 @@ TEST(PathProbeTest, TheFasterWayIsTaken) {
       EXPECT_GT(way.gb_per_s, 0);
       EXPECT_GT(way.expected_gb_per_s, 0);
     }
+  }
+}
+
+// Three ways: the lane is measured when it opens, whenever that is, and forgotten with it.
+TEST(PathProbeTest, ALaneIsTakenWhileItIsOpenAndFaster) {
+  Pair pair(TransportKind::kAuto, /*mapped=*/true);
+  for (int round = 0; round < 2; ++round) {
+    pair.Measure(std::chrono::seconds(1));
+    pair.MeasureAgain(std::chrono::seconds(1));
+    pair.MeasureAgain(std::chrono::seconds(1));
+    EXPECT_EQ(pair.target.FasterPull(), std::nullopt);
+    ASSERT_EQ(pair.target.Measured().size(), 2);
+    pair.target.OpenLane();
+    pair.source.Run();
+    pair.target.Run();
+    pair.target.Pass(Duration(1));
+    pair.source.Run();
+    pair.target.Run();
+    EXPECT_EQ(pair.target.FasterPull(), DataWay::kLane);
+    ASSERT_EQ(pair.target.Measured().size(), 3);
+    EXPECT_TRUE(pair.target.Measured()[0].in_use);
+    EXPECT_GT(pair.target.Measured()[0].gb_per_s, pair.target.Measured()[1].gb_per_s);
+    pair.target.LoseLane();
+    EXPECT_EQ(pair.target.FasterPull(), std::nullopt);
+    ASSERT_EQ(pair.target.Measured().size(), 2);
+    EXPECT_TRUE(pair.target.Measured()[0].in_use);
+    pair.target.Forget();
   }
 }
 

@@ -29,6 +29,12 @@ TEST(PeerAddressTest, ComesBackAsItWas) {
   EXPECT_EQ(address.slab_bytes(), 36'864'000);
   address.slab_file.reset();
   EXPECT_EQ(*DecodeAddress(*EncodeAddress(address)), address);
+  address.gpu = GpuAddress{.machine = "a boot",
+                           .bus_id = "0000:65:00.0",
+                           .name = "NVIDIA H200",
+                           .index = 3,
+                           .nccl_version = 22'809};
+  EXPECT_EQ(*DecodeAddress(*EncodeAddress(address)), address);
 }
 
 TEST(PeerAddressTest, CutOrDamagedIsRefused) {

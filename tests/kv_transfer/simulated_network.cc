@@ -189,7 +189,7 @@ void SimulatedTransport::Send(PeerId peer, std::string message) {
   if (receiver != 0) network_.Carry(incarnation_, receiver, std::move(message));
 }
 
-void SimulatedTransport::SendData(PeerId peer, std::string header,
+void SimulatedTransport::SendData(PeerId peer, DataWay, std::string header,
                                   std::span<const std::byte> payload, uint64_t tag) {
   network_.CarryData({.sender = incarnation_,
                       .receiver = peers_[peer - 1],

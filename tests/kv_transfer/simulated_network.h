@@ -129,10 +129,10 @@ class SimulatedTransport final : public Transport {
   std::span<std::byte> slab() override { return slab_->writable(); }
   void Describe(PeerAddress& address) const override { address.family = "simulated"; }
   std::string mapped_name() const override { return "mapped"; }
-  std::string pulled_name() const override { return "pulled"; }
+  std::string pulled_name(DataWay) const override { return "pulled"; }
   absl::StatusOr<PeerId> Connect(const PeerAddress& address) override;
   void Send(PeerId peer, std::string message) override;
-  void SendData(PeerId peer, std::string header, std::span<const std::byte> payload,
+  void SendData(PeerId peer, DataWay, std::string header, std::span<const std::byte> payload,
                 uint64_t tag) override;
   absl::StatusOr<std::shared_ptr<const PeerSlab>> MapSlab(const PeerAddress& address) override;
   bool Progress(TransportEvents& events) override;

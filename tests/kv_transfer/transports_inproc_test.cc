@@ -14,7 +14,11 @@ namespace baton::kv_transfer {
 
 std::vector<TestedTransport> TestedTransports() {
   return {{"Inproc", TransportKind::kInproc, "inproc"},
-          {"InprocPull", TransportKind::kAuto, "inproc pull", /*inproc_pull=*/true}};
+          {"InprocPull", TransportKind::kAuto, "inproc pull", /*inproc_pull=*/true},
+          {.name = "NcclInMemory",
+           .kind = TransportKind::kNccl,
+           .moved_by = "nccl",
+           .memory_gpus = true}};
 }
 
 namespace {
@@ -26,7 +30,18 @@ TEST(TransportKindTest, HasNames) {
   EXPECT_EQ(*TransportKindFromName("shm"), TransportKind::kShm);
   EXPECT_EQ(*TransportKindFromName("ucx"), TransportKind::kUcx);
   EXPECT_EQ(*TransportKindFromName("inproc"), TransportKind::kInproc);
-  EXPECT_THAT(TransportKindFromName("nccl").status().ToString(), HasSubstr("no transport 'nccl'"));
+  EXPECT_EQ(*TransportKindFromName("nccl"), TransportKind::kNccl);
+  EXPECT_THAT(TransportKindFromName("pigeon").status().ToString(),
+              HasSubstr("no transport 'pigeon'"));
+}
+
+// Where it can be had, tests over real GPUs run (nccl_transport_test.cc).
+TEST(TransportKindTest, NcclThatCannotBeHadIsRefusedWithTheReason) {
+  if (OpenGpu(0).ok()) GTEST_SKIP() << "there is a GPU";
+  const auto service =
+      HandoffService::Create(SmallOptions(TransportKind::kNccl), "w", [](HandoffEvent) {});
+  EXPECT_THAT(service.status().ToString(), HasSubstr("transport nccl: "));
+  EXPECT_THAT(service.status().ToString(), HasSubstr("auto, shm and ucx do without"));
 }
 
 #ifndef BATON_HAVE_UCX

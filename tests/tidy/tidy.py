@@ -96,6 +96,8 @@ PROVEN_BY = {
     "kernels/reference/swiglu.cc": "tests/kernels/elementwise_test.cc",
     "kv_transfer/handoff_loop*.cc": "tests/kv_transfer/handoff_explorer_test.cc",
     "kv_transfer/inproc_transport.cc": "tests/kv_transfer/transports_inproc_test.cc",
+    "kv_transfer/lane_*.cc": "tests/kv_transfer/nccl_transport_test.cc",
+    "kv_transfer/nccl_*.cc": "tests/kv_transfer/nccl_transport_test.cc",
     "kv_transfer/peer_table.cc": "tests/kv_transfer/handoff_service_test.cc",
     "kv_transfer/stream_copy_*.cc": "tests/kv_transfer/stream_copy_test.cc",
     "kv_transfer/ucx_*.cc": "tests/kv_transfer/transports_ucx_test.cc",

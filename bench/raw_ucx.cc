@@ -20,7 +20,7 @@ namespace {
 
 constexpr unsigned kPieceId = 1;
 constexpr unsigned kAckId = 2;
-constexpr size_t kInFlightBytes = 16 << 20;  // as the handoff has at most
+constexpr size_t kInFlightBytes = 4 << 20;  // as the handoff has at most
 constexpr Duration kMostPieceTime = std::chrono::seconds(30);
 
 struct PieceHeader {

@@ -346,6 +346,10 @@ void DecodeLoop::ComputeStep() {
     if (!job->sequence.decoding()) counters_.prefill_tokens += tokens;
   }
   const TimePoint begin = SystemClock().Now();
+  for (const auto& [job, tokens] : planned) {
+    const bool first = job->by_handoff && job->handover == Duration{};
+    if (first) job->handover = begin - job->transfer.committed_at;
+  }
   const auto results = executor().Step(ranges);
   ++counters_.steps;
   counters_.step_s += Seconds(SystemClock().Now() - begin);
@@ -374,7 +378,8 @@ void DecodeLoop::Finish(Job* job, FinishReason reason) {
                            .kv_bytes_moved = transfer.bytes_moved,
                            .handoff = transfer.elapsed,
                            .handoff_moving = transfer.moving,
-                           .handoff_exposed = transfer.exposed});
+                           .handoff_exposed = transfer.exposed,
+                           .handover = job->handover});
   Erase(job->attempt);
 }
 

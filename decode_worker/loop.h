@@ -53,6 +53,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
     int32_t cached_tokens = 0;
     int64_t served_step = 0;
     kv_transfer::TransferStats transfer;
+    Duration handover{};  // the commit's arrival to the first step
   };
 
   void Start(const Attempt& attempt, worker_link::Command command) override;

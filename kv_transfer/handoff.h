@@ -103,6 +103,7 @@ struct TransferStats {
   Duration elapsed{};        // Grant to the last verified byte
   Duration moving{};         // at the target: of these, while something announced was not here yet
   Duration exposed{};  // commit's arrival to the last verified byte: what prefill did not hide
+  TimePoint committed_at{};  // at the target: the commit's arrival
 };
 
 // How fast blocks come from a peer by one way, as measured when it first made an offer.

@@ -411,6 +411,7 @@ void HandoffLoop::FinishTarget(const Attempt& attempt, const TargetFinish& finis
   done.stats.bytes_moved = machine.pieces_landed() * transfer.piece_bytes;
   done.stats.elapsed = machine.last_landed_at() - machine.granted_at();
   done.stats.moving = machine.moving();
+  done.stats.committed_at = machine.committed_at();
   if (machine.committed_at() != TimePoint{}) {
     done.stats.exposed = std::max(Duration{}, machine.last_landed_at() - machine.committed_at());
   }

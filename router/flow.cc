@@ -297,6 +297,7 @@ RequestStats Flow::Stats(TimePoint now) const {
     stats.transport = finished_->transport;
     stats.kv_blocks_moved = finished_->kv_blocks_moved;
     stats.kv_bytes_moved = finished_->kv_bytes_moved;
+    stats.handover_s = Seconds(finished_->handover);
     stats.cached_prompt_tokens = std::max(cached_prompt_tokens_, finished_->cached_prompt_tokens);
   }
   stats.total_s = Seconds(now - request_.arrival);

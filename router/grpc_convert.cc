@@ -121,6 +121,7 @@ v1::Finish FromFinish(const Finish& finish) {
   stats->set_ttft_s(finish.stats.ttft_s);
   stats->set_mean_itl_s(finish.stats.mean_itl_s);
   stats->set_total_s(finish.stats.total_s);
+  stats->set_handover_s(finish.stats.handover_s);
   return message;
 }
 

@@ -130,6 +130,10 @@ void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times) {
   to.Histogram("baton_handoff_exposed_seconds", "The part of a handoff that prefill did not hide.",
                labels, kHandoffBuckets)
       .Observe(Seconds(times.finished->handoff_exposed));
+  if (times.finished->handover == Duration{}) return;  // it ended with its first token
+  to.Histogram("baton_handover_seconds", "From the end of prefill to the first decode step.",
+               labels, kHandoffBuckets)
+      .Observe(Seconds(times.finished->handover));
 }
 
 void RouterMetrics::OnError(const absl::Status& status) {

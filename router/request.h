@@ -69,6 +69,7 @@ struct RequestStats {
   double ttft_s = 0;
   double mean_itl_s = 0;
   double total_s = 0;
+  double handover_s = 0;  // end of prefill to the first decode step; 0 when nothing moved
 };
 
 struct Finish {

@@ -173,6 +173,7 @@ struct FinishedEvent {
   Duration handoff{};          // grant to the last verified byte
   Duration handoff_moving{};   // of these, while something complete was under way
   Duration handoff_exposed{};  // of these, after prefill had ended
+  Duration handover{};         // end of prefill to the first decode step; 0 when there was none
 };
 struct FailedEvent {
   Attempt attempt;

@@ -117,6 +117,7 @@ void FinishedToWire(const FinishedEvent& event, v1::WireFinished* wire) {
   wire->set_handoff_s(Seconds(event.handoff));
   wire->set_handoff_exposed_s(Seconds(event.handoff_exposed));
   wire->set_handoff_moving_s(Seconds(event.handoff_moving));
+  wire->set_handover_s(Seconds(event.handover));
 }
 
 absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
@@ -141,6 +142,7 @@ absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
                          SecondsFromWire("handoff_exposed_s", wire.handoff_exposed_s()));
   BATON_ASSIGN_OR_RETURN(event.handoff_moving,
                          SecondsFromWire("handoff_moving_s", wire.handoff_moving_s()));
+  BATON_ASSIGN_OR_RETURN(event.handover, SecondsFromWire("handover_s", wire.handover_s()));
   return event;
 }
 

@@ -82,6 +82,8 @@ TEST_F(HandoffTest, AnswersAsTheEngineAlone) {
     EXPECT_EQ(decode.finished->kv_blocks_moved,
               static_cast<int32_t>((command.prompt.size() + 15) / 16));
     EXPECT_GT(decode.finished->kv_bytes_moved, 0);
+    EXPECT_GT(decode.finished->handover, Duration{});
+    EXPECT_LT(decode.finished->handover, std::chrono::seconds(10));
   }
   pair.ExpectIdle();
   EXPECT_EQ(pair.decode->counters().handoffs, 7);

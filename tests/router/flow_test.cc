@@ -71,6 +71,7 @@ class Driver {
     event.transport = "shm";
     event.kv_blocks_moved = 3;
     event.kv_bytes_moved = 300;
+    event.handover = std::chrono::milliseconds(125);
     return Take(flow.OnEvent(kDecode, event, At(ms)));
   }
   FlowActions Failed(WorkerId from, absl::Status status) {
@@ -122,6 +123,7 @@ TEST(FlowTest, DeliversTokensTextAndStats) {
   EXPECT_EQ(stats.decode_worker, "d0");
   EXPECT_EQ(stats.transport, "shm");
   EXPECT_EQ(stats.kv_bytes_moved, 300);
+  EXPECT_EQ(stats.handover_s, 0.125);
   EXPECT_EQ(stats.cached_prompt_tokens, 5);
   EXPECT_DOUBLE_EQ(stats.ttft_s, 0.030);
   EXPECT_DOUBLE_EQ(stats.mean_itl_s, 0.010);

@@ -115,6 +115,7 @@ TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
       EXPECT_EQ(message.finish().reason(), v1::FINISH_REASON_STOP);
       EXPECT_EQ(message.finish().output_tokens(), 3);
       EXPECT_EQ(message.finish().stats().kv_bytes_moved(), 4096);
+      EXPECT_EQ(message.finish().stats().handover_s(), 0.125);
     }
   }
   EXPECT_TRUE(reader->Finish().ok());

@@ -73,10 +73,14 @@ TEST(MetricsTest, TellsHowMuchOfATransferPrefillHid) {
   times.finished->handoff_moving = milliseconds(250);
   times.finished->handoff_exposed = milliseconds(125);
   metrics.OnFinish({}, times);
+  times.finished->handover = milliseconds(250);
+  metrics.OnFinish({}, times);
   const std::string text = metrics.Text(0, 0, {});
-  EXPECT_THAT(text, HasSubstr("baton_handoff_seconds_sum{transport=\"shm\"} 0.5\n"));
-  EXPECT_THAT(text, HasSubstr("baton_handoff_moving_seconds_sum{transport=\"shm\"} 0.25\n"));
-  EXPECT_THAT(text, HasSubstr("baton_handoff_exposed_seconds_sum{transport=\"shm\"} 0.125\n"));
+  EXPECT_THAT(text, HasSubstr("baton_handoff_seconds_sum{transport=\"shm\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("baton_handoff_moving_seconds_sum{transport=\"shm\"} 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("baton_handoff_exposed_seconds_sum{transport=\"shm\"} 0.25\n"));
+  EXPECT_THAT(text, HasSubstr("baton_handover_seconds_sum{transport=\"shm\"} 0.25\n"));
+  EXPECT_THAT(text, HasSubstr("baton_handover_seconds_count{transport=\"shm\"} 1\n"));
 }
 
 TEST(MetricsTest, ShowsTheFleetOfTheMoment) {

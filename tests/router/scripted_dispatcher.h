@@ -55,6 +55,7 @@ inline Finish TestFinish(int32_t output_tokens, FinishReason reason = FinishReas
   finish.stats.ttft_s = 0.25;
   finish.stats.mean_itl_s = 0.5;
   finish.stats.total_s = 1;
+  finish.stats.handover_s = 0.125;
   return finish;
 }
 

@@ -65,6 +65,7 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   finished.kv_bytes_moved = int64_t{1} << 40;
   finished.handoff = milliseconds(250);
   finished.handoff_moving = milliseconds(175);
+  finished.handover = milliseconds(25);
   finished.handoff_exposed = milliseconds(125);
   PrefilledEvent prefilled{.attempt = kAttempt,
                            .cached_prompt_tokens = 32,
@@ -101,6 +102,7 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   EXPECT_EQ(f.kv_bytes_moved, int64_t{1} << 40);
   EXPECT_EQ(f.handoff, milliseconds(250));
   EXPECT_EQ(f.handoff_moving, milliseconds(175));
+  EXPECT_EQ(f.handover, milliseconds(25));
   EXPECT_EQ(f.handoff_exposed, milliseconds(125));
   EXPECT_EQ(std::get<FailedEvent>((*got)[3]).status, absl::DataLossError("block 3"));
 }

@@ -132,8 +132,8 @@ struct CpuOptions {
   // own: the first of the affinity mask. For processes that share no CPU with others.
   bool pin_threads = false;
 };
-// FailedPrecondition when the machine lacks the instruction set asked for, or the system refuses the
-// process the tile registers of AMX.
+// FailedPrecondition when the machine lacks the instruction set asked for, or the system does not
+// let the process use the tile registers of AMX.
 absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOptions& options);
 
 // "auto", "portable", "avx2", "avx512", "amx"; InvalidArgument lists them.

@@ -1,9 +1,8 @@
 // Panels of weights times rows of activations in tiles.
 //
 // BF16: TDPBF16PS adds 32 inputs at a time to a float: the sum of the even ones' products and that
-// of the odd ones', each one by one, rounded to nearest even, denormals taken as zero. A row's bits
-// depend neither on its place in a tile nor on the rows beside it, so a row is the same in a batch
-// of any size.
+// of the odd ones', each one by one, rounded to nearest even, denormals taken as zero. Vectors can
+// do just that, and do for the fewest rows, so a row is the same in a batch of any size.
 //
 // Block formats: exact 32-bit sums of a group by TDPBSSD, then the float operations of
 // isa_matmul.cc in their order: the bits are those of avx512, which takes what rows are left.
@@ -45,6 +44,8 @@ constexpr int kBf16TileInputs = 32;
 constexpr int kBf16TileBytes = kBf16TileInputs * kPanelColumns * 2;
 constexpr int kMaxTileRows = 2 * kTileRows;
 
+constexpr int kAheadBytes = 2048;  // of the weights, that are fetched into the second-level cache
+
 struct TailConfigs {
   TileConfig of_rows[kMaxTileRows + 1];
 };
@@ -61,7 +62,6 @@ constexpr TailConfigs kBf16Configs = [] {
 template <bool kSecondRows>
 void AddBf16Inputs(const Activations& activations, const PanelTask& task, int64_t row,
                    int64_t begin, int64_t end) {
-  constexpr int kAheadBytes = 4096;
   float* kept = KeptSums(task, row);
   if (begin == 0) {
     _tile_zero(0);
@@ -85,7 +85,7 @@ void AddBf16Inputs(const Activations& activations, const PanelTask& task, int64_
   for (int64_t k = begin; k < end; k += kBf16TileInputs) {
     if (!kSecondRows) {
       for (int i = 0; i < kBf16TileBytes; i += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(weights) + kAheadBytes + i, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(weights) + kAheadBytes + i, _MM_HINT_T1);
       }
     }
     // Activations are not kept in the first-level cache, where they would displace the weights.
@@ -111,7 +111,67 @@ void AddBf16Inputs(const Activations& activations, const PanelTask& task, int64_
   }
 }
 
-void MultiplyBf16Panel(const Activations& activations, const PanelTask& task) {
+// What the tiles do, bit for bit, where denormals are taken as zero.
+template <int kRows>
+__attribute__((noipa)) void AddBf16Rows(const Activations& activations, const PanelTask& task) {
+  const uint16_t* x = activations.bf16 + task.row_begin * activations.bf16_stride;
+  const uint8_t* weights = task.panel;
+  Floats sums[kRows][kPanelVectors];
+  BATON_UNROLL for (int r = 0; r < kRows; ++r) {
+    BATON_UNROLL for (int v = 0; v < kPanelVectors; ++v) sums[r][v] = Zero();
+  }
+  for (int64_t k = 0; k < task.inputs; k += kBf16TileInputs) {
+    Floats even[kRows][kPanelVectors];
+    Floats odd[kRows][kPanelVectors];
+    BATON_UNROLL for (int r = 0; r < kRows; ++r) {
+      BATON_UNROLL for (int v = 0; v < kPanelVectors; ++v) even[r][v] = odd[r][v] = Zero();
+    }
+    for (int i = 0; i < kBf16TileInputs; i += 2, weights += kPanelColumns * 4) {
+      Ints pairs[kPanelVectors];
+      BATON_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+        const uint8_t* from = weights + v * 4 * kLanes;
+        _mm_prefetch(reinterpret_cast<const char*>(from) + kAheadBytes, _MM_HINT_T1);
+        pairs[v] = LoadInts(from);
+      }
+      BATON_UNROLL for (int r = 0; r < kRows; ++r) {
+        int32_t pair;
+        std::memcpy(&pair, x + r * activations.bf16_stride + k + i, 4);
+        const Ints inputs = _mm512_set1_epi32(pair);
+        BATON_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+          even[r][v] = Fma(EvenBf16(pairs[v]), EvenBf16(inputs), even[r][v]);
+          odd[r][v] = Fma(OddBf16(pairs[v]), OddBf16(inputs), odd[r][v]);
+        }
+      }
+    }
+    BATON_UNROLL for (int r = 0; r < kRows; ++r) {
+      BATON_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+        sums[r][v] = Add(sums[r][v], Add(even[r][v], odd[r][v]));
+      }
+    }
+  }
+  float* kept = KeptSums(task, task.row_begin);
+  BATON_UNROLL for (int r = 0; r < kRows; ++r) {
+    BATON_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+      Store(kept + r * kPanelColumns + v * kLanes, sums[r][v]);
+    }
+  }
+}
+
+// Reading the weights from DRAM bounds the fewest rows, and vector loads reach more of it: a tile
+// load waits for its 16 rows before the next begins.
+void AddFewBf16Rows(const Activations& activations, const PanelTask& task) {
+  constexpr unsigned kDenormalsAreZero = 0x8040;
+  const unsigned control = _mm_getcsr();
+  _mm_setcsr(control | kDenormalsAreZero);
+  if (task.row_end - task.row_begin == 1) {
+    AddBf16Rows<1>(activations, task);
+  } else {
+    AddBf16Rows<2>(activations, task);
+  }
+  _mm_setcsr(control);
+}
+
+void AddAllBf16Rows(const Activations& activations, const PanelTask& task) {
   constexpr int64_t kInputs = 512;  // of 32 columns, which stay in the first-level cache
   const int64_t inputs = PaddedBf16(task.inputs);
   const int64_t tail = (task.row_end - task.row_begin) % kMaxTileRows;
@@ -132,6 +192,14 @@ void MultiplyBf16Panel(const Activations& activations, const PanelTask& task) {
     } else {
       AddBf16Inputs<false>(activations, task, tail_begin, 0, inputs);
     }
+  }
+}
+
+void MultiplyBf16Panel(const Activations& activations, const PanelTask& task) {
+  if (task.row_end - task.row_begin <= 2) {
+    AddFewBf16Rows(activations, task);
+  } else {
+    AddAllBf16Rows(activations, task);
   }
   for (int64_t row = task.row_begin; row < task.row_end; ++row) OutputRow(task, row);
 }

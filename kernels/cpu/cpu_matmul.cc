@@ -10,6 +10,8 @@ namespace {
 
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kLeastRowsOfABlock = 96;
+// Of a task's BF16 activations, so that they stay in the second-level cache from panel to panel.
+constexpr int64_t kTaskActivationBytes = 3 << 19;
 constexpr int64_t kFewRows = 16;  // a panel of so many is over too soon to be a task of its own
 
 int64_t RoundUp(int64_t value, int64_t multiple) {
@@ -52,15 +54,18 @@ void CpuOps::ReserveActivations(int64_t cols) {
   activations_.group_stride = groups;
 }
 
+bool CpuOps::RoundsToBf16(const Matrix* matrix) const {
+  return PanelsOf(matrix).dtype() == DType::kBF16 && isa_.bf16_activations;
+}
+
 void CpuOps::PrepareActivations(std::span<const Matrix* const> weights, const float* x,
                                 int32_t rows) {
   const int64_t cols = weights[0]->cols();
   bool quantize = false;
   bool round = false;
   for (const Matrix* matrix : weights) {
-    const DType dtype = PanelsOf(matrix).dtype();
-    quantize |= IsBlockFormat(dtype);
-    round |= dtype == DType::kBF16 && isa_.bf16_activations;
+    quantize |= IsBlockFormat(PanelsOf(matrix).dtype());
+    round |= RoundsToBf16(matrix);
   }
   activations_.x = x;
   activations_.x_stride = cols;
@@ -92,13 +97,21 @@ void CpuOps::MatMul(std::span<const Matrix* const> weights, const float* x, int3
   if (weights.empty() || rows == 0) return;
   PrepareActivations(weights, x, rows);
   int64_t panels = 0;
-  for (const Matrix* matrix : weights) panels += PanelsOf(matrix).panels();
+  int64_t most_rows = kMaxTaskRows;
+  for (const Matrix* matrix : weights) {
+    panels += PanelsOf(matrix).panels();
+    if (!RoundsToBf16(matrix)) continue;
+    const int64_t fitting = kTaskActivationBytes / (2 * matrix->cols());
+    most_rows =
+        std::clamp(fitting / isa_.tile_rows * isa_.tile_rows, kLeastRowsOfABlock, most_rows);
+  }
   // Row blocks of equal height, outermost, so that a block's activations stay in the cache; each
   // thread has its own where that leaves them high enough to share an expanded panel.
-  int64_t row_blocks = (rows + kMaxTaskRows - 1) / kMaxTaskRows;
+  int64_t row_blocks = (rows + most_rows - 1) / most_rows;
   const int64_t even_blocks = RoundUp(row_blocks, pool_.threads());
   if (rows >= even_blocks * kLeastRowsOfABlock) row_blocks = even_blocks;
   const int64_t block_rows = RoundUp((rows + row_blocks - 1) / row_blocks, isa_.tile_rows);
+  row_blocks = (rows + block_rows - 1) / block_rows;  // the last may be needed no more
   const int64_t tasks = row_blocks * panels;
   const int64_t grain = rows > kFewRows ? 1 : std::max<int64_t>(1, tasks / (pool_.threads() * 8));
   pool_.ParallelFor(tasks, grain, [&](int64_t begin, int64_t end, int32_t thread) {

@@ -346,9 +346,16 @@ void MultiplyBlockPanel(const Activations& activations, const PanelTask& task) {
     BlockDots<kFormat> dots;
     for (int64_t k = 0; k < task.inputs; k += kBlockInputs) {
       const int64_t groups = (Min(k + kBlockInputs, task.inputs) - k) / kFormat.group;
-      Groups::Expand(task.panel + k / kStep * kFormat.super_bytes(), groups, task.scratch);
+      const uint8_t* packed = task.panel + k / kStep * kFormat.super_bytes();
+      const int64_t packed_bytes = groups / kFormat.groups_per_super * kFormat.super_bytes();
+      Groups::Expand(packed, groups, task.scratch);
       PublishToTiles();
-      for (int64_t row = task.row_begin; row < tail_begin; row += kTileRows) {
+      // Meanwhile the next block, or the next panel's first, comes from DRAM: a share with each
+      // tile.
+      const auto* ahead = reinterpret_cast<const char*>(packed + packed_bytes);
+      const int64_t share = packed_bytes * kTileRows / (tail_begin - task.row_begin);
+      for (int64_t row = task.row_begin; row < tail_begin; row += kTileRows, ahead += share) {
+        for (int64_t i = 0; i < share; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
         AddGroups<kFormat>(activations, task, row, k, groups, dots);
       }
     }

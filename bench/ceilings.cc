@@ -27,6 +27,7 @@ constexpr int64_t kMinDramBytes = int64_t{64} << 20;  // of a thread
 
 const IsaProbes& ProbesOf(CpuIsa isa) {
 #if defined(__x86_64__)
+  if (isa == CpuIsa::kAmx) return kernels::amx::GetIsaProbes();
   if (isa == CpuIsa::kAvx512) return kernels::avx512::GetIsaProbes();
   if (isa == CpuIsa::kAvx2) return kernels::avx2::GetIsaProbes();
 #endif

@@ -112,7 +112,7 @@ Action AddBenchKernels(CLI::App* app) {
   app->add_option("--threads", options.threads, "compute threads; 0: the CPUs this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512")
+  app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512, amx")
       ->capture_default_str();
   app->add_option("--filter", options.filter,
                   "regular expression, found anywhere in a row's \"name shape type\": "

@@ -18,7 +18,7 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
   app->add_option("--pin-threads", flags->pin_threads,
                   "keep each compute thread on a CPU of its own; for processes that share none")
       ->capture_default_str();
-  app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512")
+  app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512, amx")
       ->capture_default_str();
   app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: " + kernels::KvDTypeNames())
       ->capture_default_str();

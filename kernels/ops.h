@@ -98,7 +98,7 @@ class Ops {
   // outs[i][r][n] (+)= sum_k x[r][k] * weights[i][n][k], several weights of equal cols over one
   // x: [rows][cols]; outs[i]: [rows][weights[i]->rows()]. `add` accumulates into what outs hold
   // (the residual stream). Block-format weights may use activations rounded to 8 bits per 32
-  // inputs, BF16 weights activations rounded to BF16 (the cpu backend's AVX-512 does).
+  // inputs, BF16 weights activations rounded to BF16 (the cpu backend's AVX-512 and AMX do).
   virtual void MatMul(std::span<const Matrix* const> weights, const float* x, int32_t rows,
                       std::span<float* const> outs, bool add) = 0;
 
@@ -123,7 +123,7 @@ class Ops {
 std::unique_ptr<Ops> CreateReferenceOps();
 
 // Instruction sets of the cpu backend, best last. kAuto takes the best that the machine has.
-enum class CpuIsa { kAuto, kPortable, kAvx2, kAvx512 };
+enum class CpuIsa { kAuto, kPortable, kAvx2, kAvx512, kAmx };
 struct CpuOptions {
   int32_t threads = 0;  // 0: the CPUs that affinity mask and cgroup quota allow
   CpuIsa isa = CpuIsa::kAuto;
@@ -132,10 +132,11 @@ struct CpuOptions {
   // own: the first of the affinity mask. For processes that share no CPU with others.
   bool pin_threads = false;
 };
-// FailedPrecondition when the machine lacks the instruction set asked for.
+// FailedPrecondition when the machine lacks the instruction set asked for, or the system does not
+// let the process use the tile registers of AMX.
 absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOptions& options);
 
-// "auto", "portable", "avx2", "avx512"; InvalidArgument lists them.
+// "auto", "portable", "avx2", "avx512", "amx"; InvalidArgument lists them.
 absl::StatusOr<CpuIsa> CpuIsaFromName(std::string_view name);
 
 // The CPUs of the calling thread's affinity mask, ascending; none where it cannot be read.

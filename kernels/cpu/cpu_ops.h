@@ -53,6 +53,7 @@ class CpuOps final : public Ops {
   };
 
   void ReserveActivations(int64_t cols);
+  bool RoundsToBf16(const Matrix* matrix) const;  // the rows that it is multiplied by
   void PrepareActivations(std::span<const Matrix* const> weights, const float* x, int32_t rows);
   void AddPieces(std::span<const AttentionTask> tasks, bool split);
   void RunPiece(const AttentionPiece& piece, const AttentionPiece* next, int32_t thread);

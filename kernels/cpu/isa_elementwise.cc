@@ -38,12 +38,12 @@ void QuantizeRow(const float* x, int64_t cols, int8_t* quants, float* scales, fl
 
 void RoundRowToBf16(const float* x, int64_t cols, uint16_t* out) {
 #if defined(__AVX512BF16__)
-  for (int64_t c = 0; c < cols; c += kLanes) {
-    const int count = static_cast<int>(cols - c < kLanes ? cols - c : kLanes);
+  for (int64_t c = 0; c < PaddedBf16(cols); c += kLanes) {
+    const int64_t left = cols - c;
+    const int count = static_cast<int>(left < 0 ? 0 : left < kLanes ? left : kLanes);
     const __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(LoadFirst(x + c, count)));
-    _mm256_mask_storeu_epi16(out + c, FirstMask(count), rounded);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c), rounded);
   }
-  if (cols % 2 != 0) out[cols] = 0;
 #else
   static_cast<void>(x);
   static_cast<void>(cols);

@@ -136,11 +136,13 @@ inline constexpr int kDTypes = static_cast<int>(DType::kQ6_K) + 1;
 struct IsaKernels {
   const char* name;
   bool bf16_activations;
+  // A task has a multiple of so many rows where there are enough.
+  int32_t tile_rows;
 
   // One row of `cols` inputs, a multiple of kActivationGroup.
   void (*quantize_row)(const float* x, int64_t cols, int8_t* quants, float* scales,
                        float* scaled_sums, int32_t* minus_sums, int32_t* minus_half_sums);
-  // Rounds to BF16 and appends a zero if cols is odd.
+  // Rounds to BF16, with zeros up to PaddedBf16(cols).
   void (*round_row_to_bf16)(const float* x, int64_t cols, uint16_t* out);
   // By DType.
   void (*multiply_panel[kDTypes])(const Activations& activations, const PanelTask& task);
@@ -162,6 +164,9 @@ struct IsaKernels {
   void (*merge_segments)(const AttentionTask& task, float* states, int32_t segments);
 };
 
+namespace amx {
+const IsaKernels& GetIsaKernels();
+}
 namespace avx512 {
 const IsaKernels& GetIsaKernels();
 }

@@ -5,6 +5,7 @@
 // blocks of inputs. So a row has the same bits in a batch of any size.
 
 #include "kernels/cpu/isa_functions.h"
+#include "kernels/cpu/packed_groups.h"
 #include "kernels/cpu/simd.h"
 
 namespace baton::kernels::BATON_ISA {
@@ -84,71 +85,10 @@ BATON_INLINE void StoreTile(const PanelTask& task, const InputBlock& block, int6
 
 // ---- Block formats ----------------------------------------------------------------------------
 
-// Quads 2 * pair and 2 * pair + 1 of a group's weights as unsigned bytes.
-template <int kBits>
-BATON_INLINE void LoadQuadPair(const uint8_t* quants, int pair, int vector, Ints& first,
-                               Ints& second) {
-  constexpr int kQuadBytes = 4 * kPanelColumns;
-  const uint8_t* from = quants + vector * 4 * kLanes;
-  if (kBits == 8) {
-    first = LoadInts(from + 2 * pair * kQuadBytes);
-    second = LoadInts(from + (2 * pair + 1) * kQuadBytes);
-  } else {
-    const Ints both = LoadInts(from + pair * kQuadBytes);
-    first = LowNibbles(both);
-    second = HighNibbles(both);
-  }
-}
-
-// One group's weights in a panel, packed as in memory.
-template <BlockFormat kFormat>
-struct PackedGroups {
-  static constexpr int kTileRows = kPackedRows;
-  static constexpr int kBits = kFormat.bits;
-
-  BATON_INLINE const uint8_t* Super(const uint8_t* weights, int64_t group) {
-    return weights + group / kFormat.groups_per_super * kFormat.super_bytes();
-  }
-  BATON_INLINE const uint8_t* Group(const uint8_t* weights, int64_t group) {
-    return Super(weights, group) + kFormat.header_bytes() +
-           group % kFormat.groups_per_super * kFormat.group_bytes();
-  }
-  BATON_INLINE const uint8_t* Quants(const uint8_t* weights, int64_t group) {
-    return Group(weights, group) + kFormat.sub_bytes();
-  }
-  BATON_INLINE Floats Scale(const uint8_t* weights, int64_t group, int vector) {
-    const Floats d = LoadHalves(Super(weights, group) + vector * 2 * kLanes);
-    if (!kFormat.sub_scales) return d;
-    const uint8_t* scales = Group(weights, group) + vector * kLanes;
-    return Mul(d, ToFloats(LoadBytes(scales, kFormat.signed_scales)));
-  }
-  // -kShift * scale, for ScaleDot.
-  BATON_INLINE Floats Unshift(const uint8_t*, int64_t, int, Floats scale) {
-    return Mul(scale, Set1(-kShift));
-  }
-  BATON_INLINE Floats Offset(const uint8_t* weights, int64_t group, int vector) {
-    const Floats m = LoadHalves(Super(weights, group) + 2 * kPanelColumns + vector * 2 * kLanes);
-    if (!kFormat.sub_scales) return m;
-    const uint8_t* mins = Group(weights, group) + kPanelColumns + vector * kLanes;
-    return Mul(Sub(Zero(), m), ToFloats(LoadBytes(mins, false)));
-  }
-  BATON_INLINE void Prefetch(const uint8_t* weights, int64_t group) {
-#if defined(__AVX2__)
-    constexpr int kAheadBytes = 2048;
-    const char* from = reinterpret_cast<const char*>(Quants(weights, group)) + kAheadBytes;
-    constexpr int kBytes = kFormat.super_bytes() / kFormat.groups_per_super;
-    for (int i = 0; i < kBytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
-#else
-    static_cast<void>(weights);
-    static_cast<void>(group);
-#endif
-  }
-};
-
-// The same after ExpandGroups: bytes [k / 4][column][k % 4], and floats: scales, unshifts, offsets.
+// PackedGroups after ExpandGroups: bytes [k / 4][column][k % 4], and floats: scales, unshifts,
+// offsets.
 template <BlockFormat kFormat>
 struct ExpandedGroups {
-  static constexpr int kTileRows = kExpandedRows;
   static constexpr int kBits = 8;
   static constexpr int kQuantBytes = kFormat.group * kPanelColumns;
   static constexpr int kGroupBytes = kQuantBytes + kPanelColumns * (kFormat.has_min ? 12 : 8);
@@ -259,9 +199,9 @@ BATON_INLINE void QuantTile(const Activations& activations, const PanelTask& tas
   StoreTile(task, block, row, vector, sums);
 }
 
-template <BlockFormat kFormat, typename Groups>
+template <BlockFormat kFormat, typename Groups, int kMaxRows>
 struct QuantKernel {
-  static constexpr int kTileRows = Groups::kTileRows;
+  static constexpr int kTileRows = kMaxRows;
   template <int kRows>
   static void Tile(const Activations& activations, const PanelTask& task, const InputBlock& block,
                    int64_t row) {
@@ -393,9 +333,11 @@ void MultiplyBlockPanel(const Activations& activations, const PanelTask& task) {
     if (expand) {
       ExpandGroups<kFormat>(block.weights, (block.end - k) / kFormat.group, task.scratch);
       block.weights = task.scratch;
-      MultiplyRows<QuantKernel<kFormat, ExpandedGroups<kFormat>>>(activations, task, block);
+      MultiplyRows<QuantKernel<kFormat, ExpandedGroups<kFormat>, kExpandedRows>>(activations, task,
+                                                                                 block);
     } else {
-      MultiplyRows<QuantKernel<kFormat, PackedGroups<kFormat>>>(activations, task, block);
+      MultiplyRows<QuantKernel<kFormat, PackedGroups<kFormat>, kPackedRows>>(activations, task,
+                                                                             block);
     }
   }
 }

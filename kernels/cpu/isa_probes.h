@@ -29,6 +29,9 @@ struct IsaProbes {
   Arithmetic int8;  // quads of 8-bit products added to 32 bits
 };
 
+namespace amx {
+const IsaProbes& GetIsaProbes();
+}
 namespace avx512 {
 const IsaProbes& GetIsaProbes();
 }

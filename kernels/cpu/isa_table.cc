@@ -17,6 +17,7 @@ const IsaKernels& GetIsaKernels() {
     IsaKernels table{};
     table.name = BATON_STRING(BATON_ISA);
     table.bf16_activations = kBf16Activations;
+    table.tile_rows = 4;
     table.quantize_row = QuantizeRow;
     table.round_row_to_bf16 = RoundRowToBf16;
     for (int dtype = 0; dtype < kDTypes; ++dtype) {

@@ -7,7 +7,7 @@
 // panel is read once from its begin to its end.
 //
 // Float formats, `c` counting the panel's columns:
-//   F32, F16: [k][c]            BF16: [k / 2][c][k % 2], padded to even k
+//   F32, F16: [k][c]            BF16: [k / 2][c][k % 2], zeros up to PaddedBf16(K)
 //
 // Block formats: the value is scale * (stored - zero) (+ offset), in groups of `group` inputs, in
 // super-blocks of `groups_per_super` groups. A super-block is
@@ -28,6 +28,9 @@ namespace baton::kernels {
 
 inline constexpr int kPanelColumns = 32;
 inline constexpr int kActivationGroup = 32;  // inputs that share an activation scale
+
+// The inputs of one AMX tile of BF16; other kernels need an even number.
+static constexpr int64_t PaddedBf16(int64_t inputs) { return (inputs + 31) / 32 * 32; }
 
 struct BlockFormat {
   int bits;  // of a stored quant: 4 or 8

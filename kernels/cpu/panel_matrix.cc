@@ -40,8 +40,8 @@ int64_t PanelBytes(DType dtype, int64_t cols) {
   if (const BlockFormat* block = BlockFormatOf(dtype)) {
     return cols / block->super_inputs() * block->super_bytes();
   }
-  const int64_t padded_cols = (cols + 1) / 2 * 2;
-  return padded_cols * kPanelColumns * (dtype == DType::kF32 ? 4 : 2);
+  if (dtype == DType::kBF16) return PaddedBf16(cols) * kPanelColumns * 2;
+  return cols * kPanelColumns * (dtype == DType::kF32 ? 4 : 2);
 }
 
 // Where input k of a column lies in a float panel, in elements.

@@ -19,7 +19,7 @@ void ExpectRate(double rate) {
 }
 
 TEST(CeilingsTest, MeasuresEveryInstructionSetOfTheMachine) {
-  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
+  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
     if (!kernels::ResolveCpuIsa(isa).ok()) continue;
     CeilingOptions options = QuickCeilings();
     options.isa = isa;
@@ -32,7 +32,7 @@ TEST(CeilingsTest, MeasuresEveryInstructionSetOfTheMachine) {
     ExpectRate(ceilings->l3_read_gb_s);
     ExpectRate(ceilings->l2_read_gb_s);
     ExpectRate(ceilings->fp32_gop_s);
-    EXPECT_EQ(ceilings->bf16_gop_s.has_value(), isa == CpuIsa::kAvx512);
+    EXPECT_EQ(ceilings->bf16_gop_s.has_value(), isa >= CpuIsa::kAvx512);
     EXPECT_EQ(ceilings->int8_gop_s.has_value(), isa != CpuIsa::kPortable);
     if (ceilings->bf16_gop_s) ExpectRate(*ceilings->bf16_gop_s);
     if (ceilings->int8_gop_s) ExpectRate(*ceilings->int8_gop_s);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/step_planner.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "tests/common/counting_new.h"
 #include "tests/engine/engine_testing.h"
 #include "tests/engine/tiny_model.h"
@@ -17,6 +18,7 @@
 namespace baton::engine {
 namespace {
 
+using kernels::CpuIsa;
 using kernels::KvDType;
 using testing::HasSubstr;
 
@@ -99,6 +101,21 @@ TEST_F(ExecutorTest, AnswersDoNotDependOnChunkSize) {
     SCOPED_TRACE(testing::Message() << "chunk " << chunk);
     const auto fresh = Load();
     ExpectSame(Answer(*fresh, prompt, GreedyTokens(40), chunk), whole);
+  }
+}
+
+// BF16 weights are multiplied in tiles and in vectors, as the rows of a step are many or few.
+TEST_F(ExecutorTest, AnswersDoNotDependOnChunkSizeInAnyInstructionSet) {
+  const std::vector<TokenId> prompt = RandomTokens(150, 320, 1);
+  const auto file = OpenTiny({.weights = DType::kBF16});
+  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
+    if (!kernels::ResolveCpuIsa(isa).ok()) continue;
+    const std::vector<OutputToken> whole =
+        Answer(*LoadEngine(*file, {.isa = isa}), prompt, GreedyTokens(20), 256);
+    for (const int32_t chunk : {2, 16, 37}) {
+      SCOPED_TRACE(testing::Message() << kernels::CpuIsaName(isa) << ", chunk " << chunk);
+      ExpectSame(Answer(*LoadEngine(*file, {.isa = isa}), prompt, GreedyTokens(20), chunk), whole);
+    }
   }
 }
 

@@ -114,7 +114,7 @@ struct Bounds {
   double mean;
 };
 Bounds BoundsOf(CpuIsa isa, KvDType dtype) {
-  if (isa == CpuIsa::kAvx512 && dtype == KvDType::kBF16) return {0.03, 0.002};
+  if (isa >= CpuIsa::kAvx512 && dtype == KvDType::kBF16) return {0.03, 0.002};
   return {1e-5, 1e-5};
 }
 

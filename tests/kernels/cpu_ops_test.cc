@@ -10,12 +10,12 @@ namespace {
 
 TEST(CpuOpsTest, NamesInstructionSets) {
   EXPECT_EQ(*CpuIsaFromName("auto"), CpuIsa::kAuto);
-  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
+  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
     EXPECT_EQ(*CpuIsaFromName(CpuIsaName(isa)), isa);
   }
   const auto unknown = CpuIsaFromName("avx1024");
   EXPECT_EQ(unknown.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_NE(std::string(unknown.status().message()).find("auto, portable, avx2, avx512"),
+  EXPECT_NE(std::string(unknown.status().message()).find("auto, portable, avx2, avx512, amx"),
             std::string::npos);
 }
 

@@ -17,7 +17,7 @@ namespace baton::kernels {
 
 std::vector<CpuIsa> TestIsas() {
   std::vector<CpuIsa> isas;
-  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
+  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
     if (ResolveCpuIsa(isa).ok()) isas.push_back(isa);
   }
   return isas;

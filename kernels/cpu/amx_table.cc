@@ -1,0 +1,18 @@
+#include "kernels/cpu/isa_functions.h"
+
+namespace baton::kernels::amx {
+
+const IsaKernels& GetIsaKernels() {
+  static const IsaKernels kernels = [] {
+    IsaKernels table = avx512::GetIsaKernels();
+    table.name = "amx";
+    table.tile_rows = 32;
+    for (int dtype = 0; dtype < kDTypes; ++dtype) {
+      table.multiply_panel[dtype] = MultiplyPanelOf(static_cast<DType>(dtype));
+    }
+    return table;
+  }();
+  return kernels;
+}
+
+}  // namespace baton::kernels::amx

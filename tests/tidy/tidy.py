@@ -100,6 +100,8 @@ PROVEN_BY = {
     "kv_transfer/stream_copy_*.cc": "tests/kv_transfer/stream_copy_test.cc",
     "kv_transfer/ucx_*.cc": "tests/kv_transfer/transports_ucx_test.cc",
     "model_file/gguf_parser.cc": "tests/model_file/gguf_test.cc",
+    "planner/*_facts.cc": "tests/planner/cost_model_test.cc",
+    "planner/name_lookup.cc": "tests/planner/cost_model_test.cc",
     "prefill_worker/loop_disk.cc": "tests/prefill_worker/disk_test.cc",
     "prefill_worker/loop_prefix.cc": "tests/prefill_worker/loop_test.cc",
     "router/completion_call.cc": "tests/router/http_server_test.cc",

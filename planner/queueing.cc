@@ -1,0 +1,168 @@
+#include "planner/queueing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace baton::planner {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Mean wait of M/M/c.
+double MarkovWait(double probability, double load, int64_t servers, double mean_s) {
+  return probability * mean_s / (static_cast<double>(servers) - load);
+}
+
+// Log of E[exp(r X)] of a gamma distribution; a constant for scv 0.
+double LogMoment(double r, double mean, double scv) {
+  if (scv < 1e-9) return r * mean;
+  const double x = r * mean * scv;
+  return x >= 1 ? kInfinity : -std::log1p(-x) / scv;
+}
+
+// The positive root of the equation in WaitFor, times the number of servers.
+double Decay(const Arrivals& arrivals, const ServiceTimes& service, int64_t servers) {
+  const double c = static_cast<double>(servers);
+  const auto excess = [&](double r) {
+    return LogMoment(r, service.mean_s, service.scv) +
+           LogMoment(-c * r, 1 / arrivals.per_s, arrivals.scv);
+  };
+  // Negative up to the root, since more is served than arrives, and positive beyond it.
+  double high = 1 / service.mean_s;
+  for (int i = 0; i < 200 && excess(high) < 0; ++i) high *= 2;
+  double low = 0;
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (low + high) / 2;
+    (excess(middle) < 0 ? low : high) = middle;
+  }
+  return c * high;
+}
+
+// Mean wait of M/D/c over that of M/M/c (Cosmetatos); 1/2 for one server, exactly.
+double DeterministicShare(int64_t servers, double utilisation) {
+  const double c = static_cast<double>(servers);
+  const double more =
+      (1 - utilisation) * (c - 1) * (std::sqrt(4 + 5 * c) - 2) / (16 * utilisation * c);
+  return std::min(1.0, 0.5 * (1 + more));
+}
+
+}  // namespace
+
+ServiceTimes ServiceOf(std::span<const double> seconds) {
+  double sum = 0, squares = 0;
+  for (const double s : seconds) {
+    sum += s;
+    squares += s * s;
+  }
+  const double count = static_cast<double>(seconds.size());
+  if (sum <= 0) return {};
+  const double mean = sum / count;
+  return {.mean_s = mean, .scv = std::max(0.0, squares / count / (mean * mean) - 1)};
+}
+
+double ErlangC(int64_t servers, double load) {
+  const double c = static_cast<double>(servers);
+  if (load >= c) return 1;
+  if (load <= 0) return 0;
+  double blocked = 1;  // Erlang B by its recursion, then C from B
+  for (int64_t k = 1; k <= servers; ++k) {
+    blocked = load * blocked / (static_cast<double>(k) + load * blocked);
+  }
+  return c * blocked / (c - load * (1 - blocked));
+}
+
+double Wait::Beyond(double t) const {
+  if (t < 0) return 1;
+  if (mean_s <= 0) return 0;
+  if (std::isinf(mean_s)) return 1;
+  return std::min(1.0, mean_s * decay_per_s) * std::exp(-t * decay_per_s);
+}
+
+Wait WaitFor(const Arrivals& arrivals, const ServiceTimes& service, int64_t servers) {
+  const double load = arrivals.per_s * service.mean_s;
+  Wait wait{.utilisation = load / static_cast<double>(servers)};
+  if (wait.utilisation >= 1) {
+    wait.mean_s = kInfinity;
+    return wait;
+  }
+  if (load <= 0) return wait;
+  const double markov = MarkovWait(ErlangC(servers, load), load, servers, service.mean_s);
+  const double poisson =
+      service.scv >= 1
+          ? (1 + service.scv) / 2
+          : service.scv + (1 - service.scv) * DeterministicShare(servers, wait.utilisation);
+  wait.mean_s = markov * poisson * (arrivals.scv + service.scv) / (1 + service.scv);
+  wait.decay_per_s = Decay(arrivals, service, servers);
+  return wait;
+}
+
+double ResponsePercentile(const Wait& wait, std::span<const double> seconds, double p) {
+  if (seconds.empty()) return 0;
+  if (std::isinf(wait.mean_s)) return kInfinity;
+  const auto beyond = [&](double t) {
+    double sum = 0;
+    for (const double s : seconds) sum += wait.Beyond(t - s);
+    return sum / static_cast<double>(seconds.size());
+  };
+  double low = 0;
+  double high = std::max(1e-9, *std::ranges::max_element(seconds));
+  while (beyond(high) > 1 - p) high *= 2;
+  for (int i = 0; i < 50; ++i) {
+    const double middle = (low + high) / 2;
+    (beyond(middle) > 1 - p ? low : high) = middle;
+  }
+  return high;
+}
+
+double BatchDistribution::StepPercentile(std::span<const double> step_s, double p) const {
+  // In a second with n sequences n / step(n) tokens are made.
+  std::vector<double> tokens(probability.size());
+  double all = 0;
+  for (size_t n = 1; n < probability.size(); ++n) {
+    tokens[n] = probability[n] * static_cast<double>(n) / step_s[n];
+    all += tokens[n];
+  }
+  if (all <= 0) return step_s.size() > 1 ? step_s[1] : 0;
+  double sum = 0;
+  for (size_t n = 1; n < probability.size(); ++n) {
+    sum += tokens[n];
+    if (sum >= p * all) return step_s[n];
+  }
+  return step_s[probability.size() - 1];
+}
+
+BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,
+                            std::span<const double> step_s) {
+  const size_t limit = step_s.size() - 1;
+  const double widening = (1 + arrivals.scv) / 2;
+  const auto log_ratio = [&](size_t n) {
+    const double finished_per_s = static_cast<double>(n) / (step_s[n] * mean_output_tokens);
+    return std::log(arrivals.per_s / finished_per_s) / widening;
+  };
+  std::vector<double> logs(limit + 1, 0);
+  for (size_t n = 1; n <= limit; ++n) logs[n] = logs[n - 1] + log_ratio(n);
+  const double largest = *std::ranges::max_element(logs);
+  BatchDistribution batches;
+  const double beyond = std::exp(log_ratio(limit));  // from one waiting to one more
+  batches.stable = beyond < 1;
+  if (!batches.stable) {
+    batches.probability.assign(limit + 1, 0);
+    batches.probability[limit] = 1;
+    batches.waiting = 1;
+    batches.mean = static_cast<double>(limit);
+    return batches;
+  }
+  double all = 0;
+  for (const double log : logs) batches.probability.push_back(std::exp(log - largest));
+  batches.probability[limit] /= 1 - beyond;
+  for (const double weight : batches.probability) all += weight;
+  for (size_t n = 0; n <= limit; ++n) {
+    batches.probability[n] /= all;
+    batches.mean += batches.probability[n] * static_cast<double>(n);
+  }
+  batches.waiting = batches.probability[limit];
+  return batches;
+}
+
+}  // namespace baton::planner

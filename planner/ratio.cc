@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/status_macros.h"
+#include "planner/queueing.h"
 
 namespace baton::planner {
 namespace {
@@ -130,6 +131,25 @@ absl::StatusOr<RatioAnswer> AnswerRatio(const RatioQuestion& question) {
                                         static_cast<double>(answer.prefill) / busy_s /
                                             static_cast<double>(answer.decode));
   return answer;
+}
+
+std::vector<PrefillChoice> PrefillChoices(const RatioAnswer& answer) {
+  constexpr size_t kMost = 64;
+  const double wanted = answer.ratio * static_cast<double>(answer.decode);
+  const std::vector<double> service = {answer.prefill_s};
+  std::vector<PrefillChoice> choices;
+  const auto fewest = static_cast<int64_t>(std::ceil(wanted));
+  int64_t prefill = std::max<int64_t>(1, std::min(answer.prefill, fewest - 1));
+  while (choices.size() < kMost) {
+    const Wait wait = WaitFor({.per_s = wanted / answer.prefill_s}, ServiceOf(service), prefill);
+    choices.push_back({.prefill = prefill,
+                       .utilisation = wait.utilisation,
+                       .ttft_p50_s = ResponsePercentile(wait, service, 0.5),
+                       .ttft_p99_s = ResponsePercentile(wait, service, 0.99)});
+    if (prefill >= answer.prefill && choices.back().ttft_p99_s <= 2 * answer.prefill_s) break;
+    ++prefill;
+  }
+  return choices;
 }
 
 }  // namespace baton::planner

@@ -5,6 +5,7 @@
 // prefill workers are and leaves what that means for waiting to the caller.
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "planner/cost_model.h"
@@ -48,6 +49,17 @@ double ContextTokens(const Deployment& deployment, double input_tokens, double o
 // InvalidArgument with the numbers: no tokens, a batch that does not fit, weights that do not fit
 // (and how many chips would hold them).
 absl::StatusOr<RatioAnswer> AnswerRatio(const RatioQuestion& question);
+
+// What a number of prefill workers gives, when the decode workers keep their batch and prompts
+// arrive at random (Poisson): the ratio alone says nothing of waiting.
+struct PrefillChoice {
+  int64_t prefill = 0;
+  double utilisation = 0;
+  double ttft_p50_s = 0, ttft_p99_s = 0;  // infinite when they do not keep up
+};
+// From one fewer than keep up, or the question's number if that is fewer, to the first whose 99th
+// percentile is within twice a prompt's prefill; at most 64.
+std::vector<PrefillChoice> PrefillChoices(const RatioAnswer& answer);
 
 // OK when the weights and at least one sequence of `context_tokens` fit.
 absl::Status CheckFits(const Deployment& deployment, double context_tokens);

@@ -230,28 +230,28 @@ double FullHbmStepSeconds(const HardwareFacts& hardware) {
 
 double MixedStepSeconds(const Deployment& deployment, double batch, double context_tokens,
                         double prompt_tokens, double prompt_context_tokens) {
+  const ModelFacts& model = deployment.model;
   const Assumptions& assumed = deployment.assumptions;
   const double part = batch / D(deployment.worker.pipeline_parallel);
-  const double bytes =
-      StepWeightBytes(deployment, part + prompt_tokens) +
-      part * KvBytes(deployment.model, deployment.precision, context_tokens) +
-      (prompt_tokens > 0 ? KvBytes(deployment.model, deployment.precision, prompt_context_tokens)
-                         : 0);
-  const double read_s =
-      bytes / (StepChips(deployment) * deployment.hardware.hbm_bytes_per_s * assumed.decode_mbu);
+  const double bytes_per_s =
+      StepChips(deployment) * deployment.hardware.hbm_bytes_per_s * assumed.decode_mbu;
   const double flops_per_s = StepChips(deployment) * FlopsPerSecond(deployment);
-  double compute_s = 0;
-  if (!assumed.book) {
-    const double pairs = AttentionPairsInDecode(deployment.model, context_tokens);
-    const double decode_flops =
-        part * (2 * MultipliedParameters(deployment) + PairFlops(deployment.model, true) * pairs);
-    compute_s = decode_flops / (flops_per_s * assumed.decode_mfu);
-  }
-  if (prompt_tokens > 0) {
-    compute_s += PrefillFlops(deployment, prompt_tokens, prompt_context_tokens) /
-                 (flops_per_s * assumed.prefill_mfu);
-  }
-  return std::max(read_s, compute_s) + StepOverheadSeconds(deployment, part + prompt_tokens);
+  const double decode_flops_per_s = flops_per_s * assumed.decode_mfu;
+  const double prefill_flops_per_s = flops_per_s * assumed.prefill_mfu;
+
+  const double read_s = StepWeightBytes(deployment, part + prompt_tokens) / bytes_per_s;
+  const double matrix_flops_each = 2 * MultipliedParameters(deployment);
+  const double matrix_s = part * matrix_flops_each / decode_flops_per_s +
+                          prompt_tokens * matrix_flops_each / prefill_flops_per_s;
+
+  const double kv_s = part * KvBytes(model, deployment.precision, context_tokens) / bytes_per_s;
+  const double pairs_s = part * PairFlops(model, true) *
+                         AttentionPairsInDecode(model, context_tokens) / decode_flops_per_s;
+  const double prompt_s = PairFlops(model, false) *
+                          AttentionPairsInPrefill(model, prompt_tokens, prompt_context_tokens) /
+                          prefill_flops_per_s;
+  return std::max(read_s, matrix_s) + std::max(kv_s, pairs_s) + prompt_s +
+         StepOverheadSeconds(deployment, part + prompt_tokens);
 }
 
 double AllReduceSeconds(const HardwareFacts& hardware, int64_t chips, double bytes) {

@@ -116,16 +116,18 @@ double PrefillSeconds(const Deployment& deployment, double tokens, double cached
 // Of these, seconds in which the worker can begin nothing else: without the pipeline's bubble.
 double PrefillBusySeconds(const Deployment& deployment, double tokens, double cached_tokens = 0);
 
-// One step of `batch` sequences with `context_tokens` each: the larger of reading the weights (of
-// experts: those covered) and all KV, (weights + B * context * KV bytes) / (chips * W) (Book), and
-// the FLOPs; plus all-reduces and overhead. A pipeline works on `stages` parts of the batch at a
-// time, each of which passes all layers on tensor_parallel chips.
+// One step of `batch` sequences with `context_tokens` each (Book): matrices, the larger of reading
+// the weights (of experts: those covered) and 2 B * active parameters of FLOPs; then attention, the
+// larger of reading all KV and its FLOPs; plus all-reduces and overhead. Below the critical batch
+// that is (weights + B * context * KV bytes) / (chips * W). A pipeline works on `stages` parts of
+// the batch at a time, each of which passes all layers on tensor_parallel chips.
 double DecodeStepSeconds(const Deployment& deployment, double batch, double context_tokens);
 // A step that reads the whole memory once: HBM bytes / W. The Book's rule of thumb for a full
 // worker.
 double FullHbmStepSeconds(const HardwareFacts& hardware);
-// A decode step that computes `prompt_tokens` of a prompt too (chunked prefill in a mixed worker,
-// Sarathi): weights are read once for both; FLOPs, KV and all-reduces add up.
+// A decode step that computes `prompt_tokens` of a prompt too, after `prompt_context_tokens` of it
+// (chunked prefill in a mixed worker, Sarathi): the matrices of both at once, weights read once;
+// then the attention of one and of the other.
 double MixedStepSeconds(const Deployment& deployment, double batch, double context_tokens,
                         double prompt_tokens, double prompt_context_tokens);
 

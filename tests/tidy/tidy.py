@@ -102,6 +102,7 @@ PROVEN_BY = {
     "model_file/gguf_parser.cc": "tests/model_file/gguf_test.cc",
     "planner/*_facts.cc": "tests/planner/cost_model_test.cc",
     "planner/name_lookup.cc": "tests/planner/cost_model_test.cc",
+    "planner/pools.cc": "tests/planner/plan_test.cc",
     "prefill_worker/loop_disk.cc": "tests/prefill_worker/disk_test.cc",
     "prefill_worker/loop_prefix.cc": "tests/prefill_worker/loop_test.cc",
     "router/completion_call.cc": "tests/router/http_server_test.cc",

@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 
 #include "cli/command_line.h"
 #include "cli/plan_facts.h"
+#include "cli/plan_html.h"
 #include "cli/plan_output.h"
 #include "cli/print_line.h"
 #include "cli/trace_file.h"
@@ -35,6 +37,7 @@ struct PlanFlags {
   int64_t batch = 0, prefill = 0, decode = 0, fleet_chips = 0;
   double budget = 0, chip_price = 0;
   double prefill_s = 0, decode_step_s = 0;
+  std::string html;
   bool book = false, json = false, explain = false;
 };
 
@@ -101,6 +104,14 @@ absl::StatusOr<planner::Workload> WorkloadOf(const PlanFlags& flags) {
     workload.arrivals.per_s = flags.rate;
   }
   return workload;
+}
+
+absl::Status WriteTextFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (file) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("cannot write {}", path));
 }
 
 absl::Status RunBook(const PlanFlags& flags) {
@@ -186,19 +197,22 @@ absl::Status RunPlan(const PlanFlags& flags) {
   BATON_ASSIGN_OR_RETURN(request.workload, WorkloadOf(flags));
   BATON_ASSIGN_OR_RETURN(request.deployment, OneChip(flags, flags.assumptions));
   BATON_ASSIGN_OR_RETURN(const planner::Plan plan, BestPlan(flags, &request));
+  const planner::RatioQuestion question{.deployment = request.deployment,
+                                        .input_tokens = request.workload.MeanInput(),
+                                        .output_tokens = request.workload.MeanOutput(),
+                                        .batch = plan.ratio.batch,
+                                        .prefill = plan.prefill,
+                                        .decode = plan.decode};
+  if (!flags.html.empty()) {
+    BATON_RETURN_IF_ERROR(WriteTextFile(
+        flags.html, PlanHtml(request, plan, PlanTable(request, plan, flags.chip_price),
+                             planner::ExplainRatio(question, plan.ratio))));
+  }
   if (flags.json) {
     PrintLine(PlanJson(request, plan, flags.chip_price));
     return absl::OkStatus();
   }
-  if (flags.explain) {
-    const planner::RatioQuestion question{.deployment = request.deployment,
-                                          .input_tokens = request.workload.MeanInput(),
-                                          .output_tokens = request.workload.MeanOutput(),
-                                          .batch = plan.ratio.batch,
-                                          .prefill = plan.prefill,
-                                          .decode = plan.decode};
-    PrintLine(planner::ExplainRatio(question, plan.ratio));
-  }
+  if (flags.explain) PrintLine(planner::ExplainRatio(question, plan.ratio));
   PrintLine(PlanTable(request, plan, flags.chip_price));
   return absl::OkStatus();
 }
@@ -307,6 +321,9 @@ void CheckTogether(const PlanFlags& flags) {
   if (flags.book && !flags.trace.empty()) {
     throw CLI::ValidationError("--book computes with --input and --output, not with a trace");
   }
+  if (flags.book && !flags.html.empty()) {
+    throw CLI::ValidationError("--book has no rates to plot: --html is of a plan without it");
+  }
   if (flags.trace.empty() && !lengths) {
     throw CLI::ValidationError("--input and --output are needed, or a --trace");
   }
@@ -338,6 +355,7 @@ Action AddPlan(CLI::App* app) {
   app->add_option("--decode-step-s", flags->decode_step_s,
                   "with --book: seconds of a decode step, measured")
       ->check(CheckPositive);
+  app->add_option("--html", flags->html, "also write the plan to this file, with plots");
   app->add_flag("--json", flags->json, "print JSON");
   app->add_flag("--explain", flags->explain, "print the derivation, step by step");
   app->final_callback([flags] { CheckTogether(*flags); });

@@ -318,11 +318,12 @@ void AddFleetFlags(CLI::App* app, PlanFlags* flags) {
 // What single flags cannot tell. Throws, which is bad usage.
 void CheckTogether(const PlanFlags& flags) {
   const bool lengths = flags.input > 0 && flags.output > 0;
-  if (flags.book && !flags.trace.empty()) {
-    throw CLI::ValidationError("--book computes with --input and --output, not with a trace");
-  }
-  if (flags.book && !flags.html.empty()) {
-    throw CLI::ValidationError("--book has no rates to plot: --html is of a plan without it");
+  const bool traffic = flags.rate > 0 || flags.ttft_slo > 0 || flags.itl_slo > 0 ||
+                       flags.fleet_chips > 0 || flags.budget > 0 || !flags.trace.empty();
+  if (flags.book && (traffic || !flags.html.empty())) {
+    throw CLI::ValidationError(
+        "--book is without rates and waiting: no --rate, --trace, --ttft-slo, "
+        "--itl-slo, --fleet-chips, --budget or --html beside it");
   }
   if (flags.trace.empty() && !lengths) {
     throw CLI::ValidationError("--input and --output are needed, or a --trace");

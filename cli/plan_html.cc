@@ -24,10 +24,10 @@ std::string ThroughputPlot(const PlanRequest& request, const Plan& plan) {
   const planner::DecodeBatch batch(request.deployment, request.workload, request.batch);
   const auto point = [&](double n) {
     const double step_s = batch.StepSeconds(n);
-    return std::pair(1 / step_s, n / step_s / chips);
+    return std::pair(step_s * 1000, n / step_s / chips);
   };
-  LinePlot plot{.title = "Throughput against speed, over the batch of a decode worker",
-                .x_label = "tokens a second for each user",
+  LinePlot plot{.title = "Throughput against latency, over the batch of a decode worker",
+                .x_label = "time between tokens, ms",
                 .y_label = "tokens a second and chip",
                 .series = {{.name = "batch 1 to " + std::to_string(plan.batch_limit)}}};
   for (int64_t n = 1; n <= batch.limit(); n += std::max<int64_t>(1, n / 8)) {

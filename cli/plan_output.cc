@@ -118,7 +118,7 @@ std::string PlanJson(const planner::PlanRequest& request, const planner::Plan& p
   out["ttft_slo_s"] = Number(plan.ttft_slo_s);
   out["itl_slo_s"] = Number(plan.itl_slo_s);
   out["goodput_per_s"] = Number(plan.goodput_per_s);
-  out["binding"] = KeyOf(plan.binding);
+  out["binding_resource"] = KeyOf(plan.binding);
   out["resources"] = ResourcesObject(plan);
   out["kv_transfer_bytes_per_s"] = Number(plan.kv_bytes_per_s);
   out["kv_transfer_s"] = Number(plan.transfer_s);

@@ -135,14 +135,17 @@ std::string LinePlotSvg(const LinePlot& plot) {
   for (size_t i = 0; i < plot.series.size(); ++i) {
     const Series& series = plot.series[i];
     const std::string_view colour = kColours[i % kColours.size()];
-    svg.Add("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"", colour);
+    // Every other one dashed, so that what lies below shows.
+    const std::string style = fmt::format("stroke=\"{}\" stroke-width=\"2\"{}", colour,
+                                          i % 2 == 1 ? " stroke-dasharray=\"7 5\"" : "");
+    svg.Add("<polyline fill=\"none\" {} points=\"", style);
     for (const auto& point : series.points) {
       if (IsFinite(point)) svg.Add("{:.1f},{:.1f} ", scale.X(point.first), scale.Y(point.second));
     }
     svg.Add("\"/>\n");
     const double y = kTop + 14 + 18 * static_cast<double>(i);
     const double x = kLeft + kPlotWidth + 12;
-    svg.Line(x, y - 4, x + 18, y - 4, fmt::format("stroke=\"{}\" stroke-width=\"2\"", colour));
+    svg.Line(x, y - 4, x + 18, y - 4, style);
     svg.Text(x + 24, y, series.name, "");
   }
   for (const MarkedPoint& mark : plot.marks) {

@@ -170,71 +170,83 @@ double DecodeBatch::MaxRate(int64_t workers, double itl_s, double p) const {
 
 namespace {
 
-// Mixed workers with one size of chunk at one rate.
+// Mixed workers with one size of chunk at one rate. A step that computes c tokens of a prompt
+// beside the batch lies between a plain one and one with a full chunk, in proportion.
 class MixedAtRate {
  public:
-  MixedAtRate(const Deployment& deployment, const Workload& workload, int64_t workers, double chunk)
+  MixedAtRate(const Deployment& deployment, const Workload& workload, int64_t workers, double chunk,
+              const DecodeBatch& batch)
       : deployment_(deployment),
         workload_(workload),
         workers_(workers),
-        context_tokens_(MeanContextTokens(workload)),
+        chunk_(chunk),
+        batch_(batch),
         mean_output_tokens_(workload.MeanOutput()) {
     const double kept = workload.HitsKept(static_cast<double>(workers) * KvCacheTokens(deployment));
-    double prompt_tokens = 0;
+    double steps = 0, tokens_sum = 0, squares = 0;
     for (const RequestLength& request : workload.requests) {
       const double tokens = request.input_tokens - CachedTokens(request, kept);
-      chunks_.push_back(std::ceil(tokens / chunk));
-      prompt_tokens += tokens;
+      prompt_tokens_.push_back(tokens);
+      steps += std::ceil(tokens / chunk);
+      tokens_sum += request.input_tokens;
+      squares += request.input_tokens * request.input_tokens;
     }
-    mean_chunks_ = ServiceOf(chunks_).mean_s;
-    chunk_context_ = workload.MeanInput() / 2;
-    // The last chunk of a prompt is rarely full.
-    chunk_tokens_ = prompt_tokens / (mean_chunks_ * static_cast<double>(chunks_.size()));
+    mean_steps_ = steps / static_cast<double>(prompt_tokens_.size());
+    chunk_context_ = squares / tokens_sum / 2;  // before a token of a prompt, on average
   }
 
-  bool Holds(const DecodeBatch& batch, double rate_per_s, double ttft_s, double itl_s, double p) {
+  bool Holds(double rate_per_s, double ttft_s, double itl_s, double p) const {
     const double rate = rate_per_s / static_cast<double>(workers_);
     const double tokens_per_s = rate * mean_output_tokens_;
-    double low = 0, high = static_cast<double>(batch.limit());
-    if (TokensPerSecond(batch, rate, high) < tokens_per_s) return false;
-    for (int i = 0; i < 30; ++i) {
-      const double middle = (low + high) / 2;
-      (TokensPerSecond(batch, rate, middle) < tokens_per_s ? low : high) = middle;
+    const double limit = static_cast<double>(batch_.limit());
+    if (TokensPerSecond(rate, limit) < tokens_per_s) return false;
+    double low = 0, n = limit;
+    for (int i = 0; i < 20; ++i) {
+      const double middle = (low + n) / 2;
+      (TokensPerSecond(rate, middle) < tokens_per_s ? low : n) = middle;
     }
-    const double n = high;
-    const double limit = static_cast<double>(batch.limit());
     const double at_percentile = n + 2.33 * std::sqrt(n);  // of a Poisson number of sequences
     if (at_percentile > limit) return false;
-    const double mixed_s = MixedStep(at_percentile);
-    const double mixed_per_s = rate * mean_chunks_;
-    const double plain_per_s = (1 - mixed_per_s * MixedStep(n)) / batch.StepSeconds(n);
+    const std::vector<double> prompts_s = PromptSeconds(n);
+    const double mixed_per_s = rate * mean_steps_;
+    const double plain_per_s = (1 - rate * ServiceOf(prompts_s).mean_s) / batch_.StepSeconds(n);
     const bool mixed_counts = mixed_per_s / (mixed_per_s + plain_per_s) > 1 - p;
-    if ((mixed_counts ? mixed_s : batch.StepSeconds(at_percentile)) > itl_s) return false;
-    std::vector<double> prompts_s;
-    const double step_s = MixedStep(n);
-    for (const double chunks : chunks_) prompts_s.push_back(chunks * step_s);
+    const double gap_s = mixed_counts ? FullStep(at_percentile) : batch_.StepSeconds(at_percentile);
+    if (gap_s > itl_s) return false;
     const PromptQueue queue(workload_, prompts_s, prompts_s);
     return queue.TtftPercentile(rate_per_s, workers_, p) <= ttft_s;
   }
 
  private:
-  double MixedStep(double n) const {
-    return MixedStepSeconds(deployment_, n, context_tokens_, chunk_tokens_, chunk_context_);
+  double FullStep(double n) const {
+    return MixedStepSeconds(deployment_, n, batch_.context_tokens(), chunk_, chunk_context_);
+  }
+  // Of each prompt, beside n sequences.
+  std::vector<double> PromptSeconds(double n) const {
+    const double plain_s = batch_.StepSeconds(n), full_s = FullStep(n);
+    std::vector<double> seconds;
+    seconds.reserve(prompt_tokens_.size());
+    for (const double tokens : prompt_tokens_) {
+      seconds.push_back(std::ceil(tokens / chunk_) * plain_s +
+                        tokens / chunk_ * (full_s - plain_s));
+    }
+    return seconds;
   }
   // Of one worker that gets `rate` prompts a second and has n sequences in its batch.
-  double TokensPerSecond(const DecodeBatch& batch, double rate, double n) const {
-    const double mixed_per_s = rate * mean_chunks_;
-    const double busy = mixed_per_s * MixedStep(n);
+  double TokensPerSecond(double rate, double n) const {
+    const double busy = rate * ServiceOf(PromptSeconds(n)).mean_s;
     if (busy >= 1) return 0;
-    return n * (mixed_per_s + (1 - busy) / batch.StepSeconds(n));
+    return n * (rate * mean_steps_ + (1 - busy) / batch_.StepSeconds(n));
   }
 
   const Deployment& deployment_;
   const Workload& workload_;
   const int64_t workers_;
-  const double context_tokens_, mean_output_tokens_;
-  std::vector<double> chunks_;
-  double mean_chunks_ = 0, chunk_context_ = 0, chunk_tokens_ = 0;
+  const double chunk_;
+  const DecodeBatch& batch_;
+  const double mean_output_tokens_;
+  std::vector<double> prompt_tokens_;
+  double mean_steps_ = 0, chunk_context_ = 0;
 };
 
 }  // namespace
@@ -244,10 +256,9 @@ MixedPool BestMixed(const Deployment& deployment, const Workload& workload, int6
   const DecodeBatch batch(deployment, workload, 0);
   MixedPool best;
   for (const int64_t chunk : {128, 256, 512, 1024, 2048, 4096}) {
-    MixedAtRate mixed(deployment, workload, workers, static_cast<double>(chunk));
-    const double rate =
-        LargestRate(static_cast<double>(workers) * batch.Saturation(),
-                    [&](double r) { return mixed.Holds(batch, r, ttft_s, itl_s, p); });
+    const MixedAtRate mixed(deployment, workload, workers, static_cast<double>(chunk), batch);
+    const double rate = LargestRate(static_cast<double>(workers) * batch.Saturation(),
+                                    [&](double r) { return mixed.Holds(r, ttft_s, itl_s, p); });
     if (rate > best.max_rate_per_s) best = {.max_rate_per_s = rate, .chunk_tokens = chunk};
   }
   return best;

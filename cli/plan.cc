@@ -242,7 +242,7 @@ void AddDeploymentFlags(CLI::App* app, PlanFlags* flags) {
                   "known hardware (tpu-v5e, h100), or a YAML or JSON file of its figures")
       ->required()
       ->check(CheckLoads(LoadHardwareFacts));
-  app->add_option("--chips", flags->chips, "chips of one worker; 0: the fewest that hold the model")
+  app->add_option("--chips", flags->chips, "chips of one worker; 0: the best of several sizes")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app->add_option("--pipeline", flags->pipeline,

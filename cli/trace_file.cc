@@ -123,8 +123,10 @@ absl::StatusOr<TraceRequest> MooncakeRequest(std::string_view text, size_t line)
 
 absl::StatusOr<Trace> ParseAzureCsv(std::string_view text) {
   Trace trace;
+  bool has_head = false;
   BATON_RETURN_IF_ERROR(ForEachLine(text, [&](size_t line, std::string_view row) -> absl::Status {
-    if (line == 1) {
+    if (!has_head) {
+      has_head = true;
       if (row == "TIMESTAMP,ContextTokens,GeneratedTokens") return absl::OkStatus();
       return BadLine(line, "must be TIMESTAMP,ContextTokens,GeneratedTokens");
     }

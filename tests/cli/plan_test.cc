@@ -118,6 +118,7 @@ TEST(TraceFile, RefusesNamingTheLine) {
       {"", "the trace is empty"},
       {" \n\n", "the trace is empty"},
       {"a,b,c\n", "line 1 of the trace: must be TIMESTAMP"},
+      {"\n2023-11-16 18:15:46,1,2\n", "line 2 of the trace: must be TIMESTAMP"},
       {head + "2023-11-16 18:15:46,1", "line 2 of the trace: has less than three columns"},
       {head + "2023-11-16 18:15:46,1,2,3", "tokens must be whole numbers"},
       {head + "2023-11-16 18:15:46,-1,2", "tokens must be whole numbers"},

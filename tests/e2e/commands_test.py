@@ -196,7 +196,7 @@ class PlanTest(unittest.TestCase):
                  "there is no hardware 'h10'; nearest: h100"),
                 (1, (*base, *lengths, "--ttft-slo", 0.01), "no plan gives a first token"),
                 (1, (*base, *lengths, "--chips", 1), "does not fit: 141.1 GB of weights"),
-                (1, (*base, "--trace", ROOT / "LICENSE"), "line 1 of the trace")):
+                (1, (*base, "--trace", ROOT / "LICENSE"), "must be TIMESTAMP")):
             result = run_baton(*arguments)
             self.assertEqual(result.returncode, code, f"{arguments}: {result.stderr}")
             self.assertIn(words, result.stderr)

@@ -193,12 +193,9 @@ void Planner::Latencies(Plan* plan) const {
   plan->ttft_p99_s = ttft(0.99);
   plan->ttft_slo_percentile_s = ttft(p_);
   plan->resources[0].utilisation = prompts.Utilisation(plan->rate_per_s, plan->prefill);
+  // Where the rate comes from the batch, every worker keeps its batch full.
   const BatchDistribution batches = batch_.At(plan->rate_per_s, plan->decode);
   plan->mean_batch = batches.mean;
-  if (plan->rate_from_batch && r_.fleet_workers == 0) {  // every worker keeps its batch full
-    plan->itl_p50_s = plan->itl_p99_s = batch_.StepSeconds(D(batch_.limit()));
-    return;
-  }
   plan->itl_p50_s = batch_.ItlPercentile(plan->rate_per_s, plan->decode, 0.5);
   plan->itl_p99_s = batch_.ItlPercentile(plan->rate_per_s, plan->decode, 0.99);
 }

@@ -129,9 +129,14 @@ DecodeBatch::DecodeBatch(const Deployment& deployment, const Workload& workload,
     : arrivals_(workload.arrivals),
       context_tokens_(MeanContextTokens(workload)),
       mean_output_tokens_(workload.MeanOutput()) {
-  const int64_t most =
-      limit > 0 ? std::min(limit, kLargestBatch)
-                : SafeBatch(deployment, context_tokens_, ContextSpread(workload, context_tokens_));
+  const double spread_tokens = ContextSpread(workload, context_tokens_);
+  const int64_t most = limit > 0 ? std::min(limit, kLargestBatch)
+                                 : SafeBatch(deployment, context_tokens_, spread_tokens);
+  // A step grows by the same for each token of context.
+  gaps_.spread_s = spread_tokens / context_tokens_ *
+                   (DecodeStepSeconds(deployment, 1, 2 * context_tokens_) -
+                    DecodeStepSeconds(deployment, 1, context_tokens_));
+  gaps_.first_share = 1 / std::max(1.0, mean_output_tokens_ - 1);
   step_s_.push_back(0);
   for (int64_t n = 1; n <= most; ++n) {
     step_s_.push_back(DecodeStepSeconds(deployment, static_cast<double>(n), context_tokens_));
@@ -156,7 +161,7 @@ BatchDistribution DecodeBatch::At(double rate_per_s, int64_t workers) const {
 }
 
 double DecodeBatch::ItlPercentile(double rate_per_s, int64_t workers, double p) const {
-  return At(rate_per_s, workers).StepPercentile(step_s_, p);
+  return At(rate_per_s, workers).StepPercentile(step_s_, p, gaps_);
 }
 
 double DecodeBatch::MaxRate(int64_t workers, double itl_s, double p) const {
@@ -164,7 +169,7 @@ double DecodeBatch::MaxRate(int64_t workers, double itl_s, double p) const {
   return LargestRate(static_cast<double>(workers) * Saturation(), [&](double rate) {
     const BatchDistribution batches = At(rate, workers);
     if (!batches.stable || std::isinf(itl_s)) return batches.stable;
-    return batches.waiting <= 1 - p && batches.StepPercentile(step_s_, p) <= itl_s;
+    return batches.waiting <= 1 - p && batches.StepPercentile(step_s_, p, gaps_) <= itl_s;
   });
 }
 

@@ -70,6 +70,7 @@ class DecodeBatch {
   Arrivals arrivals_;
   double context_tokens_ = 0;
   double mean_output_tokens_ = 0;
+  GapShape gaps_;
   std::vector<double> step_s_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace baton::planner {
 namespace {
@@ -115,37 +116,86 @@ double ResponsePercentile(const Wait& wait, std::span<const double> seconds, dou
   return high;
 }
 
-double BatchDistribution::StepPercentile(std::span<const double> step_s, double p) const {
+double BatchDistribution::StepPercentile(std::span<const double> step_s, double p,
+                                         const GapShape& shape) const {
   // In a second with n sequences n / step(n) tokens are made.
-  std::vector<double> tokens(probability.size());
+  std::vector<std::pair<size_t, double>> tokens;
   double all = 0;
   for (size_t n = 1; n < probability.size(); ++n) {
-    tokens[n] = probability[n] * static_cast<double>(n) / step_s[n];
-    all += tokens[n];
+    const double made = probability[n] * static_cast<double>(n) / step_s[n];
+    if (made > 1e-12 * all) tokens.emplace_back(n, made);
+    all += made;
   }
   if (all <= 0) return step_s.size() > 1 ? step_s[1] : 0;
-  double sum = 0;
-  for (size_t n = 1; n < probability.size(); ++n) {
-    sum += tokens[n];
-    if (sum >= p * all) return step_s[n];
+  const auto steps_within = [&](double t) {
+    double sum = 0;
+    for (const auto& [n, made] : tokens) {
+      const double deviation_s = shape.spread_s * std::sqrt(static_cast<double>(n));
+      const double above_s = step_s[n] * (1 - 1e-12) - t;
+      sum += deviation_s > 0 ? made * std::erfc(above_s / deviation_s / std::sqrt(2.0)) / 2
+                             : (above_s <= 0 ? made : 0);
+    }
+    return sum / all;
+  };
+  const auto gaps_within = [&](double t) {
+    // One that finds nobody there need not wait for a step to end.
+    const double after_step = shape.first_share * (1 - probability[0]);
+    double within = steps_within(t) * (1 - after_step);
+    if (after_step <= 0) return within;
+    constexpr int kParts = 5;
+    for (int i = 0; i < kParts; ++i) {
+      within += steps_within(t / (1 + (i + 0.5) / kParts)) * after_step / kParts;
+    }
+    return within;
+  };
+  const double widest = std::sqrt(static_cast<double>(tokens.back().first));
+  double low = 0, high = 2 * (step_s[tokens.back().first] + 8 * shape.spread_s * widest);
+  for (int i = 0; i < 40; ++i) {
+    const double middle = (low + high) / 2;
+    (gaps_within(middle) < p * (1 - 1e-12) ? low : high) = middle;
   }
-  return step_s[probability.size() - 1];
+  return high;
 }
+
+namespace {
+
+// The chain's distribution at one rate, its variance about `widening` times that of Poisson
+// arrivals. Needs less than the last state finishes.
+std::vector<double> ChainAt(double per_s, std::span<const double> finished_per_s, double widening) {
+  std::vector<double> logs = {0};
+  double log = 0, largest = 0;
+  for (size_t n = 1; n < finished_per_s.size(); ++n) {
+    log += std::log(per_s / finished_per_s[n]) / widening;
+    largest = std::max(largest, log);
+    logs.push_back(log);
+  }
+  const double beyond = std::exp(std::log(per_s / finished_per_s.back()) / widening);
+  std::vector<double> probability;
+  double all = 0;
+  for (const double l : logs) probability.push_back(std::exp(l - largest));
+  probability.back() /= 1 - beyond;
+  for (const double weight : probability) all += weight;
+  for (double& weight : probability) weight /= all;
+  return probability;
+}
+
+double FinishedAt(std::span<const double> probability, std::span<const double> finished_per_s) {
+  double sum = 0;
+  for (size_t n = 1; n < probability.size(); ++n) sum += probability[n] * finished_per_s[n];
+  return sum;
+}
+
+}  // namespace
 
 BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,
                             std::span<const double> step_s) {
   const size_t limit = step_s.size() - 1;
-  const double widening = (1 + arrivals.scv) / 2;
-  const auto log_ratio = [&](size_t n) {
-    const double finished_per_s = static_cast<double>(n) / (step_s[n] * mean_output_tokens);
-    return std::log(arrivals.per_s / finished_per_s) / widening;
-  };
-  std::vector<double> logs(limit + 1, 0);
-  for (size_t n = 1; n <= limit; ++n) logs[n] = logs[n - 1] + log_ratio(n);
-  const double largest = *std::ranges::max_element(logs);
+  std::vector<double> finished_per_s(step_s.size(), 0);
+  for (size_t n = 1; n <= limit; ++n) {
+    finished_per_s[n] = static_cast<double>(n) / (step_s[n] * mean_output_tokens);
+  }
   BatchDistribution batches;
-  const double beyond = std::exp(log_ratio(limit));  // from one waiting to one more
-  batches.stable = beyond < 1;
+  batches.stable = arrivals.per_s < finished_per_s[limit];
   if (!batches.stable) {
     batches.probability.assign(limit + 1, 0);
     batches.probability[limit] = 1;
@@ -153,12 +203,18 @@ BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,
     batches.mean = static_cast<double>(limit);
     return batches;
   }
-  double all = 0;
-  for (const double log : logs) batches.probability.push_back(std::exp(log - largest));
-  batches.probability[limit] /= 1 - beyond;
-  for (const double weight : batches.probability) all += weight;
+  const double widening = (1 + arrivals.scv) / 2;
+  batches.probability = ChainAt(arrivals.per_s, finished_per_s, widening);
+  if (widening != 1) {
+    // As much must finish as arrives: the rate in the formula is the one with which it does.
+    double low = 0, high = finished_per_s[limit];
+    for (int i = 0; i < 30; ++i) {
+      const double middle = (low + high) / 2;
+      batches.probability = ChainAt(middle, finished_per_s, widening);
+      (FinishedAt(batches.probability, finished_per_s) < arrivals.per_s ? low : high) = middle;
+    }
+  }
   for (size_t n = 0; n <= limit; ++n) {
-    batches.probability[n] /= all;
     batches.mean += batches.probability[n] * static_cast<double>(n);
   }
   batches.waiting = batches.probability[limit];

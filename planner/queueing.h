@@ -57,12 +57,22 @@ Wait WaitFor(const Arrivals& arrivals, const ServiceTimes& service, int64_t serv
 // equally likely and independent of its wait. Infinite when the queue is unstable.
 double ResponsePercentile(const Wait& wait, std::span<const double> seconds, double p);
 
+// What makes gaps between tokens other than steps of mean sequences.
+struct GapShape {
+  // Standard deviation of what one sequence adds to a step, its context being longer or shorter
+  // than the mean; n of them together are taken as normally distributed.
+  double spread_s = 0;
+  // Of gaps those before a second token, whose sequence came while a step was under way: they last
+  // what is left of it, and one step more.
+  double first_share = 0;
+};
+
 // A decode worker: `n` sequences share steps of step_s[n], so each gets its next token after
 // step_s[n], and the worker finishes n / (step_s[n] * mean output) sequences a second. As a queue
 // with processor sharing at a rate that depends on n, its distribution of n needs only the means of
 // arrivals and lengths (Kelly), while arrivals are Poisson. Others make it wider or narrower: its
 // variance is taken (1 + scv) / 2 times as large, the peakedness of a renewal stream at exponential
-// service (Whitt). Beyond the last n, sequences wait.
+// service (Whitt), such that as much finishes as arrives. Beyond the last n, sequences wait.
 struct BatchDistribution {
   std::vector<double> probability;  // of n = 0, 1, ..., limit; the last one: limit and more
   double waiting = 0;               // probability that a sequence that arrives has to wait
@@ -70,7 +80,7 @@ struct BatchDistribution {
   bool stable = false;              // false: more arrives than even a full batch finishes
 
   // Percentile of the time between tokens: over tokens, not over time.
-  double StepPercentile(std::span<const double> step_s, double p) const;
+  double StepPercentile(std::span<const double> step_s, double p, const GapShape& shape = {}) const;
 };
 // step_s[0] is not used; step_s.size() - 1 is the limit, at least 1.
 BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,

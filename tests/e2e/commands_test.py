@@ -184,6 +184,25 @@ class PlanTest(unittest.TestCase):
             self.assertEqual(text.count("<svg"), 3)
             self.assertNotIn("<script", text)
 
+    def test_a_simulation_agrees_with_its_plan(self):
+        load = ("--model", "llama-3-8b", "--hardware", "h100", "--input", 2000, "--input-cv", 0.7,
+                "--output", 200, "--rate", 40)
+        plan = self.plan("plan", *load, "--chips", 1, "--prefill", 5, "--decode", 2)
+        runs = [run_baton("simulate", *load, "--fleet", "5:2", "--requests", 50000, "--json")
+                for _ in range(2)]
+        self.assertEqual(runs[0].returncode, 0, runs[0].stderr)
+        self.assertEqual(runs[0].stdout, runs[1].stdout, "one seed, one run")
+        simulated = json.loads(runs[0].stdout)
+        for kind in ("ttft", "itl"):
+            for percentile in ("p50", "p99"):
+                self.assertAlmostEqual(plan[f"{kind}_{percentile}_s"] /
+                                       simulated[f"{kind}_s"][percentile], 1, delta=0.1)
+        for arguments, words in (((*load, "--fleet", "5"), "as in 3:1"),
+                                 ((*load[:-2], "--fleet", "5:2"), "--rate is needed")):
+            result = run_baton("simulate", *arguments)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(words, result.stderr)
+
     def test_refusals(self):
         base = ("plan", "--model", "llama-3-70b", "--hardware", "h100")
         lengths = ("--input", 2000, "--output", 300)

@@ -161,7 +161,7 @@ BatchDistribution DecodeBatch::At(double rate_per_s, int64_t workers) const {
 }
 
 double DecodeBatch::ItlPercentile(double rate_per_s, int64_t workers, double p) const {
-  return At(rate_per_s, workers).StepPercentile(step_s_, p, gaps_);
+  return At(rate_per_s, workers).GapPercentile(step_s_, p, gaps_);
 }
 
 double DecodeBatch::MaxRate(int64_t workers, double itl_s, double p) const {
@@ -169,7 +169,7 @@ double DecodeBatch::MaxRate(int64_t workers, double itl_s, double p) const {
   return LargestRate(static_cast<double>(workers) * Saturation(), [&](double rate) {
     const BatchDistribution batches = At(rate, workers);
     if (!batches.stable || std::isinf(itl_s)) return batches.stable;
-    return batches.waiting <= 1 - p && batches.StepPercentile(step_s_, p, gaps_) <= itl_s;
+    return batches.waiting <= 1 - p && batches.GapsWithin(step_s_, itl_s, gaps_) >= p;
   });
 }
 

@@ -116,67 +116,106 @@ double ResponsePercentile(const Wait& wait, std::span<const double> seconds, dou
   return high;
 }
 
-double BatchDistribution::StepPercentile(std::span<const double> step_s, double p,
-                                         const GapShape& shape) const {
-  // In a second with n sequences n / step(n) tokens are made.
-  std::vector<std::pair<size_t, double>> tokens;
+namespace {
+
+// Tokens made with n sequences, of those states that matter.
+struct TokensOf {
+  size_t n = 0;
+  double share = 0;
+};
+
+std::vector<TokensOf> TokenShares(std::span<const double> probability,
+                                  std::span<const double> step_s) {
+  constexpr double kMatters = 1e-9;
+  std::vector<TokensOf> tokens;
   double all = 0;
   for (size_t n = 1; n < probability.size(); ++n) {
+    // In a second with n sequences n / step(n) tokens are made.
     const double made = probability[n] * static_cast<double>(n) / step_s[n];
-    if (made > 1e-12 * all) tokens.emplace_back(n, made);
     all += made;
+    if (probability[n] > kMatters) tokens.push_back({n, made});
   }
-  if (all <= 0) return step_s.size() > 1 ? step_s[1] : 0;
-  const auto steps_within = [&](double t) {
-    double sum = 0;
-    for (const auto& [n, made] : tokens) {
-      const double deviation_s = shape.spread_s * std::sqrt(static_cast<double>(n));
-      const double above_s = step_s[n] * (1 - 1e-12) - t;
-      sum += deviation_s > 0 ? made * std::erfc(above_s / deviation_s / std::sqrt(2.0)) / 2
-                             : (above_s <= 0 ? made : 0);
-    }
-    return sum / all;
-  };
-  const auto gaps_within = [&](double t) {
-    // One that finds nobody there need not wait for a step to end.
-    const double after_step = shape.first_share * (1 - probability[0]);
-    double within = steps_within(t) * (1 - after_step);
-    if (after_step <= 0) return within;
-    constexpr int kParts = 5;
-    for (int i = 0; i < kParts; ++i) {
-      within += steps_within(t / (1 + (i + 0.5) / kParts)) * after_step / kParts;
-    }
-    return within;
-  };
-  const double widest = std::sqrt(static_cast<double>(tokens.back().first));
-  double low = 0, high = 2 * (step_s[tokens.back().first] + 8 * shape.spread_s * widest);
+  for (TokensOf& of : tokens) of.share /= all;
+  return tokens;
+}
+
+double StepsWithin(std::span<const TokensOf> tokens, std::span<const double> step_s, double t,
+                   double spread_s) {
+  double sum = 0;
+  for (const TokensOf& of : tokens) {
+    const double deviation_s = spread_s * std::sqrt(static_cast<double>(of.n));
+    const double above_s = step_s[of.n] * (1 - 1e-12) - t;
+    sum += deviation_s > 0 ? of.share * std::erfc(above_s / deviation_s / std::sqrt(2.0)) / 2
+                           : (above_s <= 0 ? of.share : 0);
+  }
+  return sum;
+}
+
+// `after_step`: the share of gaps that begin while a step is under way.
+double Within(std::span<const TokensOf> tokens, std::span<const double> step_s, double t,
+              double spread_s, double after_step) {
+  double within = StepsWithin(tokens, step_s, t, spread_s) * (1 - after_step);
+  if (after_step <= 0) return within;
+  constexpr int kParts = 5;
+  for (int i = 0; i < kParts; ++i) {
+    within +=
+        StepsWithin(tokens, step_s, t / (1 + (i + 0.5) / kParts), spread_s) * after_step / kParts;
+  }
+  return within;
+}
+
+}  // namespace
+
+double BatchDistribution::GapsWithin(std::span<const double> step_s, double t,
+                                     const GapShape& shape) const {
+  const std::vector<TokensOf> tokens = TokenShares(probability, step_s);
+  // One that finds nobody there need not wait for a step to end.
+  return Within(tokens, step_s, t, shape.spread_s, shape.first_share * (1 - probability[0]));
+}
+
+double BatchDistribution::GapPercentile(std::span<const double> step_s, double p,
+                                        const GapShape& shape) const {
+  const std::vector<TokensOf> tokens = TokenShares(probability, step_s);
+  if (tokens.empty()) return step_s.size() > 1 ? step_s[1] : 0;
+  const double after_step = shape.first_share * (1 - probability[0]);
+  const size_t most = tokens.back().n;
+  double low = 0;
+  double high = 2 * (step_s[most] + 8 * shape.spread_s * std::sqrt(static_cast<double>(most)));
   for (int i = 0; i < 40; ++i) {
     const double middle = (low + high) / 2;
-    (gaps_within(middle) < p * (1 - 1e-12) ? low : high) = middle;
+    const bool enough =
+        Within(tokens, step_s, middle, shape.spread_s, after_step) >= p * (1 - 1e-9);
+    (enough ? high : low) = middle;
   }
   return high;
 }
 
 namespace {
 
-// The chain's distribution at one rate, its variance about `widening` times that of Poisson
-// arrivals. Needs less than the last state finishes.
-std::vector<double> ChainAt(double per_s, std::span<const double> finished_per_s, double widening) {
+// The chain's distribution at one rate (its logarithm), the variance about `widening` times that of
+// Poisson arrivals. `log_finished` are the logarithms of what states 1, 2, ... finish a second,
+// which grow; the rate is below the last.
+std::vector<double> ChainAt(double log_rate, std::span<const double> log_finished,
+                            double widening) {
+  constexpr double kNothing = 50;  // what weighs exp(-50) of the largest
+  std::vector<double> weights(log_finished.size() + 1, 0);
   std::vector<double> logs = {0};
-  double log = 0, largest = 0;
-  for (size_t n = 1; n < finished_per_s.size(); ++n) {
-    log += std::log(per_s / finished_per_s[n]) / widening;
-    largest = std::max(largest, log);
-    logs.push_back(log);
+  double largest = 0;
+  for (const double log : log_finished) {
+    logs.push_back(logs.back() + (log_rate - log) / widening);
+    largest = std::max(largest, logs.back());
+    if (logs.back() < largest - kNothing) break;  // and falling
   }
-  const double beyond = std::exp(std::log(per_s / finished_per_s.back()) / widening);
-  std::vector<double> probability;
   double all = 0;
-  for (const double l : logs) probability.push_back(std::exp(l - largest));
-  probability.back() /= 1 - beyond;
-  for (const double weight : probability) all += weight;
-  for (double& weight : probability) weight /= all;
-  return probability;
+  for (size_t n = 0; n < logs.size(); ++n) {
+    weights[n] = std::exp(logs[n] - largest);
+    if (n == log_finished.size()) {
+      weights[n] /= 1 - std::exp((log_rate - log_finished.back()) / widening);
+    }
+    all += weights[n];
+  }
+  for (double& weight : weights) weight /= all;
+  return weights;
 }
 
 double FinishedAt(std::span<const double> probability, std::span<const double> finished_per_s) {
@@ -190,9 +229,10 @@ double FinishedAt(std::span<const double> probability, std::span<const double> f
 BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,
                             std::span<const double> step_s) {
   const size_t limit = step_s.size() - 1;
-  std::vector<double> finished_per_s(step_s.size(), 0);
+  std::vector<double> finished_per_s = {0}, log_finished;
   for (size_t n = 1; n <= limit; ++n) {
-    finished_per_s[n] = static_cast<double>(n) / (step_s[n] * mean_output_tokens);
+    finished_per_s.push_back(static_cast<double>(n) / (step_s[n] * mean_output_tokens));
+    log_finished.push_back(std::log(finished_per_s[n]));
   }
   BatchDistribution batches;
   batches.stable = arrivals.per_s < finished_per_s[limit];
@@ -204,13 +244,14 @@ BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,
     return batches;
   }
   const double widening = (1 + arrivals.scv) / 2;
-  batches.probability = ChainAt(arrivals.per_s, finished_per_s, widening);
+  const double log_rate = std::log(arrivals.per_s);
+  batches.probability = ChainAt(log_rate, log_finished, widening);
   if (widening != 1) {
     // As much must finish as arrives: the rate in the formula is the one with which it does.
-    double low = 0, high = finished_per_s[limit];
-    for (int i = 0; i < 30; ++i) {
+    double low = log_rate - 100 * widening, high = log_finished.back();
+    for (int i = 0; i < 40; ++i) {
       const double middle = (low + high) / 2;
-      batches.probability = ChainAt(middle, finished_per_s, widening);
+      batches.probability = ChainAt(middle, log_finished, widening);
       (FinishedAt(batches.probability, finished_per_s) < arrivals.per_s ? low : high) = middle;
     }
   }

@@ -79,8 +79,10 @@ struct BatchDistribution {
   double mean = 0;                  // sequences in the batch
   bool stable = false;              // false: more arrives than even a full batch finishes
 
-  // Percentile of the time between tokens: over tokens, not over time.
-  double StepPercentile(std::span<const double> step_s, double p, const GapShape& shape = {}) const;
+  // Of the gaps between tokens (over tokens, not over time): the share of at most `t`, and
+  // percentile p.
+  double GapsWithin(std::span<const double> step_s, double t, const GapShape& shape = {}) const;
+  double GapPercentile(std::span<const double> step_s, double p, const GapShape& shape = {}) const;
 };
 // step_s[0] is not used; step_s.size() - 1 is the limit, at least 1.
 BatchDistribution BatchesAt(const Arrivals& arrivals, double mean_output_tokens,

@@ -138,14 +138,14 @@ TEST(Batches, ConstantStepsAreManyServers) {
   EXPECT_TRUE(batches.stable);
   EXPECT_NEAR(batches.waiting, ErlangC(10, 8), 1e-9);
   EXPECT_NEAR(batches.mean, 8, 1e-9);
-  EXPECT_NEAR(batches.StepPercentile(steps, 0.99), 0.02, 1e-9);
+  EXPECT_NEAR(batches.GapPercentile(steps, 0.99), 0.02, 1e-9);
   // Contexts that differ by 1 ms a sequence: about 8 of them by 2.8 ms, 2.33 times that at 99%.
-  EXPECT_NEAR(batches.StepPercentile(steps, 0.99, {.spread_s = 0.001}), 0.02 + 2.33 * 0.0028,
+  EXPECT_NEAR(batches.GapPercentile(steps, 0.99, {.spread_s = 0.001}), 0.02 + 2.33 * 0.0028,
               0.0005);
-  EXPECT_NEAR(batches.StepPercentile(steps, 0.5, {.spread_s = 0.001}), 0.02, 1e-9);
+  EXPECT_NEAR(batches.GapPercentile(steps, 0.5, {.spread_s = 0.001}), 0.02, 1e-9);
   // Of one gap in ten half are longer than one and a half steps: 95% are shorter.
-  EXPECT_NEAR(batches.StepPercentile(steps, 0.95, {.first_share = 0.1}), 0.03, 0.0001);
-  EXPECT_NEAR(batches.StepPercentile(steps, 0.5, {.first_share = 0.1}), 0.02, 1e-9);
+  EXPECT_NEAR(batches.GapPercentile(steps, 0.95, {.first_share = 0.1}), 0.03, 0.0001);
+  EXPECT_NEAR(batches.GapPercentile(steps, 0.5, {.first_share = 0.1}), 0.02, 1e-9);
   EXPECT_FALSE(BatchesAt({.per_s = 5}, 100, steps).stable);
 }
 
@@ -158,7 +158,7 @@ TEST(Batches, StepsProportionalToTheBatchAreOneSharedServer) {
   EXPECT_NEAR(batches.mean, 9, 1e-6);
   // Tokens are made at one rate in every state but 0: the percentile is that of a geometric.
   const double n = std::ceil(std::log(0.01) / std::log(0.9));
-  EXPECT_NEAR(batches.StepPercentile(steps, 0.99), 0.01 * n, 1e-9);
+  EXPECT_NEAR(batches.GapPercentile(steps, 0.99), 0.01 * n, 1e-9);
 }
 
 TEST(Batches, BurstsMakeLargerBatches) {
@@ -166,7 +166,7 @@ TEST(Batches, BurstsMakeLargerBatches) {
   for (size_t n = 0; n < steps.size(); ++n) steps[n] = 0.01 + 0.0001 * static_cast<double>(n);
   const BatchDistribution poisson = BatchesAt({.per_s = 10}, 500, steps);
   const BatchDistribution bursty = BatchesAt({.per_s = 10, .scv = 7}, 500, steps);
-  EXPECT_GT(bursty.StepPercentile(steps, 0.99), poisson.StepPercentile(steps, 0.99));
+  EXPECT_GT(bursty.GapPercentile(steps, 0.99), poisson.GapPercentile(steps, 0.99));
   EXPECT_NEAR(bursty.mean, poisson.mean, 0.05 * poisson.mean);
   // However large the bursts, as much finishes as arrives.
   const BatchDistribution wild = BatchesAt({.per_s = 10, .scv = 70}, 500, steps);

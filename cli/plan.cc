@@ -93,7 +93,9 @@ absl::StatusOr<planner::Plan> BestPlan(const PlanFlags& flags, planner::PlanRequ
   double best_worth = 0;
   planner::WorkerShape best_shape;
   int64_t best_fleet = 0;
+  const bool fleet = flags.fleet_chips > 0 || flags.budget > 0;
   for (int64_t chips = fewest; chips <= 8 * fewest; chips *= 2) {
+    if (fleet && chips > fewest && FleetWorkers(flags, chips) < 2) break;
     absl::StatusOr<planner::Plan> plan = PlanWith(flags, chips, request);
     if (!plan.ok()) {
       if (!best.ok()) best = std::move(plan);  // the largest workers say why not even they do

@@ -1,14 +1,17 @@
 #include "cli/plan_facts.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <vector>
 
+#include "bench/ceilings.h"
 #include "common/dtype.h"
 #include "common/nearest_name.h"
 #include "common/status_macros.h"
@@ -221,7 +224,23 @@ absl::StatusOr<HardwareFacts> HardwareFactsFromYaml(const std::string& text,
   return hardware;
 }
 
+absl::StatusOr<HardwareFacts> MeasureThisCpu() {
+  BATON_ASSIGN_OR_RETURN(const bench::Ceilings ceilings, bench::MeasureCeilings({}));
+  const double memory_bytes =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  HardwareFacts cpu{
+      .name = std::string(kThisCpu),
+      .flops_16bit_per_s = std::max(ceilings.fp32_gop_s, ceilings.bf16_gop_s.value_or(0)) * 1e9,
+      .flops_8bit_per_s = ceilings.int8_gop_s.value_or(0) * 1e9,
+      .hbm_bytes = memory_bytes,
+      .hbm_bytes_per_s = ceilings.dram_read_gb_s * 1e9,
+      .network_bytes_per_s = 1.25e9};
+  BATON_RETURN_IF_ERROR(planner::CheckHardwareFacts(cpu));
+  return cpu;
+}
+
 absl::StatusOr<HardwareFacts> LoadHardwareFacts(const std::string& name_or_path) {
+  if (name_or_path == kThisCpu) return MeasureThisCpu();
   if (!EndsWith(name_or_path, {".yaml", ".yml", ".json"})) {
     return planner::KnownHardwareFacts(name_or_path);
   }

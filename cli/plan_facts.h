@@ -14,8 +14,13 @@ namespace baton::cli {
 // A known name; a GGUF file; a config.json of safetensors weights, or the folder that has it.
 absl::StatusOr<planner::ModelFacts> LoadModelFacts(const std::string& name_or_path);
 
-// A known name, or a YAML or JSON file (name ends in .yaml, .yml or .json) with the fields of
-// HardwareFacts as keys. Unknown keys are InvalidArgument.
+// The machine that this runs on as one chip: FLOP/s and memory's bytes/s as measured within one or
+// two seconds, and a network of 10 Gbit/s assumed.
+inline constexpr std::string_view kThisCpu = "this-cpu";
+absl::StatusOr<planner::HardwareFacts> MeasureThisCpu();
+
+// kThisCpu; a known name; or a YAML or JSON file (name ends in .yaml, .yml or .json) with the
+// fields of HardwareFacts as keys. Unknown keys are InvalidArgument.
 absl::StatusOr<planner::HardwareFacts> LoadHardwareFacts(const std::string& name_or_path);
 
 // The texts of such files; `name` is for errors. Pure.

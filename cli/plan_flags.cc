@@ -37,10 +37,14 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags) {
                   "a known model (llama-3-70b), a GGUF file, a config.json or its folder")
       ->required()
       ->check(CheckLoads(LoadModelFacts));
-  app->add_option("--hardware", flags->hardware,
-                  "known hardware (tpu-v5e, h100), or a YAML or JSON file of its figures")
+  app->add_option(
+         "--hardware", flags->hardware,
+         "known hardware (tpu-v5e, h100), a YAML or JSON file of its figures, or this-cpu, "
+         "which is measured")
       ->required()
-      ->check(CheckLoads(LoadHardwareFacts));
+      ->check([](const std::string& name) {
+        return name == kThisCpu ? "" : CheckLoads(LoadHardwareFacts)(name);
+      });
   app->add_option("--chips", flags->chips, "chips of one worker; 0: the best of several sizes")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();

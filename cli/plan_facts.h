@@ -14,8 +14,8 @@ namespace baton::cli {
 // A known name; a GGUF file; a config.json of safetensors weights, or the folder that has it.
 absl::StatusOr<planner::ModelFacts> LoadModelFacts(const std::string& name_or_path);
 
-// The machine that this runs on as one chip: FLOP/s and memory's bytes/s as measured, which takes some
-// seconds (bench/ceilings.h), and a network of 10 Gbit/s assumed.
+// The machine that this runs on as one chip: FLOP/s and memory's bytes/s as measured, which takes
+// some seconds (bench/ceilings.h), and a network of 10 Gbit/s assumed.
 inline constexpr std::string_view kThisCpu = "this-cpu";
 absl::StatusOr<planner::HardwareFacts> MeasureThisCpu();
 

@@ -189,6 +189,8 @@ absl::StatusOr<ModelConfig> ModelConfig::FromGguf(const GgufFile& file) {
   BATON_RETURN_IF_ERROR(ReadVocabulary(file, config));
   BATON_ASSIGN_OR_RETURN(config.end_tokens, ReadEndTokens(file, config.vocab));
   BATON_RETURN_IF_ERROR(FindTensors(file, config).status());
+  config.bf16_weights =
+      std::ranges::any_of(file.tensors(), [](const auto& t) { return t.dtype == DType::kBF16; });
   config.fingerprint = Fingerprint(file);
   return config;
 }

@@ -30,6 +30,7 @@ struct ModelConfig {
   float rope_base = 0;
   float rope_factor = 1;            // linear scaling: positions are divided by it
   bool tied_output = false;         // the output matrix is the embedding table
+  bool bf16_weights = false;        // of some tensors
   std::vector<TokenId> end_tokens;  // what ends a sequence (model_file/end_tokens.h)
 
   // SHA-256 (hex) over the file's size, metadata, tensor directory and a sample of every tensor

@@ -62,7 +62,9 @@ absl::StatusOr<PoolSize> SizePool(const WorkerOptions& options, const engine::Mo
 
 absl::StatusOr<std::string> ArithmeticFingerprint(const engine::ModelConfig& config,
                                                   kernels::CpuIsa wanted) {
-  BATON_ASSIGN_OR_RETURN(const kernels::CpuIsa isa, kernels::ResolveCpuIsa(wanted));
+  BATON_ASSIGN_OR_RETURN(kernels::CpuIsa isa, kernels::ResolveCpuIsa(wanted));
+  // AMX has bits of its own in products with BF16 only.
+  if (isa == kernels::CpuIsa::kAmx && !config.bf16_weights) isa = kernels::CpuIsa::kAvx512;
   return fmt::format("{} {}", config.fingerprint, kernels::CpuIsaName(isa));
 }
 

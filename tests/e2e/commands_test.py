@@ -134,6 +134,93 @@ class BenchTest(unittest.TestCase):
         self.assertEqual(errors, "baton: interrupted\n")
 
 
+class PlanTest(unittest.TestCase):
+    BOOK = ("plan", "--model", "llama-3-70b", "--hardware", "tpu-v5e", "--chips", 16, "--input", 8192,
+            "--output", 512, "--weights-dtype", "bf16", "--kv-dtype", "bf16")
+    CHAT = ("plan", "--model", "llama-3-70b", "--hardware", "h100", "--chips", 4, "--rate", 10,
+            "--ttft-slo", 2, "--itl-slo", 0.03)
+
+    def plan(self, *arguments):
+        result = run_baton(*arguments, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_the_books_tables(self):
+        answer = self.plan(*self.BOOK, "--batch", 32, "--book")
+        for key, value in {"kv_bytes_per_token": 327680, "weights_bytes": 140e9, "batch_max": 43,
+                           "prefill_s": 0.90964, "decode_step_s": 0.017218,
+                           "ratio_prefill_per_decode": 3.302, "prefill": 4,
+                           "prefill_utilisation": 0.8255}.items():
+            self.assertAlmostEqual(answer[key] / value, 1, delta=0.001, msg=key)
+        self.assertNotIn("ttft_p99_s", answer)
+        three = self.plan(*self.BOOK, "--batch", 32, "--book", "--prefill", 3, "--decode", 1,
+                          "--decode-step-s", 0.019)
+        self.assertAlmostEqual(three["prefill_utilisation"], 0.9974, delta=0.0001)
+        explained = run_baton(*self.BOOK, "--batch", 32, "--book", "--explain").stdout
+        self.assertIn("in whole numbers P = 3G", explained)
+
+    def test_percentiles_goodput_and_what_binds(self):
+        plan = self.plan(*self.BOOK, "--batch", 32)
+        for key in ("ttft_p50_s", "ttft_p99_s", "itl_p50_s", "itl_p99_s", "goodput_per_s"):
+            self.assertGreater(plan[key], 0, key)
+        self.assertIn(plan["binding_resource"], plan["resources"])
+        self.assertGreater(plan["ttft_p99_s"], plan["ttft_p50_s"])
+        overloaded = self.plan(*self.BOOK, "--batch", 32, "--prefill", 2, "--decode", 1)
+        self.assertIsNone(overloaded["ttft_p50_s"])
+        self.assertIn("do not keep up", overloaded["findings"][0])
+
+    def test_a_trace_and_a_page(self):
+        with tempfile.TemporaryDirectory(prefix="baton-plan-") as folder:
+            trace, page = pathlib.Path(folder, "trace.csv"), pathlib.Path(folder, "plan.html")
+            rows = [f"2023-11-16 18:{i // 600:02}:{i // 10 % 60:02}.{i * 37 % 10}000000,"
+                    f"{500 + i * 997 % 4000},{20 + i * 13 % 500}" for i in range(2000)]
+            trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens",
+                                        *sorted(rows)]))
+            plan = self.plan(*self.CHAT, "--trace", trace, "--html", page)
+            self.assertEqual(plan["rate_per_s"], 10)
+            self.assertGreaterEqual(plan["goodput_per_s"], 10)
+            self.assertLessEqual(plan["ttft_p99_s"], 2)
+            text = page.read_text()
+            self.assertEqual(text.count("<svg"), 3)
+            self.assertNotIn("<script", text)
+
+    def test_a_simulation_agrees_with_its_plan(self):
+        load = ("--model", "llama-3-8b", "--hardware", "h100", "--input", 2000, "--input-cv", 0.7,
+                "--output", 200, "--rate", 40)
+        plan = self.plan("plan", *load, "--chips", 1, "--prefill", 5, "--decode", 2)
+        runs = [run_baton("simulate", *load, "--fleet", "5:2", "--requests", 50000, "--json")
+                for _ in range(2)]
+        self.assertEqual(runs[0].returncode, 0, runs[0].stderr)
+        self.assertEqual(runs[0].stdout, runs[1].stdout, "one seed, one run")
+        simulated = json.loads(runs[0].stdout)
+        for kind in ("ttft", "itl"):
+            for percentile in ("p50", "p99"):
+                self.assertAlmostEqual(plan[f"{kind}_{percentile}_s"] /
+                                       simulated[f"{kind}_s"][percentile], 1, delta=0.1)
+        for arguments, words in (((*load, "--fleet", "5"), "as in 3:1"),
+                                 ((*load[:-2], "--fleet", "5:2"), "--rate is needed")):
+            result = run_baton("simulate", *arguments)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(words, result.stderr)
+
+    def test_refusals(self):
+        base = ("plan", "--model", "llama-3-70b", "--hardware", "h100")
+        lengths = ("--input", 2000, "--output", 300)
+        for code, arguments, words in (
+                (2, (*base, "--input", 2000, "--output", 0), "must be a number above 0"),
+                (2, (*base, *lengths, "--rate", "nan"), "must be a number above 0"),
+                (2, base, "--input and --output are needed, or a --trace"),
+                (2, (*base, *lengths, "--book", "--rate", 3), "--book is without rates"),
+                (2, ("plan", "--model", "llama-3-70b", "--hardware", "h10", *lengths),
+                 "there is no hardware 'h10'; nearest: h100"),
+                (1, (*base, *lengths, "--ttft-slo", 0.01), "no plan gives a first token"),
+                (1, (*base, *lengths, "--chips", 1), "does not fit: 141.1 GB of weights"),
+                (1, (*base, "--trace", ROOT / "LICENSE"), "must be TIMESTAMP")):
+            result = run_baton(*arguments)
+            self.assertEqual(result.returncode, code, f"{arguments}: {result.stderr}")
+            self.assertIn(words, result.stderr)
+
+
 class RefusalsTest(unittest.TestCase):
     def assert_fails(self, code, *arguments, words=(), **more):
         result = run_baton(*arguments, **more)

@@ -62,6 +62,18 @@ TEST(WorkerHost, FingerprintsDifferWhereTheArithmeticDoesAndLayoutsWhereTheKvLie
   EXPECT_EQ(info(options).fingerprint != info(portable).fingerprint, has_better);
 }
 
+TEST(WorkerHost, AmxIsAnArithmeticOfItsOwnWithBf16WeightsOnly) {
+  if (!kernels::ResolveCpuIsa(kernels::CpuIsa::kAmx).ok()) GTEST_SKIP() << "no AMX here";
+  engine::ModelConfig config;
+  config.fingerprint = "model";
+  for (const bool bf16 : {false, true}) {
+    config.bf16_weights = bf16;
+    EXPECT_EQ(*ArithmeticFingerprint(config, kernels::CpuIsa::kAmx) ==
+                  *ArithmeticFingerprint(config, kernels::CpuIsa::kAvx512),
+              !bf16);
+  }
+}
+
 TEST(WorkerHost, RefusesOptionsWithoutSense) {
   TinyModel model;
   const auto options = model.Options("w", 9);

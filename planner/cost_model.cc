@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "planner/numbers.h"
+
 namespace baton::planner {
 namespace {
-
-double D(int64_t value) { return static_cast<double>(value); }
 
 // Dimensions of a query or key, and of a value, per head.
 double KeyDim(const ModelFacts& model) { return D(model.head_dim + model.mla_rope_dim); }

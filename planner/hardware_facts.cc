@@ -10,7 +10,7 @@ namespace baton::planner {
 namespace {
 
 // FLOP/s are dense. GB and TB are 1e9 and 1e12 bytes, as the makers count memory here.
-const std::vector<HardwareFacts>& Known() {
+const std::vector<HardwareFacts>& KnownHardware() {
   static const std::vector<HardwareFacts> hardware = {
       // NVIDIA V100 data sheet (SXM2): 125 TFLOPS tensor fp16, 900 GB/s, NVLink 300 GB/s both ways.
       // Network: DGX-1 user guide, 4 x 100 Gbit/s for 8 GPUs.
@@ -90,7 +90,7 @@ absl::Status CheckHardwareFacts(const HardwareFacts& hardware) {
 
 std::vector<std::string> KnownHardwareNames() {
   std::vector<std::string> names;
-  for (const HardwareFacts& hardware : Known()) names.push_back(hardware.name);
+  for (const HardwareFacts& hardware : KnownHardware()) names.push_back(hardware.name);
   return names;
 }
 
@@ -98,7 +98,7 @@ absl::StatusOr<HardwareFacts> KnownHardwareFacts(std::string_view name) {
   const std::vector<std::string> names = KnownHardwareNames();
   const int found = FindName(FullName(PlainName(name)), names);
   if (found < 0) return absl::NotFoundError(UnknownName("hardware", name, names));
-  return Known()[static_cast<size_t>(found)];
+  return KnownHardware()[static_cast<size_t>(found)];
 }
 
 }  // namespace baton::planner

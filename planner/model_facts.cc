@@ -105,7 +105,7 @@ std::vector<ModelFacts> MakeTable() {
   return std::move(table.models);
 }
 
-const std::vector<ModelFacts>& Known() {
+const std::vector<ModelFacts>& KnownModels() {
   static const std::vector<ModelFacts> models = MakeTable();
   return models;
 }
@@ -163,7 +163,7 @@ absl::Status CheckModelFacts(const ModelFacts& model) {
 
 std::vector<std::string> KnownModelNames() {
   std::vector<std::string> names;
-  for (const ModelFacts& model : Known()) names.push_back(model.name);
+  for (const ModelFacts& model : KnownModels()) names.push_back(model.name);
   return names;
 }
 
@@ -171,7 +171,7 @@ absl::StatusOr<ModelFacts> KnownModelFacts(std::string_view name) {
   const std::vector<std::string> names = KnownModelNames();
   const int found = FindName(name, names);
   if (found < 0) return absl::NotFoundError(UnknownName("model", name, names));
-  return Known()[static_cast<size_t>(found)];
+  return KnownModels()[static_cast<size_t>(found)];
 }
 
 }  // namespace baton::planner

@@ -4,18 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "common/status_macros.h"
 #include "planner/explain.h"
+#include "planner/numbers.h"
 
 namespace baton::planner {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr int64_t kMostWorkers = 4096;
-
-double D(int64_t value) { return static_cast<double>(value); }
+constexpr int64_t kMostPlannedWorkers = 4096;
 
 // Shares of one more worker, for shadow prices: 1 as planned.
 struct Extra {
@@ -107,10 +104,10 @@ absl::Status Planner::CheckObjectives() const {
 }
 
 absl::Status Planner::SplitFleet(Plan* plan) const {
-  if (r_.fleet_workers < 2 || r_.fleet_workers > kMostWorkers) {
+  if (r_.fleet_workers < 2 || r_.fleet_workers > kMostPlannedWorkers) {
     return absl::InvalidArgumentError(fmt::format(
         "a fleet of {} workers of {} chips cannot be split into prefill and decode: 2 to {} can",
-        r_.fleet_workers, r_.deployment.worker.chips(), kMostWorkers));
+        r_.fleet_workers, r_.deployment.worker.chips(), kMostPlannedWorkers));
   }
   // More prefill workers serve more, more decode workers too: the best split is where they cross.
   double best = -1;
@@ -137,7 +134,7 @@ absl::Status Planner::SplitFleet(Plan* plan) const {
 absl::Status Planner::FewestFor(double rate_per_s, Plan* plan) const {
   const auto fewest = [&](auto max_rate, int64_t from) -> int64_t {
     int64_t low = std::max<int64_t>(1, from), high = low;
-    while (high <= kMostWorkers && max_rate(high) < rate_per_s) {
+    while (high <= kMostPlannedWorkers && max_rate(high) < rate_per_s) {
       low = high + 1;
       high *= 2;
     }
@@ -156,11 +153,11 @@ absl::Status Planner::FewestFor(double rate_per_s, Plan* plan) const {
                           static_cast<int64_t>(rate_per_s / batch_.Saturation()));
   }
   if (plan->prefill == 0) plan->prefill = fewest([&](int64_t n) { return PrefillRate(n); }, 1);
-  if (plan->decode > kMostWorkers || plan->prefill > kMostWorkers) {
+  if (plan->decode > kMostPlannedWorkers || plan->prefill > kMostPlannedWorkers) {
     return absl::InvalidArgumentError(fmt::format(
         "{:.4g} requests a second need more than {} workers of {} chips: a decode worker finishes "
         "{:.4g} a second at most, a prefill worker {:.4g}",
-        rate_per_s, kMostWorkers, r_.deployment.worker.chips(), batch_.Saturation(),
+        rate_per_s, kMostPlannedWorkers, r_.deployment.worker.chips(), batch_.Saturation(),
         PrefillRate(1)));
   }
   return absl::OkStatus();
@@ -335,9 +332,9 @@ absl::Status CheckRequest(const PlanRequest& request) {
     return absl::InvalidArgumentError("there are no requests to plan for");
   }
   for (const int64_t workers : {request.prefill, request.decode}) {
-    if (workers >= 0 && workers <= kMostWorkers) continue;
+    if (workers >= 0 && workers <= kMostPlannedWorkers) continue;
     return absl::InvalidArgumentError(
-        fmt::format("{} workers: must be 0 to {}", workers, kMostWorkers));
+        fmt::format("{} workers: must be 0 to {}", workers, kMostPlannedWorkers));
   }
   const double context = MeanContextTokens(request.workload);
   BATON_RETURN_IF_ERROR(CheckFits(request.deployment, context));

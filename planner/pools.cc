@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <queue>
 #include <utility>
+
+#include "planner/numbers.h"
 
 namespace baton::planner {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int64_t kLargestBatch = 8192;
 constexpr int kRateSteps = 24;  // of a bisection: a rate to one in ten million
 

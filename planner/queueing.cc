@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
+
+#include "planner/numbers.h"
 
 namespace baton::planner {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Mean wait of M/M/c.
 double MarkovWait(double probability, double load, int64_t servers, double mean_s) {

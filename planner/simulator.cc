@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "common/status_macros.h"
+#include "planner/numbers.h"
 #include "planner/ratio.h"
 
 namespace baton::planner {
@@ -21,10 +22,8 @@ namespace {
 constexpr double kSmallest = 1e-9;  // bins begin here
 const double kLogBin = std::log(1.01);
 constexpr int64_t kMostRequests = 100'000'000;
-constexpr int64_t kMostWorkers = 100'000;
+constexpr int64_t kMostSimulatedWorkers = 100'000;
 constexpr int64_t kDefaultRequests = 100'000;
-
-double D(int64_t value) { return static_cast<double>(value); }
 
 size_t BinOf(double value) {
   return value <= kSmallest ? 0 : 1 + static_cast<size_t>(std::log(value / kSmallest) / kLogBin);
@@ -312,9 +311,9 @@ absl::StatusOr<SimulationResult> Simulate(const Deployment& deployment, const Wo
     return absl::InvalidArgumentError("the workload has no requests or no rate to simulate");
   }
   for (const int64_t workers : {options.prefill, options.decode}) {
-    if (workers >= 1 && workers <= kMostWorkers) continue;
+    if (workers >= 1 && workers <= kMostSimulatedWorkers) continue;
     return absl::InvalidArgumentError(
-        fmt::format("{} workers: must be 1 to {}", workers, kMostWorkers));
+        fmt::format("{} workers: must be 1 to {}", workers, kMostSimulatedWorkers));
   }
   double longest = 0;
   for (const RequestLength& r : workload.requests) {

@@ -9,6 +9,9 @@ const IsaKernels& GetIsaKernels() {
     table.tile_rows = 32;
     for (int dtype = 0; dtype < kDTypes; ++dtype) {
       table.multiply_panel[dtype] = MultiplyPanelOf(static_cast<DType>(dtype));
+      // Of block formats avx512's, which no tile would be full of.
+      const bool bf16 = static_cast<DType>(dtype) == DType::kBF16;
+      if (bf16) table.multiply_few_rows[dtype] = table.multiply_panel[dtype];
     }
     return table;
   }();

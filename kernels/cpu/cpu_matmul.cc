@@ -114,6 +114,7 @@ void CpuOps::MatMul(std::span<const Matrix* const> weights, const float* x, int3
   row_blocks = (rows + block_rows - 1) / block_rows;  // the last may be needed no more
   const int64_t tasks = row_blocks * panels;
   const int64_t grain = rows > kFewRows ? 1 : std::max<int64_t>(1, tasks / (pool_.threads() * 8));
+  const auto& multiply = rows < kFewRows ? isa_.multiply_few_rows : isa_.multiply_panel;
   pool_.ParallelFor(tasks, grain, [&](int64_t begin, int64_t end, int32_t thread) {
     for (int64_t i = begin; i < end; ++i) {
       int64_t panel = i % panels;
@@ -132,7 +133,7 @@ void CpuOps::MatMul(std::span<const Matrix* const> weights, const float* x, int3
           static_cast<int32_t>(std::min<int64_t>(kPanelColumns, matrix.rows() - first_column));
       task.add = add;
       task.scratch = panel_scratch_.data() + int64_t{thread} * kPanelScratchBytes;
-      isa_.multiply_panel[static_cast<int>(matrix.dtype())](activations_, task);
+      multiply[static_cast<int>(matrix.dtype())](activations_, task);
     }
   });
 }

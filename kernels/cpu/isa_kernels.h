@@ -146,6 +146,9 @@ struct IsaKernels {
   void (*round_row_to_bf16)(const float* x, int64_t cols, uint16_t* out);
   // By DType.
   void (*multiply_panel[kDTypes])(const Activations& activations, const PanelTask& task);
+  // The same bits, for a few rows (cpu_matmul.cc): a panel takes less than a microsecond then,
+  // so there is nothing to be decided for each.
+  void (*multiply_few_rows[kDTypes])(const Activations& activations, const PanelTask& task);
 
   void (*rms_norm_row)(const float* x, const float* weight, int64_t cols, float epsilon,
                        float* out);

@@ -22,6 +22,7 @@ const IsaKernels& GetIsaKernels() {
     table.round_row_to_bf16 = RoundRowToBf16;
     for (int dtype = 0; dtype < kDTypes; ++dtype) {
       table.multiply_panel[dtype] = MultiplyPanelOf(static_cast<DType>(dtype));
+      table.multiply_few_rows[dtype] = table.multiply_panel[dtype];
     }
     table.rms_norm_row = RmsNormRow;
     table.swiglu = SwiGlu;

@@ -25,11 +25,6 @@ bool Contains(const std::vector<ConfigKey>& keys, const std::string& name) {
                      [&](const ConfigKey& key) { return key.name == name; });
 }
 
-std::string DidYouMean(const std::string& unknown, const std::vector<std::string>& known) {
-  const std::string nearest = NearestName(unknown, known);
-  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
-}
-
 bool Gives(const std::vector<std::string>& arguments, const std::string& key) {
   const std::string flag = "--" + key;
   return std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {

@@ -211,10 +211,8 @@ absl::StatusOr<HardwareFacts> HardwareFactsFromYaml(const std::string& text,
       } else if (key == "domain_chips") {
         hardware.domain_chips = entry.second.as<int64_t>();
       } else {
-        const std::string nearest = NearestName(key, known);
         return absl::InvalidArgumentError(
-            fmt::format("{}: unknown key '{}'{}", name, key,
-                        nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+            fmt::format("{}: unknown key '{}'{}", name, key, DidYouMean(key, known)));
       }
     }
   } catch (const YAML::Exception& error) {

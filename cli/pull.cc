@@ -34,10 +34,8 @@ absl::StatusOr<const KnownModel*> Find(const std::string& name) {
     if (model.name == name) return &model;
     known.emplace_back(model.name);
   }
-  const std::string nearest = NearestName(name, known);
-  return absl::NotFoundError(
-      fmt::format("no known model '{}'; known: {}{}", name, fmt::join(known, ", "),
-                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+  return absl::NotFoundError(fmt::format("no known model '{}'; known: {}{}", name,
+                                         fmt::join(known, ", "), DidYouMean(name, known)));
 }
 
 absl::StatusOr<std::string> Sha256OfFile(const fs::path& path) {

@@ -54,10 +54,8 @@ absl::Status ReadFields(const json::value& value, std::string_view what,
     if (reader == readers.end()) {
       std::vector<std::string> known;
       for (const auto& [key, unused] : readers) known.push_back(key);
-      const std::string nearest = NearestName(name, known);
       return absl::InvalidArgumentError(
-          fmt::format("{} has an unknown field '{}'{}", what, name,
-                      nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+          fmt::format("{} has an unknown field '{}'{}", what, name, DidYouMean(name, known)));
     }
     BATON_RETURN_IF_ERROR(reader->second(entry.value()));
   }

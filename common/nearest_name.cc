@@ -1,5 +1,7 @@
 #include "common/nearest_name.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -36,6 +38,11 @@ std::string NearestName(std::string_view unknown, std::span<const std::string> k
     }
   }
   return nearest;
+}
+
+std::string DidYouMean(std::string_view unknown, std::span<const std::string> known) {
+  const std::string nearest = NearestName(unknown, known);
+  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
 }
 
 }  // namespace baton

@@ -11,4 +11,7 @@ namespace baton {
 // of the letters differ, where two (one in names of less than five letters) may always.
 std::string NearestName(std::string_view unknown, std::span<const std::string> known);
 
+// The end of such an error: "; did you mean 'temperature'?", or "" when nothing is near.
+std::string DidYouMean(std::string_view unknown, std::span<const std::string> known);
+
 }  // namespace baton

@@ -23,5 +23,10 @@ TEST(NearestName, SaysNothingWhenNothingIsNear) {
   EXPECT_EQ(NearestName(std::string(100000, 'a'), kNames), "");
 }
 
+TEST(NearestName, DidYouMeanIsTheEndOfAnError) {
+  EXPECT_EQ(DidYouMean("temprature", kNames), "; did you mean 'temperature'?");
+  EXPECT_EQ(DidYouMean("frequency", kNames), "");
+}
+
 }  // namespace
 }  // namespace baton

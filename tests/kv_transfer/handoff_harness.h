@@ -186,9 +186,10 @@ inline size_t TypeOf(const std::string& message) {
   return Decode(std::as_bytes(std::span(message.data(), message.size())))->body.index();
 }
 
-// Over the in-process transport, which suffers `faults`.
-inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
-                                                 const std::string& name, Faults faults) {
+// Over what `wrap` makes of the in-process transport of this incarnation.
+inline std::unique_ptr<Worker> StartWrappedWorker(
+    const HandoffOptions& options, const std::string& name,
+    const std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>, uint64_t)>& wrap) {
   return AdoptWorker(
       options,
       [&](std::function<void(HandoffEvent)> on_event)
@@ -199,9 +200,17 @@ inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
             .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
             .ucx_tls = ""};
         BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
-        return CreateHandoffOver(WithFaults(std::move(inner), std::move(faults)),
+        return CreateHandoffOver(wrap(std::move(inner), transport_options.incarnation),
                                  transport_options.incarnation, options, name, std::move(on_event));
       });
+}
+
+// Over the in-process transport, which suffers `faults`.
+inline std::unique_ptr<Worker> StartFaultyWorker(const HandoffOptions& options,
+                                                 const std::string& name, Faults faults) {
+  return StartWrappedWorker(options, name, [&](std::unique_ptr<Transport> inner, uint64_t) {
+    return WithFaults(std::move(inner), std::move(faults));
+  });
 }
 
 // Over the in-process transport and lanes between GPUs in memory, of which it has the one with this
@@ -210,20 +219,11 @@ inline std::unique_ptr<Worker> StartLaneWorker(const HandoffOptions& options,
                                                const std::string& name, int32_t gpu,
                                                MemoryFaults& faults, const LaneTimes& times = {},
                                                bool refuse_mapping = false) {
-  return AdoptWorker(
-      options,
-      [&](std::function<void(HandoffEvent)> on_event)
-          -> absl::StatusOr<std::unique_ptr<HandoffService>> {
-        const TransportOptions transport_options{
-            .kind = TransportKind::kInproc,
-            .incarnation = RandomU64(),
-            .slab_bytes = static_cast<size_t>(options.block_count * options.layout.block_bytes()),
-            .ucx_tls = ""};
-        BATON_ASSIGN_OR_RETURN(auto inner, CreateInprocTransport(transport_options));
+  return StartWrappedWorker(
+      options, name, [&](std::unique_ptr<Transport> inner, uint64_t incarnation) {
         auto lanes = WithLanes(std::move(inner), std::make_unique<MemoryGpu>(gpu, faults),
-                               transport_options.incarnation, times);
-        return CreateHandoffOver(WithFaults(std::move(lanes), {.refuse_mapping = refuse_mapping}),
-                                 transport_options.incarnation, options, name, std::move(on_event));
+                               incarnation, times);
+        return WithFaults(std::move(lanes), {.refuse_mapping = refuse_mapping});
       });
 }
 

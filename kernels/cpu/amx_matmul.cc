@@ -111,9 +111,9 @@ void AddBf16Inputs(const Activations& activations, const PanelTask& task, int64_
   }
 }
 
-// What the tiles do, bit for bit, where denormals are taken as zero.
+// What the tiles do, bit for bit, since denormals are zero (thread_pool.h).
 template <int kRows>
-__attribute__((noipa)) void AddBf16Rows(const Activations& activations, const PanelTask& task) {
+void AddBf16Rows(const Activations& activations, const PanelTask& task) {
   const uint16_t* x = activations.bf16 + task.row_begin * activations.bf16_stride;
   const uint8_t* weights = task.panel;
   Floats sums[kRows][kPanelVectors];
@@ -160,15 +160,11 @@ __attribute__((noipa)) void AddBf16Rows(const Activations& activations, const Pa
 // Reading the weights from DRAM bounds the fewest rows, and vector loads reach more of it: a tile
 // load waits for its 16 rows before the next begins.
 void AddFewBf16Rows(const Activations& activations, const PanelTask& task) {
-  constexpr unsigned kDenormalsAreZero = 0x8040;
-  const unsigned control = _mm_getcsr();
-  _mm_setcsr(control | kDenormalsAreZero);
   if (task.row_end - task.row_begin == 1) {
     AddBf16Rows<1>(activations, task);
   } else {
     AddBf16Rows<2>(activations, task);
   }
-  _mm_setcsr(control);
 }
 
 void AddAllBf16Rows(const Activations& activations, const PanelTask& task) {

@@ -85,9 +85,11 @@ BATON_INLINE Floats DecodeInt8(Raw1 raw) {
 }
 BATON_INLINE Floats DecodeFp8(Raw1 raw) {
   const Ints bits = __builtin_convertvector(raw, Ints);
-  // As a float of 2^-120 its value; multiplying corrects that exactly, subnormals too.
-  const Floats small = AsFloats(((bits & 0x80) << 24) | ((bits & 0x7f) << 20));
-  return Mul(small, Set1(0x1p112f));
+  const Ints magnitude = bits & 0x7f;
+  constexpr int32_t kBiasChange = (127 - 7 - 8) << 23;  // 2^-8 of its value, as above
+  const Ints normal = (magnitude << 20) + kBiasChange;
+  const Ints subnormal = reinterpret_cast<Ints>(Mul(ToFloats(magnitude), Set1(0x1p-17f)));
+  return AsFloats(((bits & 0x80) << 24) | ((magnitude < 8) ? subnormal : normal));
 }
 
 #endif

@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 #include <sched.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #include <chrono>
 #include <utility>
@@ -20,6 +23,22 @@ void Pause() {
   asm volatile("yield");
 #endif
 }
+
+// In this scope denormal floats are zero, as operands and as results: they are no loss beside what
+// rounding costs, and many processors take a hundred cycles for an operation on one.
+class DenormalsAreZero {
+ public:
+#if defined(__SSE2__)
+  DenormalsAreZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~DenormalsAreZero() { _mm_setcsr(before_); }
+
+ private:
+  const unsigned before_;
+#else
+  DenormalsAreZero() {}
+  ~DenormalsAreZero() {}
+#endif
+};
 
 // Without effect where the system forbids it: a pinned thread is only faster.
 void Pin(pthread_t thread, int32_t cpu) {
@@ -53,6 +72,7 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::Run(const Job& job) {
+  const DenormalsAreZero scope;
   if (workers_.empty() || job.count <= job.grain) {
     for (int64_t begin = 0; begin < job.count; begin += job.grain) {
       const int64_t end = begin + job.grain < job.count ? begin + job.grain : job.count;
@@ -98,6 +118,7 @@ void ThreadPool::Claim(int32_t thread) {
 }
 
 void ThreadPool::WorkerLoop(int32_t thread) {
+  const DenormalsAreZero scope;
   uint64_t seen = 0;
   while (true) {
     uint64_t gate = WaitForJob(seen);

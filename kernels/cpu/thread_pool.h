@@ -35,7 +35,8 @@ class ThreadPool {
 
   // Calls body(begin, end, thread) for disjoint ranges of at most `grain` indices that cover
   // [0, count); 0 <= thread < threads(). Returns when all are done; what they wrote is visible to
-  // the caller. `body` must not throw.
+  // the caller. In `body` denormal floats are zero (x86), on every thread, so that its results do
+  // not depend on which thread computed them. It must not throw.
   template <typename Body>
   void ParallelFor(int64_t count, int64_t grain, const Body& body) {
     Run(Job{[](const void* context, int64_t begin, int64_t end, int32_t thread) {

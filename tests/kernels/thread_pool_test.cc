@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -58,6 +59,17 @@ TEST(ThreadPoolTest, ManyShortLoops) {
 }
 
 // A pool can end while its threads spin, sleep, or have never run.
+#if defined(__SSE2__)
+TEST(ThreadPoolTest, DenormalsAreZeroInsideOnly) {
+  ThreadPool pool(3);
+  volatile float least = std::numeric_limits<float>::min();
+  std::vector<float> halves(300, 1.0F);
+  pool.ParallelFor(300, 1, [&](int64_t begin, int64_t, int32_t) { halves[begin] = least / 2; });
+  for (const float half : halves) EXPECT_EQ(half, 0.0F);
+  EXPECT_GT(least / 2, 0.0F);
+}
+#endif
+
 TEST(ThreadPoolTest, StartsAndStops) {
   for (int i = 0; i < 200; ++i) {
     ThreadPool pool(1 + i % 4);

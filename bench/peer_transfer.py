@@ -3,13 +3,12 @@
 
     python3 -m venv ../peers
     ../peers/bin/pip install numpy nixl mooncake-transfer-engine-non-cuda
-    ../peers/bin/python bench/peer_transfer.py --engine nixl --baton build/release/baton
+    ../peers/bin/python bench/peer_transfer.py --engine nixl
 
 Both are packages for Python whose data path is native; they are no part of Baton. A transfer is
 one call for --transfer-bytes in blocks of --block-bytes, shuffled on either side, out of a slab of
---slab-bytes on each, walked through in turn as `baton bench transfer` does. With --baton FILE that
-program measures the same sizes right after each turn. GB/s, medians. Neither engine checksums what
-it moves; this script compares the bytes of the last transfer.
+--slab-bytes on each, walked through in turn as `baton bench transfer` does. GB/s, medians. Neither
+engine checksums what it moves; this script compares the bytes of the last transfer.
 """
 
 import argparse
@@ -18,7 +17,6 @@ import multiprocessing
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 
@@ -148,17 +146,6 @@ def measure(engine, memory, options, block, rng):
     return each * block / statistics.median(seconds[1:]) / 1e9
 
 
-def baton_rows(options, transport):
-    command = [options.baton, "bench", "transfer", "--json", "--transport", transport,
-               "--block-bytes", ",".join(map(str, options.block_bytes)),
-               "--repeat", str(options.repeat), "--order", options.order,
-               "--transfer-bytes", str(options.transfer_bytes),
-               "--slab-bytes", str(options.slab_bytes), "--compare-checksums"]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    return {(row["block_bytes"], row.get("checksums", "at once")): row["gb_per_s"] for row in rows}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=sorted(ENGINES), required=True)
@@ -167,10 +154,6 @@ def main():
     parser.add_argument("--transfer-bytes", type=int, default=32 << 20)
     parser.add_argument("--slab-bytes", type=int, default=256 << 20)
     parser.add_argument("--repeat", type=int, default=15)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--baton", default="", help="the program, to be measured in turn")
-    parser.add_argument("--transport", default="shm", help="baton's way: shm or ucx")
-    parser.add_argument("--order", default="shuffled", choices=["shuffled", "runs"], help="baton's")
     options = parser.parse_args()
     for block in options.block_bytes:
         if block < 4096 or options.slab_bytes % block or block > options.transfer_bytes:
@@ -190,16 +173,10 @@ def main():
                 raise RuntimeError(f"the source ended with {process.exitcode}")
         engine.connect(*here.recv())
         rng = random.Random(1)
-        for turn in range(options.turns):
-            for block in options.block_bytes:
-                rate = measure(engine, memory, options, block, rng)
-                print(json.dumps({"turn": turn, "engine": options.engine, "tls": options.tls,
-                                  "block_bytes": block, "gb_per_s": round(rate, 2)}), flush=True)
-            if options.baton:
-                for (block, sums), rate in baton_rows(options, options.transport).items():
-                    print(json.dumps({"turn": turn, "engine": "baton", "tls": options.transport,
-                                      "block_bytes": block, "checksums": sums,
-                                      "gb_per_s": round(rate, 2)}), flush=True)
+        for block in options.block_bytes:
+            rate = measure(engine, memory, options, block, rng)
+            print(json.dumps({"engine": options.engine, "block_bytes": block,
+                              "gb_per_s": round(rate, 2)}), flush=True)
         here.send("done")
     finally:
         process.join(5)

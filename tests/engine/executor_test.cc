@@ -63,7 +63,8 @@ TEST_F(ExecutorTest, RefusesWhatDoesNotFit) {
   too_cold.temperature = -1;
   EXPECT_THAT(Refusal({1}, too_cold), HasSubstr("temperature is -1"));
   EXPECT_THAT(Refusal({1, 2}, {}, 2), HasSubstr("2 of 2 tokens are said to be output"));
-  EXPECT_EQ(Refusal({1, 2, 3}, GreedyTokens(2), 2), "2 output tokens exhaust max_tokens of 2");
+  EXPECT_EQ(Refusal({1, 2, 3}, GreedyTokens(1), 2),
+            "2 output tokens are more than max_tokens of 1");
 }
 
 TEST_F(ExecutorTest, EndsByStopTokenLengthAndContext) {

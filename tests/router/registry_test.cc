@@ -147,7 +147,7 @@ TEST(RegistryTest, ADrainingWorkerGetsNoWork) {
   worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
   status.draining = true;
   decode.SetStatus(status);
-  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "draining"; }));
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "drained"; }));
   EXPECT_FALSE(registry->Ready());
   PlacementRequest request;
   request.prompt_tokens = 5;

@@ -25,7 +25,7 @@ SAMPLINGS = [
     {"temperature": 1.0, "seed": 11, "presence_penalty": 0.6, "frequency_penalty": 0.4,
      "repetition_penalty": 1.1, "logprobs": 0},
     {"temperature": 0.8, "seed": 7, "top_p": 0.9, "min_tokens": 80},
-    {"temperature": 0.0},  # with a stop string
+    {"temperature": 1.0, "seed": 5},  # with a stop string
     {"temperature": 1.2, "seed": 3, "top_k": 50, "logit_bias": {"500": 3.0}},
 ]
 STOPPED = 4

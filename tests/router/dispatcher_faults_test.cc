@@ -200,8 +200,7 @@ TEST(DispatcherFaultsTest, ADrainedWorkersStreamsMove) {
   second.SendTokens(again.attempt, 1, {11});
   second.SendFinished(again.attempt, 2);
   EXPECT_EQ(answer.AwaitEnd().tokens, (std::vector<TokenId>{10, 11}));
-  EXPECT_THAT(dispatcher->MetricsText(),
-              HasSubstr("baton_migrations_total{reason=\"drained\"} 1"));
+  EXPECT_THAT(dispatcher->MetricsText(), HasSubstr("baton_migrations_total{reason=\"drained\"} 1"));
 }
 
 TEST(DispatcherFaultsTest, TheFleetsBudgetBoundsWhatIsPlacedAgain) {

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "router/admin_server.h"
 #include "router/dispatcher.h"
 #include "router/grpc_server.h"
 #include "router/http_server.h"
@@ -22,12 +23,16 @@ namespace baton::cli {
 struct RouterFlags {
   std::string http = "127.0.0.1:8000";
   std::string grpc = "127.0.0.1:8001";
+  std::string admin;  // "": none
   std::string model_name;
   int32_t max_concurrent = 4096;
   int32_t http_threads = 1;
   int32_t request_timeout_s = 600;
   int32_t worker_wait_s = 5;
   int32_t local_prefill_tokens = 0;
+  double stall_timeout_s = 5;
+  int32_t max_migrations = 3;
+  double retry_share = 1;
   int32_t drain_timeout_s = 60;
   bool insecure = false;
 };
@@ -46,7 +51,7 @@ class RouterNode {
   static absl::StatusOr<std::unique_ptr<RouterNode>> Start(const RouterFlags& flags,
                                                            router::DispatcherOptions options);
 
-  // "http=127.0.0.1:8000 grpc=127.0.0.1:8001 model=NAME"
+  // "http=127.0.0.1:8000 grpc=127.0.0.1:8001 admin=127.0.0.1:8002 model=NAME"; admin only if on
   std::string Addresses() const;
   // No new requests; waits for the running ones up to the drain timeout.
   void Drain();
@@ -58,6 +63,7 @@ class RouterNode {
   std::unique_ptr<router::Dispatcher> dispatcher_;
   std::unique_ptr<router::HttpServer> http_;
   std::unique_ptr<router::GrpcServer> grpc_;
+  std::unique_ptr<router::AdminServer> admin_;
 };
 
 }  // namespace baton::cli

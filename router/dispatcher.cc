@@ -16,6 +16,7 @@
 #include "router/live_request.h"
 #include "router/metrics.h"
 #include "router/registry.h"
+#include "router/retry_budget.h"
 #include "router/served_model.h"
 
 namespace baton::router {
@@ -32,7 +33,8 @@ class DispatcherImpl final : public Dispatcher {
       : options_(options),
         model_(std::move(model)),
         incarnation_(RandomU64()),
-        metrics_(model_->name()) {}
+        metrics_(model_->name()),
+        retries_(options.retry_share) {}
   ~DispatcherImpl() override;
   absl::Status Start();
 
@@ -47,6 +49,7 @@ class DispatcherImpl final : public Dispatcher {
   std::string MetricsText() const override;
   bool Drain(Duration timeout) override;
   int32_t running() const override;
+  absl::Status SetDuty(const DutyChange& change) override { return registry_->SetDuty(change); }
 
  private:
   using LivePtr = std::shared_ptr<LiveRequest>;
@@ -57,6 +60,7 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<LivePtr> Accept(FlowRequest request, std::vector<TokenId> prompt,
                                  std::string cache_salt, ResponseSink sink);
   void OnEvents(WorkerId from, std::vector<Event> events);
+  bool MayPlaceAgain(TimePoint now);
   void Forget(Handle handle);
   std::vector<LivePtr> AllLive() const;
   void TickAll();
@@ -74,6 +78,7 @@ class DispatcherImpl final : public Dispatcher {
   Handle last_handle_ = 0;
   bool draining_ = false;
   bool stopping_ = false;
+  RetryBudget retries_;
 
   std::unique_ptr<Registry> registry_;
   std::thread timer_;
@@ -85,6 +90,7 @@ absl::Status DispatcherImpl::Start() {
   options.workers = options_.workers;
   options.workers_file = options_.workers_file;
   options.vocab_size = model_->tokenizer().vocab_size();
+  options.stall_timeout = options_.stall_timeout;
   RegistryEvents events;
   events.on_usable = [this] { TickAll(); };
   events.on_lost = [this](WorkerId worker, const absl::Status& why) {
@@ -93,6 +99,12 @@ absl::Status DispatcherImpl::Start() {
   events.on_events = [this](WorkerId from, std::vector<Event> all) {
     OnEvents(from, std::move(all));
   };
+  events.on_stalled = [this](WorkerId worker, const absl::Status& why) {
+    for (const LivePtr& live : AllLive()) live->OnWorkerStalled(worker, why);
+  };
+  events.on_leaving = [this](WorkerId worker) {
+    for (const LivePtr& live : AllLive()) live->OnWorkerLeaving(worker);
+  };
   // Workers may connect before Create returns; nothing is live yet that would need registry_.
   BATON_ASSIGN_OR_RETURN(registry_, Registry::Create(options, std::move(events)));
   context_.registry = registry_.get();
@@ -100,6 +112,7 @@ absl::Status DispatcherImpl::Start() {
   context_.clock = &SystemClock();
   context_.worker_wait = options_.worker_wait;
   context_.local_prefill_tokens = options_.local_prefill_tokens;
+  context_.may_place_again = [this](TimePoint now) { return MayPlaceAgain(now); };
   context_.on_ended = [this](Handle handle) { Forget(handle); };
   timer_ = std::thread(&DispatcherImpl::RunTimer, this);
   return absl::OkStatus();
@@ -133,6 +146,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
   request.arrival = arrival;
+  request.max_migrations = options_.max_migrations;
   BATON_ASSIGN_OR_RETURN(const LivePtr live, Accept(std::move(request), std::move(prompt),
                                                     std::move(input.cache_salt), std::move(sink)));
   const absl::Status started = live->Start();
@@ -152,6 +166,7 @@ absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest reque
     return absl::ResourceExhaustedError(fmt::format("the router has {} requests, its limit is {}",
                                                     live_.size(), options_.max_concurrent));
   }
+  retries_.OnRequest(request.arrival);
   request.id = {incarnation_, ++last_handle_};
   auto live = std::make_shared<LiveRequest>(&context_, std::move(request), std::move(prompt),
                                             std::move(cache_salt), &model_->tokenizer(),
@@ -187,6 +202,11 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
   }
 }
 
+bool DispatcherImpl::MayPlaceAgain(TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  return retries_.Take(now, static_cast<int64_t>(live_.size()));
+}
+
 void DispatcherImpl::Forget(Handle handle) {
   LivePtr last;  // destroyed without the lock
   {
@@ -217,6 +237,7 @@ void DispatcherImpl::RunTimer() {
   while (!stopping_) {
     changed_.wait_for(lock, kTick, [this] { return stopping_; });
     lock.unlock();
+    registry_->CheckSilence(SystemClock().Now());
     TickAll();
     lock.lock();
   }

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "router/duty.h"
 #include "router/request.h"
 #include "worker_link/commands.h"
 
@@ -26,6 +27,7 @@ struct WorkerView {  // GetFleet
   int32_t running = 0, waiting = 0;
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
+  bool suspect = false;  // fails what it is given, or says nothing: others are preferred
   worker_link::DiskCacheStatus disk;
   worker_link::KvCounters kv;
   std::vector<worker_link::KvPath> paths;  // that KV comes to it by
@@ -41,6 +43,10 @@ struct DispatcherOptions {
   int32_t max_concurrent = 4096;  // requests in the router; more are ResourceExhausted
   Duration request_timeout = std::chrono::minutes(10);
   Duration worker_wait = std::chrono::seconds(5);  // how long a request waits for a decode worker
+  // Workers that fail.
+  Duration stall_timeout = std::chrono::seconds(5);  // silent for so long: streams move elsewhere
+  int32_t max_migrations = 3;                        // of one request, because of failures
+  double retry_share = 1;            // of recent requests, that may be placed again: retry_budget.h
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
 };
 
@@ -73,6 +79,11 @@ class Dispatcher {
   // No new requests (Unavailable), running ones go on; true once none is left, false at `timeout`.
   virtual bool Drain(Duration timeout) = 0;
   virtual int32_t running() const = 0;
+
+  // Tells a worker what it is to be; Fleet() shows what becomes of it. NotFound, InvalidArgument
+  // for a name that several have, Unavailable when it cannot be told, FailedPrecondition when it is
+  // the last that decodes.
+  virtual absl::Status SetDuty(const DutyChange& change) = 0;
 };
 
 }  // namespace baton::router

@@ -147,6 +147,7 @@ bool Registry::Send(WorkerId worker, worker_link::Command command) {
 
 void Registry::OnInput(WorkerId id, ClientInput input) {
   if (auto* events = std::get_if<std::vector<Event>>(&input)) {
+    NoteEvents(id, *events);
     events_.on_events(id, std::move(*events));
   } else if (auto* status = std::get_if<WorkerStatus>(&input)) {
     OnStatus(id, *status);
@@ -188,6 +189,7 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
   worker.refused = !check.ok();
   if (check.ok()) WarnOfUnlikeLocked(worker);
   worker.has_status = false;
+  worker.last_heard = SystemClock().Now();
   ++worker.connection;
 }
 
@@ -208,6 +210,7 @@ void Registry::WarnOfUnlikeLocked(const Worker& worker) const {
 
 void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
   bool became_usable = false;
+  bool moves = false;
   {
     const std::lock_guard lock(mutex_);
     const auto found = workers_.find(id);
@@ -217,11 +220,19 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
     if (status.draining && !worker.status.draining) {
       LogInfo(fmt::format("worker '{}' is draining", worker.info.name));
     }
+    if (status.role && *status.role != worker.info.role) {
+      worker.info.role = *status.role;
+      LogInfo(fmt::format("worker '{}' is a {} worker now", worker.info.name,
+                          RoleName(worker.info.role)));
+    }
     worker.status = status;
     worker.has_status = true;
+    worker.last_heard = SystemClock().Now();
     became_usable = worker.usable() && !was_usable;
+    moves = status.leaving && HasOtherLocked(worker, worker.last_heard);
   }
   if (became_usable) events_.on_usable();
+  if (moves) events_.on_leaving(id);
 }
 
 void Registry::OnLost(WorkerId id, const absl::Status& why) {
@@ -235,6 +246,7 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
                            RoleName(worker.info.role), worker.info.name, worker.address,
                            worker.open_requests, std::string(why.message())));
     worker.connected = false;
+    NoteFailureLocked(worker, SystemClock().Now());
     ++worker.connection;  // shares of the lost connection are void
     worker.open_requests = 0;
     worker.open_prompt_tokens = 0;

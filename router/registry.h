@@ -18,7 +18,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "router/circuit.h"
 #include "router/dispatcher.h"
+#include "router/duty.h"
 #include "router/placement.h"
 #include "worker_link/client.h"
 
@@ -29,6 +32,9 @@ struct RegistryOptions {
   std::vector<std::string> workers;
   std::string workers_file;  // one address a line, '#' begins a comment; "": none
   Duration file_poll = std::chrono::milliseconds(500);
+  // A worker that says nothing for so long, and three times its longest step, is silent: workers
+  // report once a second, between steps.
+  Duration stall_timeout = std::chrono::seconds(5);
   int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
 };
 
@@ -38,6 +44,10 @@ struct RegistryEvents {
   std::function<void()> on_usable;  // a worker became usable: what waits may be placed
   std::function<void(WorkerId, const absl::Status& why)> on_lost;
   std::function<void(WorkerId, std::vector<worker_link::Event>)> on_events;
+  // On the thread of CheckSilence. A decode worker is told of only while there is another.
+  std::function<void(WorkerId, const absl::Status& why)> on_stalled;
+  // Its streams should move, and there is another worker of its role. Told again while it is so.
+  std::function<void(WorkerId)> on_leaving;
 };
 
 // What a request holds open at one worker. A share of an older connection is void.
@@ -84,9 +94,14 @@ class Registry {
   std::variant<Assignment, Refusal> Assign(PlacementRequest request,
                                            std::span<const uint64_t> affinity_keys);
   void Release(const Share& share);
+  // Whether a decode worker other than this one could take the prompt now.
+  bool HasPlaceBeside(WorkerId worker, int32_t prompt_tokens) const;
 
   // False when the worker is not connected or does not read: nothing was sent.
   bool Send(WorkerId worker, worker_link::Command command);
+  absl::Status SetDuty(const DutyChange& change);  // as Dispatcher's
+  // Finds workers that are silent; called now and then.
+  void CheckSilence(TimePoint now);
 
   std::vector<WorkerView> Fleet() const;
   bool Ready() const;                // a decode worker is usable
@@ -102,6 +117,9 @@ class Registry {
     bool has_status = false;
     bool refused = false;  // connected, but not for this router's model
     bool leaving = false;  // no longer in the workers file
+    TimePoint last_heard;
+    TimePoint told_stalled;
+    Circuit circuit;
     int32_t open_requests = 0;
     int64_t open_prompt_tokens = 0;
     int64_t open_blocks = 0;
@@ -126,15 +144,28 @@ class Registry {
   void WarnOfUnlikeLocked(const Worker& worker) const;
   void OnStatus(WorkerId id, const worker_link::WorkerStatus& status);
   void OnLost(WorkerId id, const absl::Status& why);
+  void NoteEvents(WorkerId id, const std::vector<worker_link::Event>& events);
+  void NoteFailureLocked(Worker& worker, TimePoint now);
+  bool SuspectLocked(const Worker& worker, TimePoint now) const {
+    return worker.circuit.IsOpen(now) || now - worker.last_heard >= PatienceWith(worker);
+  }
+  // A worker says nothing while it computes a step.
+  Duration PatienceWith(const Worker& worker) const;
+  // A worker of that role, other than this one, that can take its work.
+  bool HasOtherLocked(const Worker& worker, TimePoint now) const;
+  absl::StatusOr<WorkerId> FindLocked(const std::string& worker) const;
+  absl::Status CheckLeftLocked(const Worker& worker) const;
+  std::vector<WorkerSnapshot> SnapshotLocked() const;
   Share OpenLocked(WorkerId id, int32_t prompt_tokens);
 
   const RegistryOptions options_;
   const RegistryEvents events_;
   std::string file_trouble_;  // of the poll thread: said once
 
-  mutable std::mutex mutex_;  // guards the next three
+  mutable std::mutex mutex_;  // guards the next four
   std::map<WorkerId, Worker> workers_;
   WorkerId next_id_ = 0;
+  TimePoint last_silence_check_;
   PrefixMemory prefixes_{kRememberedPrefixes};
 
   // Held shared while sending, so that a client is never destroyed under a sender.

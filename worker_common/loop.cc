@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/logging.h"
@@ -24,6 +25,7 @@ constexpr Duration kIdleWait = milliseconds(500);
 // A status that says the same as the last one waits for kStatusInterval; news for kStatusNews.
 constexpr Duration kStatusInterval = milliseconds(1000);
 constexpr Duration kStatusNews = milliseconds(100);
+constexpr Duration kStepWindow = std::chrono::minutes(2);
 // A router tells both workers of a handoff at once: a request that is not here this long after its
 // offer is lost.
 constexpr Duration kEarlyOfferWait = std::chrono::seconds(10);
@@ -40,8 +42,9 @@ Duration TimeoutOf(const Command& request) {
 
 }  // namespace
 
-WorkerLoop::WorkerLoop(WorkerHost* host)
+WorkerLoop::WorkerLoop(WorkerHost* host, worker_link::Role role)
     : host_(host),
+      role_(role),
       clock_(SystemClock()),
       book_(host->options().queue_capacity),
       early_offers_(host->options().queue_capacity, kEarlyOfferWait),
@@ -49,7 +52,7 @@ WorkerLoop::WorkerLoop(WorkerHost* host)
       next_deadline_check_(now_) {}
 
 void WorkerLoop::Drain() {
-  draining_ = true;
+  ending_ = true;
   host_->inputs().Wake();
 }
 
@@ -57,8 +60,9 @@ absl::Status WorkerLoop::DrainingError() const {
   return absl::UnavailableError(fmt::format("worker {} is draining", options().name));
 }
 
-void WorkerLoop::Run() {
+std::optional<worker_link::Role> WorkerLoop::Run() {
   const ScopedLogName log_name(options().name);
+  if (!draining()) host_->duty().leaving_at = TimePoint::max();
   bool busy = false;
   bool first_turn = true;
   while (true) {
@@ -68,11 +72,17 @@ void WorkerLoop::Run() {
     StopExpired();
     ExpireEarlyOffers();
     busy = Advance();
+    if (busy) NoteStep(clock_.Now() - now_);
     Flush();
+    SeeEnding();
     ReportStatus();
-    if (draining() && book_.size() == 0 && Quiet()) break;
+    if (!draining() || book_.size() > 0 || !Quiet()) continue;
+    const worker_link::Role wanted = host_->duty().role;
+    if (ending() || wanted != role_) {
+      LogInfo("drained");
+      return ending() ? std::nullopt : std::optional(wanted);
+    }
   }
-  LogInfo("drained");
 }
 
 void WorkerLoop::TakeInputs(Duration wait) {
@@ -101,7 +111,8 @@ void WorkerLoop::OnLink(worker_link::LinkInput input) {
 }
 
 void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
-  const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, command);
+  if (const auto* duty = std::get_if<worker_link::DutyCommand>(&command)) return OnDuty(*duty);
+  const Attempt attempt = *AttemptOf(command);
   if (std::holds_alternative<CancelCommand>(command)) {
     const AttemptBook::Entry* entry = book_.Find(attempt);
     if (entry != nullptr && entry->link == link && !entry->answered) {
@@ -124,6 +135,21 @@ void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
   StopAll(book_.OlderThan(attempt),
           absl::CancelledError(fmt::format("epoch {} of the request has come", attempt.epoch)));
   Start(attempt, std::move(command));
+}
+
+void WorkerLoop::OnDuty(const worker_link::DutyCommand& duty) {
+  LogInfo(fmt::format("a router wants a {} worker that takes {} work", RoleName(duty.role),
+                      duty.takes_work ? "new" : "no new"));
+  WorkerHost::Duty& own = host_->duty();
+  own.role = duty.role;
+  own.takes_work = duty.takes_work;
+  own.leaving_at = draining() ? now_ + duty.grace : TimePoint::max();
+}
+
+void WorkerLoop::SeeEnding() {
+  if (!ending() || std::exchange(ending_seen_, true)) return;
+  WorkerHost::Duty& own = host_->duty();
+  own.leaving_at = std::min(own.leaving_at, now_ + options().drain_grace);
 }
 
 void WorkerLoop::StopAll(const std::vector<Attempt>& attempts, const absl::Status& why) {
@@ -183,15 +209,30 @@ void WorkerLoop::Flush() {
   outgoing_.clear();
 }
 
+// Two windows, so that a long step is remembered for one at least.
+void WorkerLoop::NoteStep(Duration step) {
+  if (now_ - step_window_ > kStepWindow) {
+    longest_step_before_ = std::exchange(longest_step_, Duration{});
+    step_window_ = now_;
+  }
+  longest_step_ = std::max(longest_step_, step);
+}
+
 void WorkerLoop::ReportStatus() {
   const Duration age = now_ - reported_at_;
-  const bool urgent = draining() != reported_.draining;
+  const bool leaving = draining() && now_ >= host_->duty().leaving_at;
+  const bool urgent = draining() != reported_.draining || leaving != reported_.leaving;
   // Whether there is news is found out when it may be told.
   status_waits_ = !urgent && age < kStatusNews;
   if (status_waits_) return;
   WorkerStatus status = CountWork();
   const engine::BlockCounts blocks = executor().pool().counts();
+  status.role = role_;
   status.draining = draining();
+  status.leaving = leaving;
+  // Rounded up, so that not every step is news.
+  status.longest_step = std::chrono::ceil<std::chrono::duration<int64_t, std::deci>>(
+      std::max(longest_step_, longest_step_before_));
   status.blocks_free = blocks.free;
   status.blocks_held = blocks.held;
   status.blocks_cached = blocks.cached;

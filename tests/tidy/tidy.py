@@ -119,6 +119,7 @@ PROVEN_BY = {
     "router/openai_answer_parts.cc": "tests/router/openai_answer_test.cc",
     "router/openai_fields.cc": "tests/router/openai_request_test.cc",
     "router/openai_prompt.cc": "tests/router/openai_request_test.cc",
+    "router/registry_duty.cc": "tests/router/registry_test.cc",
     "router/registry_fleet.cc": "tests/router/registry_test.cc",
     "router/served_model.cc": "tests/router/dispatcher_test.cc",
     "text/added_tokens.cc": "tests/text/tokenizer_test.cc",

@@ -11,7 +11,10 @@ namespace {
 using testing::HasSubstr;
 
 WorkerStatus FullStatus() {
-  return {.draining = true,
+  return {.role = Role::kDecode,
+          .draining = true,
+          .leaving = true,
+          .longest_step = std::chrono::milliseconds(2500),
           .running = 1,
           .waiting = 2,
           .blocks_free = 3,

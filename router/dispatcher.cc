@@ -7,15 +7,18 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
+#include "router/key_gate.h"
 #include "router/live_request.h"
 #include "router/metrics.h"
 #include "router/registry.h"
+#include "router/request_queue.h"
 #include "router/served_model.h"
 
 namespace baton::router {
@@ -32,11 +35,13 @@ class DispatcherImpl final : public Dispatcher {
       : options_(options),
         model_(std::move(model)),
         incarnation_(RandomU64()),
-        metrics_(model_->name()) {}
+        metrics_(model_->name()),
+        queue_(options.max_waiting) {}
   ~DispatcherImpl() override;
   absl::Status Start();
 
   absl::StatusOr<Handle> Submit(GenerateInput input, ResponseSink sink) override;
+  absl::Status CheckRoom() const override;
   void Cancel(Handle handle) override;
   absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerateInput& input) const override;
   absl::StatusOr<std::string> Detokenize(const std::string& model,
@@ -55,7 +60,12 @@ class DispatcherImpl final : public Dispatcher {
     return std::min(model_->context_tokens(), registry_->MinContextTokens());
   }
   absl::StatusOr<LivePtr> Accept(FlowRequest request, std::vector<TokenId> prompt,
-                                 std::string cache_salt, ResponseSink sink);
+                                 std::string cache_salt, ResponseSink sink, TimePoint deadline);
+  absl::Status CheckRoomLocked() const;
+  absl::Status StartOrWait(const LivePtr& live, QueuedRequest place);
+  LivePtr Find(Handle handle) const;
+  // Gives those that wait for their turn to the fleet, as long as it has room.
+  void Pump();
   void OnEvents(WorkerId from, std::vector<Event> events);
   void Forget(Handle handle);
   std::vector<LivePtr> AllLive() const;
@@ -75,6 +85,9 @@ class DispatcherImpl final : public Dispatcher {
   bool draining_ = false;
   bool stopping_ = false;
 
+  RequestQueue queue_;
+  std::atomic<int64_t> pumps_asked_{0};
+
   std::unique_ptr<Registry> registry_;
   std::thread timer_;
 };
@@ -84,6 +97,7 @@ absl::Status DispatcherImpl::Start() {
   options.router_name = options_.router_name;
   options.workers = options_.workers;
   options.workers_file = options_.workers_file;
+  options.security = options_.link_security;
   options.vocab_size = model_->tokenizer().vocab_size();
   RegistryEvents events;
   events.on_usable = [this] { TickAll(); };
@@ -100,7 +114,10 @@ absl::Status DispatcherImpl::Start() {
   context_.clock = &SystemClock();
   context_.worker_wait = options_.worker_wait;
   context_.local_prefill_tokens = options_.local_prefill_tokens;
-  context_.on_ended = [this](Handle handle) { Forget(handle); };
+  context_.on_ended = [this](Handle handle) {
+    if (!queue_.Remove(handle)) queue_.CountEnding(SystemClock().Now());
+    Forget(handle);
+  };
   timer_ = std::thread(&DispatcherImpl::RunTimer, this);
   return absl::OkStatus();
 }
@@ -121,6 +138,7 @@ DispatcherImpl::~DispatcherImpl() {
 
 absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, ResponseSink sink) {
   const TimePoint arrival = SystemClock().Now();
+  BATON_RETURN_IF_ERROR(CheckRoom());
   BATON_RETURN_IF_ERROR(model_->CheckName(input.model));
   const int32_t context_tokens = ContextTokens();
   BATON_ASSIGN_OR_RETURN(std::vector<TokenId> prompt,
@@ -130,12 +148,27 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (!input.has_seed) input.sampling.seed = RandomU64();
   FlowRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt.size());
+  request.visit = std::move(input.visit);
+  QueuedRequest place;
+  place.tokens = request.prompt_tokens;
+  if (request.visit != nullptr) {
+    request.visit->Charge(request.prompt_tokens, arrival);
+    place.tenant = request.visit->key().tenant;
+    place.priority = request.visit->key().priority;
+    input.cache_salt = request.visit->CacheSalt(input.cache_salt);
+  }
+  place.deadline = arrival + options_.request_timeout;
+  if (input.timeout > Duration::zero()) {
+    place.deadline = std::min(place.deadline, arrival + input.timeout);
+  }
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
+  request.resume_tokens = std::move(input.resume_tokens);
   request.arrival = arrival;
   BATON_ASSIGN_OR_RETURN(const LivePtr live, Accept(std::move(request), std::move(prompt),
-                                                    std::move(input.cache_salt), std::move(sink)));
-  const absl::Status started = live->Start();
+                                                    std::move(input.cache_salt), std::move(sink),
+                                                    place.deadline));
+  const absl::Status started = StartOrWait(live, std::move(place));
   if (started.ok()) return live->handle();
   Forget(live->handle());
   return started;
@@ -144,14 +177,10 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
 absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest request,
                                                                std::vector<TokenId> prompt,
                                                                std::string cache_salt,
-                                                               ResponseSink sink) {
-  const TimePoint deadline = request.arrival + options_.request_timeout;
+                                                               ResponseSink sink,
+                                                               TimePoint deadline) {
   const std::lock_guard lock(mutex_);
-  if (draining_) return absl::UnavailableError("the router is draining: it takes no new requests");
-  if (live_.size() >= static_cast<size_t>(options_.max_concurrent)) {
-    return absl::ResourceExhaustedError(fmt::format("the router has {} requests, its limit is {}",
-                                                    live_.size(), options_.max_concurrent));
-  }
+  BATON_RETURN_IF_ERROR(CheckRoomLocked());
   request.id = {incarnation_, ++last_handle_};
   auto live = std::make_shared<LiveRequest>(&context_, std::move(request), std::move(prompt),
                                             std::move(cache_salt), &model_->tokenizer(),
@@ -160,15 +189,53 @@ absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest reque
   return live;
 }
 
-void DispatcherImpl::Cancel(Handle handle) {
-  LivePtr live;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = live_.find(handle);
-    if (found == live_.end()) return;
-    live = found->second;
+absl::Status DispatcherImpl::CheckRoom() const {
+  const std::lock_guard lock(mutex_);
+  return CheckRoomLocked();
+}
+
+absl::Status DispatcherImpl::CheckRoomLocked() const {
+  if (draining_) return absl::UnavailableError("the router is draining: it takes no new requests");
+  const TimePoint now = SystemClock().Now();
+  if (live_.size() >= static_cast<size_t>(options_.max_concurrent)) {
+    return queue_.TooMany(live_.size(), options_.max_concurrent, now);
   }
-  live->Cancel();
+  return queue_.CheckRoom(now);
+}
+
+// A request never passes those that wait.
+absl::Status DispatcherImpl::StartOrWait(const LivePtr& live, QueuedRequest place) {
+  if (queue_.empty() && registry_->HasRoom()) return live->Start();
+  place.handle = live->handle();
+  BATON_RETURN_IF_ERROR(queue_.Push(std::move(place), SystemClock().Now()));
+  Pump();  // what was in the way may have ended in the meantime
+  return absl::OkStatus();
+}
+
+void DispatcherImpl::Pump() {
+  if (queue_.empty()) return;
+  // One thread at a time, and never from within itself; whoever comes meanwhile makes it look once
+  // more.
+  if (pumps_asked_.fetch_add(1) != 0) return;
+  int64_t seen = 0;
+  do {
+    seen = pumps_asked_.load();
+    while (!queue_.empty() && registry_->HasRoom()) {
+      const std::optional<uint64_t> handle = queue_.Pop();
+      if (!handle) break;
+      if (const LivePtr live = Find(*handle)) live->Begin();
+    }
+  } while (pumps_asked_.fetch_sub(seen) != seen);
+}
+
+DispatcherImpl::LivePtr DispatcherImpl::Find(Handle handle) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = live_.find(handle);
+  return found == live_.end() ? nullptr : found->second;
+}
+
+void DispatcherImpl::Cancel(Handle handle) {
+  if (const LivePtr live = Find(handle)) live->Cancel();
 }
 
 void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
@@ -185,6 +252,7 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
   for (size_t i = 0; i < events.size(); ++i) {
     if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]));
   }
+  Pump();
 }
 
 void DispatcherImpl::Forget(Handle handle) {
@@ -197,6 +265,7 @@ void DispatcherImpl::Forget(Handle handle) {
     live_.erase(found);
   }
   changed_.notify_all();
+  Pump();
 }
 
 std::vector<DispatcherImpl::LivePtr> DispatcherImpl::AllLive() const {
@@ -210,6 +279,13 @@ std::vector<DispatcherImpl::LivePtr> DispatcherImpl::AllLive() const {
 void DispatcherImpl::TickAll() {
   const TimePoint now = SystemClock().Now();
   for (const LivePtr& live : AllLive()) live->OnTick(now);
+  for (const uint64_t handle : queue_.TakeExpired(now)) {
+    if (const LivePtr live = Find(handle)) {
+      live->Fail(absl::DeadlineExceededError(
+          "the request's deadline came while it waited in the router for its turn"));
+    }
+  }
+  Pump();
 }
 
 void DispatcherImpl::RunTimer() {
@@ -252,7 +328,8 @@ std::string DispatcherImpl::MetricsText() const {
   const std::vector<LivePtr> all = AllLive();
   const auto waiting = static_cast<int32_t>(
       std::count_if(all.begin(), all.end(), [](const LivePtr& live) { return live->waiting(); }));
-  return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet());
+  return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet()) +
+         queue_.MetricsText();
 }
 
 bool DispatcherImpl::Drain(Duration timeout) {

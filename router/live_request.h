@@ -44,6 +44,10 @@ class LiveRequest {
   // the sink is not called then.
   absl::Status Start();
 
+  // Instead of Start, for a request that had to wait for its turn: every outcome comes through the
+  // sink.
+  void Begin();
+
   void OnEvent(WorkerId from, worker_link::Event event);
   void OnWorkerLost(WorkerId worker, const absl::Status& why);
   // Now and then, and when a worker became usable: deadlines, and placement of what waits.
@@ -57,6 +61,7 @@ class LiveRequest {
  private:
   using Output = std::variant<Delta, Finish, absl::Status>;
 
+  void PlaceFirstLocked();
   void PlaceLocked(std::optional<WorkerId> avoid);
   // Tells the workers. The worker that took nothing, if one did: then no other keeps the attempt.
   std::optional<WorkerId> SendLocked(const Registry::Assignment& assignment);
@@ -81,7 +86,7 @@ class LiveRequest {
   Flow flow_;
   ResponseSink sink_;
   bool started_ = false;
-  std::atomic<bool> waiting_{false};  // as flow_ says; read without the lock
+  std::atomic<bool> waiting_{true};  // as flow_ says; read without the lock
   TimePoint wait_until_;
   std::string why_waiting_;
   std::optional<Share> decode_share_;

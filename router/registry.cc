@@ -116,9 +116,9 @@ void Registry::SetAddresses(const std::vector<std::string>& addresses) {
 
 void Registry::Connect(WorkerId id, const std::string& address) {
   const std::unique_lock lock(clients_mutex_);
-  clients_[id] = LinkClient::Create(address, options_.router_name, [this, id](ClientInput input) {
-    OnInput(id, std::move(input));
-  });
+  clients_[id] = LinkClient::Create(
+      address, options_.router_name,
+      [this, id](ClientInput input) { OnInput(id, std::move(input)); }, options_.security);
 }
 
 void Registry::DropIdleLeavers() {

@@ -29,6 +29,7 @@ struct RegistryOptions {
   std::vector<std::string> workers;
   std::string workers_file;  // one address a line, '#' begins a comment; "": none
   Duration file_poll = std::chrono::milliseconds(500);
+  worker_link::ClientSecurity security;
   int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
 };
 
@@ -88,6 +89,7 @@ class Registry {
   // False when the worker is not connected or does not read: nothing was sent.
   bool Send(WorkerId worker, worker_link::Command command);
 
+  bool HasRoom() const;  // for one more request now, as room.h says
   std::vector<WorkerView> Fleet() const;
   bool Ready() const;                // a decode worker is usable
   int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any

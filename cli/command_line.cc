@@ -114,6 +114,8 @@ const std::vector<Command>& Commands() {
       {"worker", "one prefill or decode worker", AddWorker},
       {"run", "answer prompts in this process, without a network", AddRun},
       {"chat", "talk to a cluster", AddChat},
+      {"drain", "let a worker of a running cluster end what it does, and take no more", AddDrain},
+      {"role", "make a worker of a running cluster a prefill or a decode worker", AddRole},
       {"eval", "mean negative log likelihood of a text", AddEval},
       {"bench kernels", "each kernel, and its share of what the machine can do", AddBenchKernels},
       {"bench engine", "tokens per second of a model in this process", AddBenchEngine},

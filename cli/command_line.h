@@ -39,6 +39,8 @@ Action AddRouter(CLI::App* app);
 Action AddWorker(CLI::App* app);
 Action AddRun(CLI::App* app);
 Action AddChat(CLI::App* app);
+Action AddDrain(CLI::App* app);
+Action AddRole(CLI::App* app);
 Action AddEval(CLI::App* app);
 Action AddBenchKernels(CLI::App* app);
 Action AddBenchEngine(CLI::App* app);

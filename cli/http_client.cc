@@ -24,6 +24,7 @@ namespace http = boost::beast::http;
 namespace ssl = boost::asio::ssl;
 
 constexpr size_t kMaxErrorBytes = 64 << 10;
+constexpr size_t kMaxAnswerBytes = 4 << 20;  // of Fetch
 
 struct Exchange {
   HttpUrl url;
@@ -42,7 +43,7 @@ asio::awaitable<absl::Status> Talk(Exchange* exchange, Stream& stream, beast::tc
   parser.body_limit(boost::none);
   socket.expires_after(exchange->silence);
   co_await http::async_read_header(stream, buffer, parser, asio::use_awaitable);
-  const bool ok = parser.get().result() == http::status::ok;
+  const bool ok = http::to_status_class(parser.get().result()) == http::status_class::successful;
   std::string refusal;
   char bytes[8192];
   while (!parser.is_done()) {
@@ -123,24 +124,21 @@ absl::StatusOr<HttpUrl> ParseUrl(std::string_view url) {
   return result;
 }
 
-absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
-                      const std::function<void(std::string_view)>& on_bytes) {
-  Exchange exchange{.url = url,
-                    .request = {http::verb::post, {path.data(), path.size()}, 11},
-                    .silence = silence,
-                    .on_bytes = on_bytes};
-  exchange.request.set(http::field::host, url.host + ":" + url.port);
-  exchange.request.set(http::field::content_type, "application/json");
-  exchange.request.set(http::field::connection, "close");
+namespace {
+
+absl::Status Run(Exchange* exchange) {
+  const HttpUrl& url = exchange->url;
+  exchange->request.set(http::field::host, url.host + ":" + url.port);
+  exchange->request.set(http::field::content_type, "application/json");
+  exchange->request.set(http::field::connection, "close");
   if (!url.api_key.empty()) {
-    exchange.request.set(http::field::authorization, "Bearer " + url.api_key);
+    exchange->request.set(http::field::authorization, "Bearer " + url.api_key);
   }
-  exchange.request.body() = std::move(body);
-  exchange.request.prepare_payload();
+  exchange->request.prepare_payload();
   absl::Status status = absl::InternalError("the exchange did not end");
   asio::io_context context;
   asio::co_spawn(
-      context, RunExchange(&exchange), [&](std::exception_ptr failure, absl::Status result) {
+      context, RunExchange(exchange), [&](std::exception_ptr failure, absl::Status result) {
         status = std::move(result);
         if (failure == nullptr) return;
         try {
@@ -153,6 +151,35 @@ absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string bod
       });
   context.run();
   return status;
+}
+
+}  // namespace
+
+absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
+                      const std::function<void(std::string_view)>& on_bytes) {
+  Exchange exchange{.url = url,
+                    .request = {http::verb::post, {path.data(), path.size()}, 11},
+                    .silence = silence,
+                    .on_bytes = on_bytes};
+  exchange.request.body() = std::move(body);
+  return Run(&exchange);
+}
+
+absl::StatusOr<std::string> Fetch(const HttpUrl& url, std::string_view method,
+                                  std::string_view path, std::string body, Duration silence) {
+  std::string answer;
+  const std::function<void(std::string_view)> on_bytes = [&answer](std::string_view bytes) {
+    if (answer.size() < kMaxAnswerBytes) answer += bytes;
+  };
+  Exchange exchange{.url = url,
+                    .request = {http::string_to_verb({method.data(), method.size()}),
+                                {path.data(), path.size()},
+                                11},
+                    .silence = silence,
+                    .on_bytes = on_bytes};
+  exchange.request.body() = std::move(body);
+  BATON_RETURN_IF_ERROR(Run(&exchange));
+  return answer;
 }
 
 void EventStream::Push(std::string_view bytes) {

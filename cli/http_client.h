@@ -1,6 +1,6 @@
 #pragma once
 
-// One HTTP request to a router, for `baton chat`.
+// One HTTP request to a router, for `baton chat`, `drain` and `role`.
 
 #include <functional>
 #include <string>
@@ -30,6 +30,10 @@ absl::StatusOr<HttpUrl> ParseUrl(std::string_view url);
 // connecting and each wait for more. An answer other than 200 is an error with its status and body.
 absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
                       const std::function<void(std::string_view)>& on_bytes);
+
+// One request to its whole answer, of a few MiB at most. Errors as PostJson; any 2xx is an answer.
+absl::StatusOr<std::string> Fetch(const HttpUrl& url, std::string_view method,
+                                  std::string_view path, std::string body, Duration silence);
 
 // Bytes of a server-sent event stream to the data of its events.
 class EventStream {

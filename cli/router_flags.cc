@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "common/loopback.h"
 #include "common/status_macros.h"
 
 namespace baton::cli {
@@ -16,6 +17,9 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
       ->capture_default_str();
   app->add_option("--grpc", flags->grpc, "baton.v1, health, reflection; port 0: a free one")
       ->capture_default_str();
+  app->add_option("--admin", flags->admin,
+                  "admin API, for 'baton drain' and 'baton role', which look for it at "
+                  "127.0.0.1:8002; port 0: a free one; off if empty");
   app->add_option("--served-model-name", flags->model_name,
                   "the model's name for clients; from the file when not given");
   app->add_option("--max-concurrent-requests", flags->max_concurrent_requests,
@@ -52,6 +56,18 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--local-prefill-tokens", flags->local_prefill_tokens,
                   "prompts up to this long are prefilled by the decode worker")
       ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  app->add_option("--stall-timeout", flags->stall_timeout_s,
+                  "a worker that says nothing for so long loses its streams to others, seconds")
+      ->check(CLI::Range(0.2, 3600.0))
+      ->capture_default_str();
+  app->add_option("--max-migrations", flags->max_migrations,
+                  "how often a request goes on at another worker after failures; 0: never")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  app->add_option("--retry-share", flags->retry_share,
+                  "of the requests of the last 10 s, how many may be placed again after failures")
+      ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
   app->add_option("--drain-timeout", flags->drain_timeout_s,
                   "how long running requests may take to end at shutdown, seconds")
@@ -97,6 +113,9 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       fmt::format("--request-timeout={}", flags.request_timeout_s),
       fmt::format("--worker-wait={}", flags.worker_wait_s),
       fmt::format("--local-prefill-tokens={}", flags.local_prefill_tokens),
+      fmt::format("--stall-timeout={}", flags.stall_timeout_s),
+      fmt::format("--max-migrations={}", flags.max_migrations),
+      fmt::format("--retry-share={}", flags.retry_share),
       fmt::format("--drain-timeout={}", flags.drain_timeout_s),
       fmt::format("--insecure={}", flags.insecure)};
   for (const auto& [flag, path] : {std::pair("--tls-cert=", &flags.tls.certificate),
@@ -109,13 +128,9 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
     arguments.push_back(std::move(argument));
   }
   if (!flags.keys_file.empty()) arguments.push_back("--keys-file=" + flags.keys_file);
+  if (!flags.admin.empty()) arguments.push_back("--admin=" + flags.admin);
   if (!flags.model_name.empty()) arguments.push_back("--served-model-name=" + flags.model_name);
   return arguments;
-}
-
-bool IsLoopback(const std::string& address) {
-  return address.starts_with("127.") || address.starts_with("[::1]:") ||
-         address.starts_with("localhost:");
 }
 
 absl::Status CheckAddress(const char* flag, const std::string& address, bool tls, bool insecure,
@@ -136,11 +151,16 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
       CheckAddress("--http", flags.http, flags.tls.on(), flags.insecure, kTlsFlags));
   BATON_RETURN_IF_ERROR(
       CheckAddress("--grpc", flags.grpc, flags.tls.on(), flags.insecure, kTlsFlags));
+  if (!flags.admin.empty()) {
+    BATON_RETURN_IF_ERROR(
+        CheckAddress("--admin", flags.admin, /*tls=*/false, flags.insecure, "a loopback address"));
+  }
   for (const std::string& worker : options.workers) {
     BATON_RETURN_IF_ERROR(CheckAddress("--workers", worker, flags.link_tls.on(), flags.insecure,
                                        "--link-cert, --link-key and --link-ca"));
   }
   options.link_security = {flags.link_tls, flags.link_name};
+  options.only_safe_links = !flags.insecure;
   options.model_name = flags.model_name;
   options.max_concurrent = flags.max_concurrent_requests;
   options.max_waiting = flags.max_waiting_requests;
@@ -149,6 +169,10 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   options.request_timeout = std::chrono::seconds(flags.request_timeout_s);
   options.worker_wait = std::chrono::seconds(flags.worker_wait_s);
   options.local_prefill_tokens = flags.local_prefill_tokens;
+  options.stall_timeout =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(flags.stall_timeout_s));
+  options.max_migrations = flags.max_migrations;
+  options.retry_share = flags.retry_share;
   std::unique_ptr<RouterNode> node(new RouterNode());
   node->drain_timeout_ = std::chrono::seconds(flags.drain_timeout_s);
   BATON_ASSIGN_OR_RETURN(node->gate_, router::KeyGate::Create({.keys_file = flags.keys_file}));
@@ -167,11 +191,16 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   grpc.tls = flags.tls;
   grpc.gate = node->gate_.get();
   BATON_ASSIGN_OR_RETURN(node->grpc_, router::GrpcServer::Create(grpc, node->dispatcher_.get()));
+  if (!flags.admin.empty()) {
+    BATON_ASSIGN_OR_RETURN(node->admin_,
+                           router::AdminServer::Create(flags.admin, node->dispatcher_.get()));
+  }
   return node;
 }
 
 std::string RouterNode::Addresses() const {
-  return fmt::format("http={} grpc={} model={}", http_->address(), grpc_->address(),
+  return fmt::format("http={} grpc={}{} model={}", http_->address(), grpc_->address(),
+                     admin_ == nullptr ? "" : " admin=" + admin_->address(),
                      dispatcher_->Models().front().name);
 }
 

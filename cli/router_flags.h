@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/tls_files.h"
+#include "router/admin_server.h"
 #include "router/dispatcher.h"
 #include "router/key_gate.h"
 #include "router/grpc_server.h"
@@ -24,6 +25,7 @@ namespace baton::cli {
 struct RouterFlags {
   std::string http = "127.0.0.1:8000";
   std::string grpc = "127.0.0.1:8001";
+  std::string admin;  // "": none
   std::string model_name;
   int32_t max_concurrent_requests = 4096;
   int32_t max_waiting_requests = 0;
@@ -35,6 +37,9 @@ struct RouterFlags {
   int32_t request_timeout_s = 600;
   int32_t worker_wait_s = 5;
   int32_t local_prefill_tokens = 0;
+  double stall_timeout_s = 5;
+  int32_t max_migrations = 3;
+  double retry_share = 1;
   int32_t drain_timeout_s = 60;
   TlsFiles tls;         // of the front ends
   TlsFiles link_tls;    // of the links to the workers
@@ -53,7 +58,6 @@ std::vector<std::string> LinkArguments(const TlsFiles& tls);
 // All three or none, and sound.
 absl::Status CheckLinkTls(const TlsFiles& tls);
 
-bool IsLoopback(const std::string& address);
 // PermissionDenied when `address`, the value of `flag`, is not a loopback address, and neither TLS
 // nor --insecure is given; `tls_flags` names what would give TLS.
 absl::Status CheckAddress(const char* flag, const std::string& address, bool tls, bool insecure,
@@ -64,7 +68,7 @@ class RouterNode {
   static absl::StatusOr<std::unique_ptr<RouterNode>> Start(const RouterFlags& flags,
                                                            router::DispatcherOptions options);
 
-  // "http=127.0.0.1:8000 grpc=127.0.0.1:8001 model=NAME"
+  // "http=127.0.0.1:8000 grpc=127.0.0.1:8001 admin=127.0.0.1:8002 model=NAME"; admin only if on
   std::string Addresses() const;
   // No new requests; waits for the running ones up to the drain timeout.
   void Drain();
@@ -77,6 +81,7 @@ class RouterNode {
   std::unique_ptr<router::Dispatcher> dispatcher_;
   std::unique_ptr<router::HttpServer> http_;
   std::unique_ptr<router::GrpcServer> grpc_;
+  std::unique_ptr<router::AdminServer> admin_;
 };
 
 }  // namespace baton::cli

@@ -14,6 +14,7 @@
 #include "cli/signals.h"
 #include "cli/worker_flags.h"
 #include "common/logging.h"
+#include "common/loopback.h"
 #include "common/status_macros.h"
 #include "kv_transfer/failpoints.h"
 

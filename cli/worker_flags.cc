@@ -3,11 +3,18 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <mutex>
+#include <optional>
 #include <thread>
+#include <type_traits>
+#include <utility>
+#include <variant>
 
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "decode_worker/worker.h"
 #include "prefill_worker/worker.h"
+#include "worker_common/host.h"
 #include "worker_common/options.h"
 
 namespace baton::cli {
@@ -17,30 +24,86 @@ namespace {
 constexpr double kLeastHandoffTimeS = 0.1;
 constexpr double kMostHandoffTimeS = 3600;
 
-// A worker of either kind and the thread that is its device thread.
-template <typename Worker>
+using Role = worker_link::Role;
+using AnyWorker = std::variant<std::monostate, std::unique_ptr<prefill_worker::PrefillWorker>,
+                               std::unique_ptr<decode_worker::DecodeWorker>>;
+
+absl::StatusOr<AnyWorker> MakeWorker(worker_common::WorkerHost* host, Role role) {
+  if (role == Role::kDecode) return decode_worker::DecodeWorker::Over(host);
+  BATON_ASSIGN_OR_RETURN(auto worker, prefill_worker::PrefillWorker::Over(host));
+  return worker;
+}
+
+// A host, the worker of its present role over it, and the device thread.
 class ThreadedWorker final : public WorkerNode {
  public:
-  explicit ThreadedWorker(std::unique_ptr<Worker> worker)
-      : worker_(std::move(worker)), thread_([this] { worker_->Run(); }) {}
+  ThreadedWorker(std::unique_ptr<worker_common::WorkerHost> host, AnyWorker worker)
+      : host_(std::move(host)), worker_(std::move(worker)), thread_([this] { Run(); }) {}
   ~ThreadedWorker() override { Drain(); }
 
-  std::string address() const override { return worker_->address(); }
+  std::string address() const override { return host_->server().address(); }
   void Drain() override {
-    worker_->Drain();
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+      DrainLocked();
+    }
     if (thread_.joinable()) thread_.join();
   }
 
  private:
-  std::unique_ptr<Worker> worker_;
+  void Run() {
+    std::optional<Role> next;
+    do {
+      next = Call([](auto& worker) { return worker.Run(); });
+      if (next) ChangeRole(*next);
+    } while (next);
+  }
+
+  // Weights, KV pool and prefix cache stay as they are.
+  void ChangeRole(Role role) {
+    const Role before = role == Role::kPrefill ? Role::kDecode : Role::kPrefill;
+    const std::lock_guard lock(mutex_);
+    worker_ = std::monostate();  // lets go of the pool first
+    absl::StatusOr<AnyWorker> made = MakeWorker(host_.get(), role);
+    if (!made.ok()) {
+      LogError(fmt::format("cannot become a {} worker: {}", RoleName(role),
+                           std::string(made.status().message())));
+      host_->duty().role = before;
+      made = MakeWorker(host_.get(), before);
+      BATON_CHECK(made.ok(), made.status().ToString());
+    }
+    worker_ = *std::move(made);
+    if (ending_) DrainLocked();
+    LogInfo(fmt::format("is a {} worker now", RoleName(host_->duty().role)));
+  }
+
+  void DrainLocked() {
+    Call([](auto& worker) {
+      worker.Drain();
+      return std::optional<Role>();
+    });
+  }
+
+  template <typename Function>
+  std::optional<Role> Call(const Function& function) {
+    return std::visit(
+        [&](auto& worker) -> std::optional<Role> {
+          if constexpr (std::is_same_v<decltype(worker), std::monostate&>) {
+            return std::nullopt;
+          } else {
+            return function(*worker);
+          }
+        },
+        worker_);
+  }
+
+  const std::unique_ptr<worker_common::WorkerHost> host_;
+  std::mutex mutex_;  // guards worker_'s changes, all on thread_, against Drain
+  bool ending_ = false;
+  AnyWorker worker_;
   std::thread thread_;
 };
-
-template <typename Worker>
-absl::StatusOr<std::unique_ptr<WorkerNode>> StartAs(const worker_common::WorkerOptions& options) {
-  BATON_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker, Worker::Create(options));
-  return std::make_unique<ThreadedWorker<Worker>>(std::move(worker));
-}
 
 Duration FromSeconds(double seconds) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
@@ -76,6 +139,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.offer_timeout = FromSeconds(flags.kv_offer_timeout_s);
   options.ready_timeout = FromSeconds(flags.kv_ready_timeout_s);
   options.offer_wait = FromSeconds(flags.kv_offer_wait_s);
+  options.drain_grace = FromSeconds(flags.drain_grace_s);
   return options;
 }
 
@@ -127,6 +191,12 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
       ->check(CLI::Range(0.001, 1048576.0))
       ->capture_default_str();
   AddHandoffTimes(app, flags);
+  app->add_option(
+         "--drain-grace", flags->drain_grace_s,
+         "a worker that ends lets its streams go on for so long before routers move them to "
+         "others, seconds")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
   // Group "": not in --help.
   app->add_option("--transport-faults", flags->transport_faults,
                   "KEY=VALUE,...: faults at random on KV transfers, for tests")
@@ -145,6 +215,7 @@ std::vector<std::string> ToArguments(const WorkerFlags& flags) {
   arguments.push_back(fmt::format("--kv-offer-timeout={}", flags.kv_offer_timeout_s));
   arguments.push_back(fmt::format("--kv-ready-timeout={}", flags.kv_ready_timeout_s));
   arguments.push_back(fmt::format("--kv-offer-wait={}", flags.kv_offer_wait_s));
+  arguments.push_back(fmt::format("--drain-grace={}", flags.drain_grace_s));
   // CLI11 takes the argument after an empty "--flag=" for its value.
   if (!flags.ucx_tls.empty()) arguments.push_back("--ucx-tls=" + flags.ucx_tls);
   if (!flags.transport_faults.empty()) {
@@ -163,8 +234,10 @@ absl::StatusOr<std::unique_ptr<WorkerNode>> WorkerNode::Start(const std::string&
   BATON_ASSIGN_OR_RETURN(worker_common::WorkerOptions options, OptionsOf(flags));
   options.name = name;
   options.listen_address = listen;
-  if (role == "prefill") return StartAs<prefill_worker::PrefillWorker>(options);
-  return StartAs<decode_worker::DecodeWorker>(options);
+  const Role first = role == "prefill" ? Role::kPrefill : Role::kDecode;
+  BATON_ASSIGN_OR_RETURN(auto host, worker_common::WorkerHost::Create(options, first));
+  BATON_ASSIGN_OR_RETURN(AnyWorker worker, MakeWorker(host.get(), first));
+  return std::make_unique<ThreadedWorker>(std::move(host), std::move(worker));
 }
 
 }  // namespace baton::cli

@@ -32,6 +32,7 @@ struct WorkerFlags {
   double kv_offer_timeout_s = 30;
   double kv_ready_timeout_s = 10;
   double kv_offer_wait_s = 120;
+  double drain_grace_s = 15;
 };
 
 // The flags that every worker of a cluster shares; name, role and address are the commands' own.
@@ -40,6 +41,7 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags);
 // The same flags as arguments for a child process.
 std::vector<std::string> ToArguments(const WorkerFlags& flags);
 
+// One worker with its device thread. Routers may change its role.
 class WorkerNode {
  public:
   // `role` is "prefill" or "decode". Loads the model (which takes a while), listens, and serves

@@ -16,7 +16,7 @@ using kv_transfer::TargetDone;
 using worker_link::DecodeCommand;
 
 DecodeLoop::DecodeLoop(worker_common::WorkerHost* host)
-    : WorkerLoop(host),
+    : WorkerLoop(host, worker_link::Role::kDecode),
       limits_{.chunk_tokens = host->options().chunk_tokens,
               .max_batch = host->options().max_batch} {}
 
@@ -36,11 +36,12 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
   absl::Status status;
   auto job = std::make_unique<Job>();
   if (decode == nullptr) {
-    status = absl::InvalidArgumentError(
+    // A router that has not heard yet that this worker's role has changed.
+    status = absl::UnavailableError(
         fmt::format("worker {} decodes; it does not prefill for others", options().name));
   } else {
-    absl::StatusOr<engine::Sequence> sequence =
-        executor().NewSequence(std::move(decode->prompt), decode->sampling, decode->cache_salt);
+    absl::StatusOr<engine::Sequence> sequence = executor().NewSequence(
+        std::move(decode->prompt), decode->sampling, decode->cache_salt, decode->output_tokens);
     status = sequence.ok() ? CheckFits(*sequence) : sequence.status();
     if (status.ok()) {
       job->sequence = *std::move(sequence);
@@ -59,6 +60,12 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
   job->offer_deadline = now() + options().offer_wait;
   Job* const started = job.get();
   jobs_.emplace(attempt, std::move(job));
+  if (const auto reason = executor().Finished(started->sequence)) {
+    // The worker before was lost between the last token and saying so.
+    if (offer) handoff().Refuse(attempt, absl::FailedPreconditionError("the output is complete"));
+    Finish(started, *reason);
+    return;
+  }
   if (!started->by_handoff) {
     if (offer) handoff().Refuse(attempt, absl::FailedPreconditionError("no KV is wanted"));
     EnterLine(started);
@@ -127,7 +134,8 @@ void DecodeLoop::TakeOffer(Job* job, const OfferInfo& offer) {
   // The source's hashes are of its own layout; what comes is then cached by hashes of ours.
   const auto expected = ChainFullBlocks(executor().ChainRootFor(job->cache_salt, offer.layout),
                                         sequence.tokens, offer.layout.block_tokens);
-  if (offer.tokens == sequence.prompt_tokens && offer.block_hashes == expected) {
+  const auto tokens = static_cast<int32_t>(sequence.tokens.size());
+  if (offer.tokens == tokens && offer.block_hashes == expected) {
     if (offer.layout.dtype != own.dtype) {
       sequence.chain_root = executor().ConvertedChainRootFor(job->cache_salt, offer.layout.dtype);
       sequence.publish_output = false;
@@ -139,7 +147,7 @@ void DecodeLoop::TakeOffer(Job* job, const OfferInfo& offer) {
   }
   const absl::Status why = absl::InvalidArgumentError(
       fmt::format("{} offers KV of another prompt: {} tokens, {} are wanted", offer.source_name,
-                  offer.tokens, sequence.prompt_tokens));
+                  offer.tokens, tokens));
   handoff().Refuse(job->attempt, why);
   ++counters_.offers_missed;
   FallBackToPrefill(job, why);
@@ -161,16 +169,17 @@ void DecodeLoop::OnTargetDone(TargetDone done) {
   FallBackToPrefill(job, taken);
 }
 
-// The prompt's KV is here: goes on from token 0, which came with it.
+// The KV of prompt and earlier output is here: goes on from the next token, which came with it.
 absl::Status DecodeLoop::TakeFirstToken(Job* job, const TargetDone& done) {
   BATON_ASSIGN_OR_RETURN(
-      const OutputToken token,
+      OutputToken token,
       worker_common::DecodeFirstToken(done.commit_payload, executor().model().config().vocab));
   ++counters_.handoffs;
   if (job->converted && done.stats.blocks_moved > 0) ++counters_.handoffs_converted;
   job->transfer = done.stats;
   engine::Sequence& sequence = job->sequence;
-  sequence.computed_tokens = sequence.prompt_tokens;
+  token.position = static_cast<int32_t>(sequence.output().size());
+  sequence.computed_tokens = static_cast<int32_t>(sequence.tokens.size());
   executor().PublishFullBlocks(&sequence);
   sequence.tokens.push_back(token.token);
   JoinBatch(job);
@@ -191,7 +200,7 @@ void DecodeLoop::ExpireOffers() {
 void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   ++counters_.prefill_fallbacks;
   LogWarning(fmt::format("no KV by handoff for {}, prefilling {} tokens here: {}",
-                         ToString(job->attempt), job->sequence.prompt_tokens, why.ToString()));
+                         ToString(job->attempt), job->sequence.tokens.size(), why.ToString()));
   job->sequence.hashes.clear();
   PrefillHere(job);
 }
@@ -279,7 +288,8 @@ bool DecodeLoop::Admit(Job* job) {
 void DecodeLoop::Grant(Job* job) {
   const engine::Sequence& sequence = job->sequence;
   const auto matched = static_cast<int32_t>(sequence.hashes.size());
-  const int32_t prompt_blocks = executor().pool().layout().BlocksFor(sequence.prompt_tokens);
+  const int32_t prompt_blocks =
+      executor().pool().layout().BlocksFor(static_cast<int64_t>(sequence.tokens.size()));
   const std::span<const int32_t> blocks = sequence.blocks.blocks();
   const auto wanted =
       blocks.subspan(static_cast<size_t>(matched), static_cast<size_t>(prompt_blocks - matched));

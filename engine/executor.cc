@@ -39,7 +39,8 @@ absl::StatusOr<Sequence> Executor::NewSequence(std::vector<TokenId> tokens,
                                                std::string_view salt, int32_t output_tokens) const {
   const ModelConfig& config = model_->config();
   const auto count = static_cast<int64_t>(tokens.size());
-  if (count >= config.context) {
+  // Output may have filled the context.
+  if (count > config.context || (count == config.context && output_tokens == 0)) {
     return absl::InvalidArgumentError(
         fmt::format("prompt has {} tokens, context is {}{}", count, config.context,
                     count == config.context ? " and must hold at least one output token" : ""));
@@ -49,8 +50,8 @@ absl::StatusOr<Sequence> Executor::NewSequence(std::vector<TokenId> tokens,
         fmt::format("{} of {} tokens are said to be output, but a prompt has at least one",
                     output_tokens, count));
   }
-  if (output_tokens > 0 && output_tokens >= sampling.max_tokens) {
-    return absl::InvalidArgumentError(fmt::format("{} output tokens exhaust max_tokens of {}",
+  if (output_tokens > sampling.max_tokens) {
+    return absl::InvalidArgumentError(fmt::format("{} output tokens are more than max_tokens of {}",
                                                   output_tokens, sampling.max_tokens));
   }
   if (tokens.empty()) return absl::InvalidArgumentError("prompt has no tokens");

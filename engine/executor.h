@@ -74,7 +74,7 @@ class Executor {
   // A sequence of `tokens` (each in the vocabulary, and fewer than the context, for there must be
   // room for one more: InvalidArgument with the numbers otherwise) that holds no blocks yet.
   // The last `output_tokens` of them are output of an earlier attempt (a migration): sampling and
-  // max_tokens go on from there.
+  // max_tokens go on from there. They may be all of the output already: see Finished.
   absl::StatusOr<Sequence> NewSequence(std::vector<TokenId> tokens, const SamplingParams& sampling,
                                        std::string_view salt, int32_t output_tokens = 0) const;
 

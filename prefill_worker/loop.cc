@@ -18,7 +18,7 @@ using kv_transfer::SourceDone;
 using worker_link::PrefillCommand;
 
 PrefillLoop::PrefillLoop(worker_common::WorkerHost* host, kv_disk::DiskTier* disk)
-    : WorkerLoop(host),
+    : WorkerLoop(host, worker_link::Role::kPrefill),
       limits_{.chunk_tokens = host->options().chunk_tokens, .max_batch = host->options().max_batch},
       disk_(disk) {}
 
@@ -34,7 +34,8 @@ void PrefillLoop::Start(const Attempt& attempt, worker_link::Command command) {
   }
   auto* prefill = std::get_if<PrefillCommand>(&command);
   if (prefill == nullptr) {
-    Fail(attempt, absl::InvalidArgumentError(
+    // A router that has not heard yet that this worker's role has changed.
+    Fail(attempt, absl::UnavailableError(
                       fmt::format("worker {} prefills; it does not decode", options().name)));
     book().Remove(attempt);
     return;
@@ -60,9 +61,13 @@ void PrefillLoop::Start(const Attempt& attempt, worker_link::Command command) {
 absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand command) const {
   engine::Executor& executor = this->executor();
   const auto tokens = static_cast<int64_t>(command.prompt.size());
-  BATON_ASSIGN_OR_RETURN(
-      engine::Sequence sequence,
-      executor.NewSequence(std::move(command.prompt), command.sampling, command.cache_salt));
+  BATON_ASSIGN_OR_RETURN(engine::Sequence sequence,
+                         executor.NewSequence(std::move(command.prompt), command.sampling,
+                                              command.cache_salt, command.output_tokens));
+  if (executor.Finished(sequence)) {
+    // The decode worker, which is asked the same, finds that too, and ends the answer.
+    return absl::FailedPreconditionError("the output is complete: there is nothing to prefill");
+  }
   const int32_t wanted = executor.pool().layout().BlocksFor(tokens);
   const int32_t total = executor.pool().counts().total;
   if (wanted > total) {
@@ -99,17 +104,23 @@ std::vector<int32_t> PrefillLoop::PendingOf(std::span<Job* const> jobs) const {
   return pending;
 }
 
-bool PrefillLoop::MayStartOne() const {
+std::optional<size_t> PrefillLoop::NextToStart() const {
+  if (waiting_.empty()) return std::nullopt;
   std::vector<Job*> started = computing_;
   started.insert(started.end(), fetching_.begin(), fetching_.end());
-  return MayStart(PendingOf(started), limits_);
+  const std::vector<int32_t> pending = PendingOf(started);
+  if (MayStart(pending, ToCompute(*waiting_.front()), limits_)) return 0;
+  for (size_t i = 1; i < waiting_.size(); ++i) {
+    if (MayPass(pending, ToCompute(*waiting_[i]), limits_)) return i;
+  }
+  return std::nullopt;
 }
 
 void PrefillLoop::StartWaiting() {
-  while (!waiting_.empty() && MayStartOne()) {
-    Job* const job = waiting_.front();
+  while (const std::optional<size_t> next = NextToStart()) {
+    Job* const job = waiting_[*next];
     if (!TakeBlocks(job)) return;
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*next));
     job->started = now();
     if (job->prefix_tokens > job->sequence.computed_tokens) {
       AwaitPrefix(job);
@@ -151,7 +162,7 @@ absl::Status PrefillLoop::OfferBlocks(Job* job) {
   const engine::Sequence& sequence = job->sequence;
   kv_transfer::OfferInfo offer;
   offer.attempt = job->attempt;
-  offer.tokens = sequence.prompt_tokens;
+  offer.tokens = static_cast<int32_t>(sequence.tokens.size());
   offer.block_hashes = ChainFullBlocks(sequence.chain_root, sequence.tokens,
                                        executor().pool().layout().block_tokens);
   offer.source_name = options().name;
@@ -193,8 +204,8 @@ void PrefillLoop::ComputeStep() {
 // Of which these tokens are the last. A block that is not full waits, but for the prompt's last.
 int32_t PrefillLoop::CompleteBlocks(const Job& job, int32_t tokens) const {
   const kernels::KvLayout& layout = executor().pool().layout();
-  return tokens == job.sequence.prompt_tokens ? layout.BlocksFor(tokens)
-                                              : tokens / layout.block_tokens;
+  const bool all = static_cast<size_t>(tokens) == job.sequence.tokens.size();
+  return all ? layout.BlocksFor(tokens) : tokens / layout.block_tokens;
 }
 
 // The KV of so many tokens is in the slab.

@@ -124,14 +124,15 @@ absl::Status PrefillLoop::CheckPrefixOffer(const Job& job, const OfferInfo& offe
   const engine::Sequence& sequence = job.sequence;
   const int32_t block_tokens = executor().pool().layout().block_tokens;
   const auto offered = static_cast<int64_t>(offer.block_hashes.size());
-  if (offer.tokens >= sequence.prompt_tokens || offer.tokens != offered * block_tokens ||
+  const auto tokens = static_cast<int32_t>(sequence.tokens.size());
+  if (offer.tokens >= tokens || offer.tokens != offered * block_tokens ||
       offer.block_hashes !=
           ChainFullBlocks(sequence.chain_root,
                           std::span(sequence.tokens).first(static_cast<size_t>(offer.tokens)),
                           block_tokens)) {
     return absl::InvalidArgumentError(
         fmt::format("{} offers KV of another prompt: {} tokens in {} blocks, the prompt has {}",
-                    offer.source_name, offer.tokens, offered, sequence.prompt_tokens));
+                    offer.source_name, offer.tokens, offered, tokens));
   }
   if (offered <= static_cast<int64_t>(sequence.hashes.size())) {
     return absl::FailedPreconditionError(fmt::format("worker {} has {} of these {} blocks itself",

@@ -36,9 +36,10 @@ absl::StatusOr<std::unique_ptr<kv_disk::DiskTier>> OpenDisk(worker_common::Worke
 }  // namespace
 
 struct PrefillWorker::Parts {
-  Parts(std::unique_ptr<worker_common::WorkerHost> made, std::unique_ptr<kv_disk::DiskTier> opened)
-      : host(std::move(made)), disk(std::move(opened)), loop(host.get(), disk.get()) {}
-  std::unique_ptr<worker_common::WorkerHost> host;
+  Parts(worker_common::WorkerHost* used, std::unique_ptr<kv_disk::DiskTier> opened)
+      : host(used), disk(std::move(opened)), loop(host, disk.get()) {}
+  std::unique_ptr<worker_common::WorkerHost> own_host;  // of Create; destroyed after the rest
+  worker_common::WorkerHost* host;
   std::unique_ptr<kv_disk::DiskTier> disk;  // reads into the host's pool
   PrefillLoop loop;                         // its sequences hold blocks of the host's pool
 };
@@ -47,9 +48,16 @@ absl::StatusOr<std::unique_ptr<PrefillWorker>> PrefillWorker::Create(
     const worker_common::WorkerOptions& options) {
   BATON_ASSIGN_OR_RETURN(auto host,
                          worker_common::WorkerHost::Create(options, worker_link::Role::kPrefill));
-  BATON_ASSIGN_OR_RETURN(std::unique_ptr<kv_disk::DiskTier> disk, OpenDisk(host.get()));
+  BATON_ASSIGN_OR_RETURN(std::unique_ptr<PrefillWorker> worker, Over(host.get()));
+  worker->parts_->own_host = std::move(host);
+  return worker;
+}
+
+absl::StatusOr<std::unique_ptr<PrefillWorker>> PrefillWorker::Over(
+    worker_common::WorkerHost* host) {
+  BATON_ASSIGN_OR_RETURN(std::unique_ptr<kv_disk::DiskTier> disk, OpenDisk(host));
   return std::unique_ptr<PrefillWorker>(
-      new PrefillWorker(std::make_unique<Parts>(std::move(host), std::move(disk))));
+      new PrefillWorker(std::make_unique<Parts>(host, std::move(disk))));
 }
 
 PrefillWorker::PrefillWorker(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -57,7 +65,7 @@ PrefillWorker::~PrefillWorker() = default;
 
 std::string PrefillWorker::address() const { return parts_->host->server().address(); }
 const worker_link::WorkerInfo& PrefillWorker::info() const { return parts_->host->info(); }
-void PrefillWorker::Run() { parts_->loop.Run(); }
+std::optional<worker_link::Role> PrefillWorker::Run() { return parts_->loop.Run(); }
 void PrefillWorker::Drain() { parts_->loop.Drain(); }
 PrefillCounters PrefillWorker::counters() const { return parts_->loop.counters(); }
 

@@ -19,6 +19,7 @@
 #include "router/metrics.h"
 #include "router/registry.h"
 #include "router/request_queue.h"
+#include "router/retry_budget.h"
 #include "router/served_model.h"
 
 namespace baton::router {
@@ -36,6 +37,7 @@ class DispatcherImpl final : public Dispatcher {
         model_(std::move(model)),
         incarnation_(RandomU64()),
         metrics_(model_->name()),
+        retries_(options.retry_share),
         queue_(options.max_waiting) {}
   ~DispatcherImpl() override;
   absl::Status Start();
@@ -52,6 +54,7 @@ class DispatcherImpl final : public Dispatcher {
   std::string MetricsText() const override;
   bool Drain(Duration timeout) override;
   int32_t running() const override;
+  absl::Status SetDuty(const DutyChange& change) override { return registry_->SetDuty(change); }
 
  private:
   using LivePtr = std::shared_ptr<LiveRequest>;
@@ -67,6 +70,7 @@ class DispatcherImpl final : public Dispatcher {
   // Gives those that wait for their turn to the fleet, as long as it has room.
   void Pump();
   void OnEvents(WorkerId from, std::vector<Event> events);
+  bool MayPlaceAgain(TimePoint now);
   void Forget(Handle handle);
   std::vector<LivePtr> AllLive() const;
   void TickAll();
@@ -84,6 +88,7 @@ class DispatcherImpl final : public Dispatcher {
   Handle last_handle_ = 0;
   bool draining_ = false;
   bool stopping_ = false;
+  RetryBudget retries_;
 
   RequestQueue queue_;
   std::atomic<int64_t> pumps_asked_{0};
@@ -98,7 +103,9 @@ absl::Status DispatcherImpl::Start() {
   options.workers = options_.workers;
   options.workers_file = options_.workers_file;
   options.security = options_.link_security;
+  options.only_safe = options_.only_safe_links;
   options.vocab_size = model_->tokenizer().vocab_size();
+  options.stall_timeout = options_.stall_timeout;
   RegistryEvents events;
   events.on_usable = [this] { TickAll(); };
   events.on_lost = [this](WorkerId worker, const absl::Status& why) {
@@ -107,6 +114,12 @@ absl::Status DispatcherImpl::Start() {
   events.on_events = [this](WorkerId from, std::vector<Event> all) {
     OnEvents(from, std::move(all));
   };
+  events.on_stalled = [this](WorkerId worker, const absl::Status& why) {
+    for (const LivePtr& live : AllLive()) live->OnWorkerStalled(worker, why);
+  };
+  events.on_leaving = [this](WorkerId worker) {
+    for (const LivePtr& live : AllLive()) live->OnWorkerLeaving(worker);
+  };
   // Workers may connect before Create returns; nothing is live yet that would need registry_.
   BATON_ASSIGN_OR_RETURN(registry_, Registry::Create(options, std::move(events)));
   context_.registry = registry_.get();
@@ -114,6 +127,7 @@ absl::Status DispatcherImpl::Start() {
   context_.clock = &SystemClock();
   context_.worker_wait = options_.worker_wait;
   context_.local_prefill_tokens = options_.local_prefill_tokens;
+  context_.may_place_again = [this](TimePoint now) { return MayPlaceAgain(now); };
   context_.on_ended = [this](Handle handle) {
     if (!queue_.Remove(handle)) queue_.CountEnding(SystemClock().Now());
     Forget(handle);
@@ -165,6 +179,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   request.stop = std::move(input.stop);
   request.resume_tokens = std::move(input.resume_tokens);
   request.arrival = arrival;
+  request.max_migrations = options_.max_migrations;
   BATON_ASSIGN_OR_RETURN(const LivePtr live, Accept(std::move(request), std::move(prompt),
                                                     std::move(input.cache_salt), std::move(sink),
                                                     place.deadline));
@@ -181,6 +196,7 @@ absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest reque
                                                                TimePoint deadline) {
   const std::lock_guard lock(mutex_);
   BATON_RETURN_IF_ERROR(CheckRoomLocked());
+  retries_.OnRequest(request.arrival);
   request.id = {incarnation_, ++last_handle_};
   auto live = std::make_shared<LiveRequest>(&context_, std::move(request), std::move(prompt),
                                             std::move(cache_salt), &model_->tokenizer(),
@@ -255,6 +271,11 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
   Pump();
 }
 
+bool DispatcherImpl::MayPlaceAgain(TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  return retries_.Take(now, static_cast<int64_t>(live_.size()));
+}
+
 void DispatcherImpl::Forget(Handle handle) {
   LivePtr last;  // destroyed without the lock
   {
@@ -293,6 +314,7 @@ void DispatcherImpl::RunTimer() {
   while (!stopping_) {
     changed_.wait_for(lock, kTick, [this] { return stopping_; });
     lock.unlock();
+    registry_->CheckSilence(SystemClock().Now());
     TickAll();
     lock.lock();
   }

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "router/duty.h"
 #include "router/request.h"
 #include "worker_link/client.h"
 #include "worker_link/commands.h"
@@ -39,11 +40,16 @@ struct DispatcherOptions {
   std::vector<std::string> workers;  // addresses; roles are told by the workers themselves
   std::string workers_file;          // or a file with one address a line, watched; "": none
   worker_link::ClientSecurity link_security;  // of the links to the workers
+  bool only_safe_links = false;  // without TLS: to workers of this machine only
   RequestLimits limits;
   int32_t max_concurrent = 4096;  // requests in the router; more are ResourceExhausted
   int32_t max_waiting = 0;        // of these, waiting for the fleet; 0: no limit of their own
   Duration request_timeout = std::chrono::minutes(10);
   Duration worker_wait = std::chrono::seconds(5);  // how long a request waits for a decode worker
+  // Workers that fail.
+  Duration stall_timeout = std::chrono::seconds(5);  // silent for so long: streams move elsewhere
+  int32_t max_migrations = 3;                        // of one request, because of failures
+  double retry_share = 1;            // of recent requests, that may be placed again: retry_budget.h
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
 };
 
@@ -80,6 +86,11 @@ class Dispatcher {
   // No new requests (Unavailable), running ones go on; true once none is left, false at `timeout`.
   virtual bool Drain(Duration timeout) = 0;
   virtual int32_t running() const = 0;
+
+  // Tells a worker what it is to be; Fleet() shows what becomes of it. NotFound, InvalidArgument
+  // for a name that several have, Unavailable when it cannot be told, FailedPrecondition when it is
+  // the last that decodes.
+  virtual absl::Status SetDuty(const DutyChange& change) = 0;
 };
 
 }  // namespace baton::router

@@ -23,11 +23,30 @@ bool Transient(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsAborted(status) || absl::IsDataLoss(status);
 }
 
+// What another worker may have room for.
+bool Refused(const absl::Status& status) { return absl::IsResourceExhausted(status); }
+
 std::string Text(const absl::Status& status) {
   return std::string(status.message().data(), status.message().size());
 }
 
 }  // namespace
+
+std::string_view MoveReasonName(MoveReason reason) {
+  switch (reason) {
+    case MoveReason::kLost:
+      return "lost";
+    case MoveReason::kStalled:
+      return "stalled";
+    case MoveReason::kFailed:
+      return "failed";
+    case MoveReason::kRefused:
+      return "refused";
+    case MoveReason::kDrained:
+      return "drained";
+  }
+  return "";
+}
 
 Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
     : request_(std::move(request)),
@@ -73,6 +92,7 @@ void Flow::OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill,
   decode_ = std::move(decode);
   prefill_ = std::move(prefill);
   donor_ = std::move(donor);
+  delivered_before_ = tokens_delivered();
 }
 
 FlowActions Flow::OnEvent(WorkerId from, Event event, TimePoint now) {
@@ -102,18 +122,52 @@ FlowActions Flow::OnWorkerLost(WorkerId worker, const absl::Status& why) {
   FlowActions actions;
   if (state_ != State::kRunning) return actions;
   if (decode_ && decode_->id == worker) {
-    decode_.reset();
     OnDecodeGone(
+        MoveReason::kLost,
         absl::UnavailableError(fmt::format("decode worker '{}' was lost after {} tokens: {}",
                                            decode_name_, delivered_.size(), Text(why))),
         actions);
   } else if (donor_ && donor_->id == worker) {
     OnDonorGone(actions);
   } else if (prefill_ && prefill_->id == worker) {
-    OnPrefillGone(absl::UnavailableError(
+    OnPrefillGone(MoveReason::kLost,
+                  absl::UnavailableError(
                       fmt::format("prefill worker '{}' was lost: {}", prefill_name_, Text(why))),
                   actions);
   }
+  return actions;
+}
+
+FlowActions Flow::OnWorkerStalled(WorkerId worker, const absl::Status& why) {
+  FlowActions actions;
+  if (state_ != State::kRunning) return actions;
+  const bool decode = decode_ && decode_->id == worker;
+  const bool prefill = prefill_ && prefill_->id == worker;
+  const bool donor = donor_ && donor_->id == worker;
+  if (decode || prefill || donor) actions.cancels.push_back({worker, attempt()});
+  if (decode) {
+    OnDecodeGone(
+        MoveReason::kStalled,
+        absl::UnavailableError(fmt::format("decode worker '{}' stalled after {} tokens: {}",
+                                           decode_name_, delivered_.size(), Text(why))),
+        actions);
+  } else if (donor) {
+    OnDonorGone(actions);
+  } else if (prefill) {
+    OnPrefillGone(MoveReason::kStalled,
+                  absl::UnavailableError(
+                      fmt::format("prefill worker '{}' stalled: {}", prefill_name_, Text(why))),
+                  actions);
+  }
+  return actions;
+}
+
+FlowActions Flow::OnWorkerLeaving(WorkerId worker) {
+  FlowActions actions;
+  if (state_ != State::kRunning) return actions;
+  const bool decode = decode_ && decode_->id == worker;
+  const bool prefill = prefill_ && prefill_->id == worker && Fresh();
+  if (decode || prefill) PlaceAgain(MoveReason::kDrained, absl::OkStatus(), actions);
   return actions;
 }
 
@@ -157,36 +211,39 @@ void Flow::OnFinished(FinishedEvent event, TimePoint now, FlowActions& actions) 
 void Flow::OnFailed(WorkerId from, const absl::Status& status, FlowActions& actions) {
   if (decode_ && decode_->id == from) {
     OnDecodeGone(
+        Refused(status) ? MoveReason::kRefused : MoveReason::kFailed,
         absl::Status(status.code(), fmt::format("decode worker '{}', after {} tokens: {}",
                                                 decode_name_, delivered_.size(), Text(status))),
         actions);
   } else {
-    OnPrefillGone(absl::Status(status.code(),
+    OnPrefillGone(MoveReason::kFailed,
+                  absl::Status(status.code(),
                                fmt::format("prefill worker '{}': {}", prefill_name_, Text(status))),
                   actions);
   }
 }
 
-void Flow::OnDecodeGone(const absl::Status& why, FlowActions& actions) {
-  const std::optional<WorkerId> failed = decode_ ? std::optional(decode_->id) : std::nullopt;
+void Flow::OnDecodeGone(MoveReason reason, const absl::Status& why, FlowActions& actions) {
+  avoid_.push_back(decode_->id);
   decode_.reset();
-  if (Transient(why) && MayPlaceAgain()) return PlaceAgain(failed, actions);
+  const bool elsewhere = Transient(why) || Refused(why);
+  if (elsewhere && MayPlaceAgain()) return PlaceAgain(reason, why, actions);
   EndWithError(why, actions);
 }
 
-// Once a token is out, and when the request was placed again already, the decode worker goes on
-// alone: with the KV, if it is on its way, else by prefilling the prompt itself.
-void Flow::OnPrefillGone(const absl::Status& why, FlowActions& actions) {
-  const WorkerId failed = prefill_->id;
+// Once the attempt has given a token, and when the request was placed again too often, the decode
+// worker goes on alone: with the KV, if it is on its way, else by prefilling the prompt itself.
+void Flow::OnPrefillGone(MoveReason reason, const absl::Status& why, FlowActions& actions) {
+  avoid_.push_back(prefill_->id);
   prefill_.reset();
   if (donor_) actions.cancels.push_back({std::exchange(donor_, std::nullopt)->id, attempt()});
   if (finished_) return EndIncomplete(actions);
   // FailedPrecondition: the decode worker refused the KV; it waited too long for it.
   // DeadlineExceeded: one side was silent for too long, and both have let the handoff go.
   const bool handoff_over = absl::IsFailedPrecondition(why) || absl::IsDeadlineExceeded(why);
-  if (delivered_.empty() && !handoff_over) {
-    if (!Transient(why)) return EndWithError(why, actions);
-    if (MayPlaceAgain()) return PlaceAgain(failed, actions);
+  if (Fresh() && !handoff_over) {
+    if (!Transient(why) && delivered_.empty()) return EndWithError(why, actions);
+    if (Transient(why) && MayPlaceAgain()) return PlaceAgain(reason, why, actions);
   }
   actions.no_offer = decode_->id;
 }
@@ -300,17 +357,16 @@ void Flow::EndWithError(absl::Status status, FlowActions& actions) {
   CancelWorkers(actions);
 }
 
-bool Flow::MayPlaceAgain() const { return delivered_.empty() && replacements_ < kMaxReplacements; }
-
-void Flow::PlaceAgain(std::optional<WorkerId> avoid, FlowActions& actions) {
+// A drained worker is no failure: it costs nothing of what a request may be placed again.
+void Flow::PlaceAgain(MoveReason reason, absl::Status why, FlowActions& actions) {
   CancelWorkers(actions);
   held_.clear();
   finished_.reset();
   ++epoch_;
-  ++replacements_;
+  if (reason != MoveReason::kDrained) ++migrations_;
+  if (!delivered_.empty()) ++moves_;
   state_ = State::kWaiting;
-  actions.place = true;
-  actions.avoid = avoid;
+  actions.place = {reason, std::move(why)};
 }
 
 void Flow::CancelWorkers(FlowActions& actions) {
@@ -327,6 +383,7 @@ RequestStats Flow::Stats(TimePoint now) const {
   stats.request_id = ToString(request_.id);
   stats.prefill_worker = prefill_name_;
   stats.decode_worker = decode_name_;
+  stats.migrations = moves_;
   stats.cached_prompt_tokens = cached_prompt_tokens_;
   if (finished_) {
     stats.transport = finished_->transport;
@@ -335,6 +392,8 @@ RequestStats Flow::Stats(TimePoint now) const {
     stats.handover_s = Seconds(finished_->handover);
     stats.cached_prompt_tokens = std::max(cached_prompt_tokens_, finished_->cached_prompt_tokens);
   }
+  // An attempt that went on with output may have found some of that cached, too.
+  stats.cached_prompt_tokens = std::min(stats.cached_prompt_tokens, request_.prompt_tokens);
   stats.total_s = Seconds(now - request_.arrival);
   if (times_.first_token) stats.ttft_s = Seconds(*times_.first_token);
   // A resume that ends in the middle of its own tokens has fewer delivered than it came with.

@@ -6,15 +6,17 @@
 //   waiting ───────────► running ─────────────────────────────────────────► ended
 //      ▲                    │            deadline, Cancel
 //      └────────────────────┘
-//       worker lost before the first token: next epoch, once
+//       its worker is lost, stalls, fails, refuses or drains: next epoch
 //
-// Tokens are delivered in the order of their positions, each once, whichever worker sent them.
+// Tokens are delivered in the order of their positions, each once, whichever worker sent them. An
+// attempt begins with what was delivered before it: prompt and delivered tokens are its prompt.
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -39,12 +41,19 @@ struct FlowRequest {
   TimePoint arrival;
   std::shared_ptr<Visit> visit;  // as GenerateInput's
   std::vector<TokenId> resume_tokens;  // likewise: counted as delivered
+  // How often it is placed again because a worker failed it. More would let one request that kills
+  // its workers kill the fleet.
+  int32_t max_migrations = 3;
 };
 
 struct FlowWorker {
   WorkerId id = 0;
   std::string name;
 };
+
+// Why a request is placed again.
+enum class MoveReason { kLost, kStalled, kFailed, kRefused, kDrained };
+std::string_view MoveReasonName(MoveReason reason);
 
 // What the owner does after an event, in this order.
 struct FlowActions {
@@ -57,8 +66,12 @@ struct FlowActions {
   std::optional<WorkerId> no_offer;
   // For the client. A Finish or a Status is the last.
   std::vector<std::variant<Delta, Finish, absl::Status>> outputs;
-  bool place = false;  // find workers for attempt(), avoiding `avoid`
-  std::optional<WorkerId> avoid;
+  struct Place {
+    MoveReason reason = MoveReason::kLost;
+    absl::Status why;  // the request's error, should it not be placed; OK for kDrained
+  };
+  // Find workers for attempt(): others than avoid() where there are any; for kRefused, only others.
+  std::optional<Place> place;
 };
 
 // For metrics, as far as known. Times are since arrival unless said otherwise.
@@ -72,10 +85,6 @@ struct FlowTimes {
 // Not thread-safe. After the end every event is ignored. `tokenizer` must outlive it.
 class Flow {
  public:
-  // How often a request is placed again because its workers were lost. More would let one request
-  // that kills its workers kill the fleet.
-  static constexpr uint32_t kMaxReplacements = 1;
-
   Flow(FlowRequest request, const text::Tokenizer* tokenizer);
 
   // Workers were chosen for attempt(). `prefill` empty: the decode worker prefills. `donor` hands
@@ -90,6 +99,10 @@ class Flow {
   // From a worker; ignored unless it is of the current attempt and from one of its workers.
   FlowActions OnEvent(WorkerId from, worker_link::Event event, TimePoint now);
   FlowActions OnWorkerLost(WorkerId worker, const absl::Status& why);
+  // It may be stopped: what it does for this request is cancelled there, and done elsewhere.
+  FlowActions OnWorkerStalled(WorkerId worker, const absl::Status& why);
+  // It drains, and there are others. A prefill worker may finish what it has begun to deliver.
+  FlowActions OnWorkerLeaving(WorkerId worker);
   // The owner's own errors: no worker came, the deadline passed.
   FlowActions OnError(absl::Status status);
   // The client went away: no output.
@@ -103,6 +116,9 @@ class Flow {
   const std::optional<FlowWorker>& decode() const { return decode_; }
   const std::optional<FlowWorker>& prefill() const { return prefill_; }
   int32_t tokens_delivered() const { return static_cast<int32_t>(delivered_.size()); }
+  const std::vector<TokenId>& delivered() const { return delivered_; }
+  // Workers that failed this request.
+  const std::vector<WorkerId>& avoid() const { return avoid_; }
   const FlowTimes& times() const { return times_; }
 
  private:
@@ -112,9 +128,9 @@ class Flow {
   void OnPrefilled(const worker_link::PrefilledEvent& event, FlowActions& actions);
   void OnFinished(worker_link::FinishedEvent event, TimePoint now, FlowActions& actions);
   void OnFailed(WorkerId from, const absl::Status& status, FlowActions& actions);
-  void OnPrefillGone(const absl::Status& why, FlowActions& actions);
+  void OnPrefillGone(MoveReason reason, const absl::Status& why, FlowActions& actions);
   void OnDonorGone(FlowActions& actions);
-  void OnDecodeGone(const absl::Status& why, FlowActions& actions);
+  void OnDecodeGone(MoveReason reason, const absl::Status& why, FlowActions& actions);
 
   // False (and the request has ended with an error) when a twin differs or a position is absurd.
   void Replay();
@@ -127,8 +143,10 @@ class Flow {
   void EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions);
   void EndIncomplete(FlowActions& actions);
   void EndWithError(absl::Status status, FlowActions& actions);
-  bool MayPlaceAgain() const;
-  void PlaceAgain(std::optional<WorkerId> avoid, FlowActions& actions);
+  // Whether this attempt has delivered anything.
+  bool Fresh() const { return tokens_delivered() == delivered_before_; }
+  bool MayPlaceAgain() const { return migrations_ < request_.max_migrations; }
+  void PlaceAgain(MoveReason reason, absl::Status why, FlowActions& actions);
   void CancelWorkers(FlowActions& actions);
   RequestStats Stats(TimePoint now) const;
 
@@ -138,7 +156,10 @@ class Flow {
   StopMatcher stop_matcher_;
   State state_ = State::kWaiting;
   uint32_t epoch_ = 0;
-  uint32_t replacements_ = 0;
+  int32_t migrations_ = 0;        // because of failures
+  int32_t moves_ = 0;             // of a stream that had begun
+  int32_t delivered_before_ = 0;  // this attempt
+  std::vector<WorkerId> avoid_;
   std::optional<FlowWorker> decode_;
   std::optional<FlowWorker> prefill_;
   std::optional<FlowWorker> donor_;

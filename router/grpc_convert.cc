@@ -123,6 +123,7 @@ v1::Finish FromFinish(const Finish& finish) {
   stats->set_mean_itl_s(finish.stats.mean_itl_s);
   stats->set_total_s(finish.stats.total_s);
   stats->set_handover_s(finish.stats.handover_s);
+  stats->set_migrations(finish.stats.migrations);
   return message;
 }
 

@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <vector>
 
 #include "common/nearest_name.h"
 #include "router/json_text.h"
+#include "router/percent_decode.h"
 
 namespace baton::router {
 namespace {
@@ -27,23 +27,6 @@ constexpr Known kPaths[] = {
 };
 
 std::string_view PathOf(std::string_view target) { return target.substr(0, target.find('?')); }
-
-// Escapes that are not sound stay as they are.
-std::string PercentDecode(std::string_view text) {
-  std::string decoded;
-  for (size_t i = 0; i < text.size(); ++i) {
-    unsigned byte = 0;
-    const char* digits = text.data() + i + 1;
-    if (text[i] == '%' && i + 2 < text.size() &&
-        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
-      decoded.push_back(static_cast<char>(byte));
-      i += 2;
-    } else {
-      decoded.push_back(text[i]);
-    }
-  }
-  return decoded;
-}
 
 void AppendModel(const ModelInfo& model, int64_t started_s, std::string* out) {
   out->append(R"({"id":)");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/logging.h"
 #include "router/key_gate.h"
 
 namespace baton::router {
@@ -56,7 +57,7 @@ void LiveRequest::Begin() {
 
 void LiveRequest::PlaceFirstLocked() {
   ApplyLocked(flow_.OnResumed(context_.clock->Now()));
-  if (!flow_.ended()) PlaceLocked(std::nullopt);
+  if (!flow_.ended()) PlaceLocked();
   waiting_ = flow_.waiting();
 }
 
@@ -72,6 +73,18 @@ void LiveRequest::OnWorkerLost(WorkerId worker, const absl::Status& why) {
   Deliver(std::move(lock));
 }
 
+void LiveRequest::OnWorkerStalled(WorkerId worker, const absl::Status& why) {
+  std::unique_lock lock(mutex_);
+  ApplyLocked(flow_.OnWorkerStalled(worker, why));
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::OnWorkerLeaving(WorkerId worker) {
+  std::unique_lock lock(mutex_);
+  ApplyLocked(flow_.OnWorkerLeaving(worker));
+  Deliver(std::move(lock));
+}
+
 void LiveRequest::OnTick(TimePoint now) {
   if (now < deadline_ && !waiting()) return;
   std::unique_lock lock(mutex_);
@@ -81,10 +94,11 @@ void LiveRequest::OnTick(TimePoint now) {
         fmt::format("the request took longer than {} s; {} tokens were delivered",
                     Seconds(deadline_ - flow_.request().arrival), flow_.tokens_delivered()))));
   } else if (flow_.waiting()) {
-    PlaceLocked(std::nullopt);
+    PlaceLocked();
     if (flow_.waiting() && now >= wait_until_) {
       ApplyLocked(flow_.OnError(absl::UnavailableError(fmt::format(
-          "{}, also after waiting {} s", why_waiting_, Seconds(context_.worker_wait)))));
+          "{}{}, also after waiting {} s", why_again_, why_waiting_,
+          Seconds(context_.worker_wait)))));
     }
   }
   Deliver(std::move(lock));
@@ -104,20 +118,23 @@ void LiveRequest::Cancel() {
   Deliver(std::move(lock));
 }
 
-void LiveRequest::PlaceLocked(std::optional<WorkerId> avoid) {
+void LiveRequest::PlaceLocked(bool only_others) {
+  PlacementRequest request;
+  request.prompt_tokens = static_cast<int32_t>(prompt_.size()) + flow_.tokens_delivered();
+  request.local_prefill_tokens = context_.local_prefill_tokens;
+  request.avoid = flow_.avoid();
+  request.only_others = only_others;
   // A worker that takes nothing is avoided at once; two such in a row: wait for the next tick.
   for (int i = 0; i < 2 && flow_.waiting(); ++i) {
-    PlacementRequest request;
-    request.prompt_tokens = static_cast<int32_t>(prompt_.size());
-    request.local_prefill_tokens = context_.local_prefill_tokens;
-    request.avoid = avoid;
     auto assigned = context_.registry->Assign(request, affinity_keys_);
-    if (const auto* refusal = std::get_if<Refusal>(&assigned)) return RefusedLocked(*refusal);
+    if (const auto* refusal = std::get_if<Refusal>(&assigned)) {
+      return only_others ? void() : RefusedLocked(*refusal);
+    }
     const auto& assignment = std::get<Registry::Assignment>(assigned);
     decode_share_ = assignment.decode;
     if (assignment.prefill) prefill_share_ = assignment.prefill->share;
-    avoid = SendLocked(assignment);
-    if (!avoid) {
+    const std::optional<WorkerId> takes_nothing = SendLocked(assignment);
+    if (!takes_nothing) {
       std::optional<FlowWorker> prefill;
       if (assignment.prefill) {
         prefill = {assignment.prefill->share.worker, assignment.prefill->name};
@@ -131,16 +148,45 @@ void LiveRequest::PlaceLocked(std::optional<WorkerId> avoid) {
       waiting_ = false;
       return;
     }
+    request.avoid.push_back(*takes_nothing);
     ReleaseLocked();
   }
   why_waiting_ = "the chosen workers take no commands";
+}
+
+void LiveRequest::PlaceAgainLocked(const FlowActions::Place& place) {
+  const TimePoint now = context_.clock->Now();
+  if (!place.why.ok() && !context_.may_place_again(now)) {
+    return ApplyLocked(flow_.OnError(absl::UnavailableError(
+        fmt::format("{}; so many requests were placed again lately that no more are",
+                    std::string(place.why.message())))));
+  }
+  LogInfo(fmt::format("request {} goes on elsewhere after {} tokens: {}",
+                      ToString(flow_.attempt().request), flow_.tokens_delivered(),
+                      place.why.ok() ? "its worker drains" : std::string(place.why.message())));
+  context_.metrics->OnPlacedAgain(MoveReasonName(place.reason), flow_.tokens_delivered() > 0);
+  if (!place.why.ok()) why_again_ = std::string(place.why.message()) + "; ";
+  wait_until_ = now + context_.worker_wait;
+  const bool refused = place.reason == MoveReason::kRefused;
+  PlaceLocked(/*only_others=*/refused);
+  // Nobody else has room: that is the answer.
+  if (refused && flow_.waiting()) ApplyLocked(flow_.OnError(place.why));
+}
+
+std::vector<TokenId> LiveRequest::AttemptPromptLocked() const {
+  std::vector<TokenId> prompt;
+  prompt.reserve(prompt_.size() + flow_.delivered().size());
+  prompt = prompt_;
+  prompt.insert(prompt.end(), flow_.delivered().begin(), flow_.delivered().end());
+  return prompt;
 }
 
 std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assignment) {
   Registry& registry = *context_.registry;
   DecodeCommand decode;
   decode.attempt = flow_.attempt();
-  decode.prompt = prompt_;
+  decode.prompt = AttemptPromptLocked();
+  decode.output_tokens = flow_.tokens_delivered();
   decode.sampling = flow_.request().sampling;
   decode.cache_salt = cache_salt_;
   decode.handoff = assignment.prefill.has_value();
@@ -150,6 +196,7 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
   if (assignment.prefill) {
     prefill.attempt = decode.attempt;
     prefill.prompt = decode.prompt;
+    prefill.output_tokens = decode.output_tokens;
     prefill.sampling = decode.sampling;
     prefill.cache_salt = decode.cache_salt;
     prefill.target_address = assignment.prefill->target_address;
@@ -169,7 +216,7 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
 bool LiveRequest::AskDonorLocked(const Registry::Assignment& assignment) {
   ServePrefixCommand serve;
   serve.attempt = flow_.attempt();
-  serve.prompt = prompt_;
+  serve.prompt = AttemptPromptLocked();
   serve.cache_salt = cache_salt_;
   serve.target_address = assignment.prefill->own_address;
   serve.target_name = assignment.prefill->name;
@@ -181,7 +228,7 @@ bool LiveRequest::AskDonorLocked(const Registry::Assignment& assignment) {
 
 void LiveRequest::RefusedLocked(const Refusal& refusal) {
   why_waiting_ = refusal.text;
-  if (refusal.reason == RefusalReason::kPromptTooLarge) {
+  if (refusal.reason == RefusalReason::kPromptTooLarge && flow_.tokens_delivered() == 0) {
     ApplyLocked(flow_.OnError(absl::InvalidArgumentError(refusal.text)));
   } else if (context_.worker_wait <= Duration::zero()) {
     ApplyLocked(flow_.OnError(absl::UnavailableError(refusal.text)));
@@ -201,10 +248,7 @@ void LiveRequest::ApplyLocked(FlowActions actions) {
   }
   ReleaseLocked();
   waiting_ = flow_.waiting();
-  if (!actions.place) return;
-  context_.metrics->OnPlacedAgain();
-  wait_until_ = context_.clock->Now() + context_.worker_wait;
-  PlaceLocked(actions.avoid);
+  if (actions.place) PlaceAgainLocked(*actions.place);
 }
 
 // Gives back the shares of workers whose part is over.

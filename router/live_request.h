@@ -29,6 +29,8 @@ struct LiveContext {
   const Clock* clock = nullptr;
   Duration worker_wait{};
   int32_t local_prefill_tokens = 0;
+  // Whether one more request may be placed again now: the fleet's budget.
+  std::function<bool(TimePoint now)> may_place_again;
   std::function<void(uint64_t handle)> on_ended;  // once a request, after its last sink call
 };
 
@@ -50,6 +52,8 @@ class LiveRequest {
 
   void OnEvent(WorkerId from, worker_link::Event event);
   void OnWorkerLost(WorkerId worker, const absl::Status& why);
+  void OnWorkerStalled(WorkerId worker, const absl::Status& why);
+  void OnWorkerLeaving(WorkerId worker);
   // Now and then, and when a worker became usable: deadlines, and placement of what waits.
   void OnTick(TimePoint now);
   void Fail(absl::Status status);
@@ -62,7 +66,11 @@ class LiveRequest {
   using Output = std::variant<Delta, Finish, absl::Status>;
 
   void PlaceFirstLocked();
-  void PlaceLocked(std::optional<WorkerId> avoid);
+  void PlaceLocked(bool only_others = false);
+  // After a worker's failure, unless the fleet's budget is spent.
+  void PlaceAgainLocked(const FlowActions::Place& place);
+  // The prompt of the attempt: the request's, and what was delivered of its output.
+  std::vector<TokenId> AttemptPromptLocked() const;
   // Tells the workers. The worker that took nothing, if one did: then no other keeps the attempt.
   std::optional<WorkerId> SendLocked(const Registry::Assignment& assignment);
   // False when the donor took nothing.
@@ -89,6 +97,7 @@ class LiveRequest {
   std::atomic<bool> waiting_{true};  // as flow_ says; read without the lock
   TimePoint wait_until_;
   std::string why_waiting_;
+  std::string why_again_;  // ends in "; " when a worker has failed it
   std::optional<Share> decode_share_;
   std::optional<Share> prefill_share_;
   std::deque<Output> outbox_;

@@ -84,7 +84,8 @@ RouterMetrics::Instruments::Instruments(const Labels& model_labels)
       prefix_hits(Counter("vllm:prefix_cache_hits_total",
                           "Prompt tokens found in the prefix caches.", model)),
       placed_again(Counter("baton_requests_placed_again_total",
-                           "Requests placed again because a worker was lost or failed.", {})),
+                           "Requests placed again because a worker was lost, failed or drained.",
+                           {})),
       finished_stop(Ended("stop")),
       finished_length(Ended("length")),
       finished_abort(Ended("abort")) {}
@@ -152,7 +153,14 @@ void RouterMetrics::OnError(const absl::Status& status) {
 
 void RouterMetrics::OnCancelled() { instruments_->finished_abort.Increment(); }
 
-void RouterMetrics::OnPlacedAgain() { instruments_->placed_again.Increment(); }
+void RouterMetrics::OnPlacedAgain(std::string_view reason, bool in_stream) {
+  instruments_->placed_again.Increment();
+  if (!in_stream) return;
+  instruments_
+      ->Counter("baton_migrations_total", "Streams that went on at another worker.",
+                {{"reason", std::string(reason)}})
+      .Increment();
+}
 
 std::string RouterMetrics::Text(int32_t requests_running, int32_t requests_waiting,
                                 const std::vector<WorkerView>& fleet) const {

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,7 +31,8 @@ class RouterMetrics {
   void OnFinish(const Finish& finish, const FlowTimes& times);
   void OnError(const absl::Status& status);
   void OnCancelled();
-  void OnPlacedAgain();
+  // `in_stream`: after some of its tokens were delivered.
+  void OnPlacedAgain(std::string_view reason, bool in_stream);
 
   // Text exposition format 0.0.4, with gauges of the moment from the arguments.
   std::string Text(int32_t requests_running, int32_t requests_waiting,

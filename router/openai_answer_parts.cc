@@ -92,6 +92,7 @@ void AppendStatsFields(const RequestStats& stats, std::string* out) {
   AppendField("mean_itl_s", stats.mean_itl_s, out);
   AppendField("total_s", stats.total_s, out);
   AppendField("handover_s", stats.handover_s, out);
+  AppendField("migrations", int64_t{stats.migrations}, out);
 }
 
 }  // namespace

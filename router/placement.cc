@@ -17,6 +17,10 @@ bool Usable(const WorkerSnapshot& worker, Role role) {
   return worker.role == role && worker.connected && !worker.draining;
 }
 
+bool Avoided(const WorkerSnapshot& worker, const PlacementRequest& request) {
+  return std::find(request.avoid.begin(), request.avoid.end(), worker.id) != request.avoid.end();
+}
+
 bool Holds(const WorkerSnapshot& worker, int32_t prompt_tokens) {
   return BlocksNeeded(worker.block_tokens, prompt_tokens) <= worker.blocks_total;
 }
@@ -25,7 +29,7 @@ bool Holds(const WorkerSnapshot& worker, int32_t prompt_tokens) {
 auto DecodeCost(const WorkerSnapshot& worker, const PlacementRequest& request) {
   const bool must_wait =
       BlocksNeeded(worker.block_tokens, request.prompt_tokens) > worker.blocks_available;
-  return std::tuple(worker.id == request.avoid, must_wait, worker.requests,
+  return std::tuple(Avoided(worker, request), worker.suspect, must_wait, worker.requests,
                     worker.id != request.affinity.decode, -worker.blocks_available, worker.id);
 }
 
@@ -63,8 +67,8 @@ auto PrefillCost(const WorkerSnapshot& worker, const WorkerSnapshot& decode,
   } else if (const auto fetch = FetchCost(worker, donor, request)) {
     tokens -= CachedTokens(request) - *fetch;
   }
-  return std::tuple(worker.id == request.avoid, tokens, worker.kv_layout != decode.kv_layout,
-                    worker.requests, worker.id);
+  return std::tuple(Avoided(worker, request), worker.suspect, tokens,
+                    worker.kv_layout != decode.kv_layout, worker.requests, worker.id);
 }
 
 Refusal WhyNoDecodeWorker(std::span<const WorkerSnapshot> workers, int32_t prompt_tokens) {
@@ -102,6 +106,7 @@ Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest&
   const WorkerSnapshot* decode = nullptr;
   for (const WorkerSnapshot& worker : workers) {
     if (!Usable(worker, Role::kDecode) || !Holds(worker, request.prompt_tokens)) continue;
+    if (request.only_others && Avoided(worker, request)) continue;
     if (decode == nullptr || DecodeCost(worker, request) < DecodeCost(*decode, request)) {
       decode = &worker;
     }
@@ -115,7 +120,8 @@ Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest&
   };
   const WorkerSnapshot* donor = nullptr;
   for (const WorkerSnapshot& worker : workers) {
-    const bool has_prefix = worker.id == request.affinity.prefill && worker.id != request.avoid;
+    const bool has_prefix =
+        worker.id == request.affinity.prefill && !Avoided(worker, request) && !worker.suspect;
     if (has_prefix && usable(worker)) donor = &worker;
   }
   const WorkerSnapshot* prefill = nullptr;
@@ -126,8 +132,8 @@ Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest&
       prefill = &worker;
     }
   }
-  // Only a prefill worker that has just failed this prompt is left: the decode worker is safer.
-  if (prefill == nullptr || prefill->id == request.avoid) return placed;
+  // Only prefill workers that fail are left: the decode worker is safer.
+  if (prefill == nullptr || Avoided(*prefill, request) || prefill->suspect) return placed;
   placed.prefill = prefill->id;
   if (FetchCost(*prefill, donor, request)) {
     placed.donor = PrefixDonor{donor->id, CachedTokens(request)};

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "router/affinity.h"
 #include "worker_link/commands.h"
@@ -22,6 +23,7 @@ struct WorkerSnapshot {
   std::string kv_layout;
   bool connected = false;  // and its first status has come
   bool draining = false;
+  bool suspect = false;              // failed its last requests, or is silent
   int32_t requests = 0;              // running and waiting
   int64_t prompt_tokens_queued = 0;  // not prefilled yet
   int64_t blocks_available = 0;      // free, or cached and evictable
@@ -36,7 +38,8 @@ struct PlacementRequest {
   int32_t prompt_tokens = 0;
   int32_t local_prefill_tokens = 0;  // prompts up to this many are prefilled by the decode worker
   Affinity affinity;
-  std::optional<WorkerId> avoid;  // just failed this request: only where there is no other
+  std::vector<WorkerId> avoid;  // have failed this request: only where there is no other
+  bool only_others = false;     // not even then
 };
 
 // A prefill worker that hands over its cached KV of about so many leading tokens.
@@ -63,18 +66,17 @@ struct Refusal {
 
 using Placement = std::variant<Placed, Refusal>;
 
-// Decode worker, in this order: not the one to avoid, room for the prompt now, fewest requests
-// (each one in the batch makes everyone's tokens slower), served this prefix before, most blocks
-// available, lowest id.
-// Prefill worker, among those with the decode worker's fingerprint: least time until this prompt's
-// first token, counted in tokens to compute: those queued, plus the prompt less what is probably
-// cached there; then the decode worker's KV layout (others have to be converted), fewest requests,
-// lowest id. A prefix that another prefill worker of the same layout probably has cached counts as
-// fetched from it where that is faster than computing it: KV bytes / measured bytes a second,
-// against tokens / measured tokens a second. Nothing is fetched before prefill was measured; before
-// a transfer was, kAssumedKvBytesPerS is taken.
-// Local prefill when the prompt is short or there is no such prefill worker.
-// Deterministic: equal arguments give equal answers. `workers` ascend by id.
+// Decode worker, in this order: not one to avoid, not suspect, room for the prompt now, fewest
+// requests (each one in the batch makes everyone's tokens slower), served this prefix before, most
+// blocks available, lowest id. Prefill worker, among those with the decode worker's fingerprint:
+// not suspect; least time until this prompt's first token, counted in tokens to compute: those
+// queued, plus the prompt less what is probably cached there; then the decode worker's KV layout
+// (others have to be converted), fewest requests, lowest id. A prefix that another prefill worker
+// of the same layout probably has cached counts as fetched from it where that is faster than
+// computing it: KV bytes / measured bytes a second, against tokens / measured tokens a second.
+// Nothing is fetched before prefill was measured; before a transfer was, kAssumedKvBytesPerS is
+// taken. Local prefill when the prompt is short, or there is no such prefill worker but ones to
+// avoid or suspect ones. Deterministic: equal arguments give equal answers. `workers` ascend by id.
 Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest& request);
 
 inline constexpr double kAssumedKvBytesPerS = 1e9;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "common/loopback.h"
 #include "common/status_macros.h"
 #include "router/workers_file.h"
 
@@ -90,7 +91,21 @@ void Registry::ReadFileAgain() {
   file_trouble_ = std::move(trouble);
 }
 
-void Registry::SetAddresses(const std::vector<std::string>& addresses) {
+// What would carry prompts over a network for everybody to read.
+void Registry::DropUnsafe(std::vector<std::string>& addresses) const {
+  if (!options_.only_safe || options_.security.tls.on()) return;
+  std::erase_if(addresses, [](const std::string& address) {
+    if (IsLoopback(address)) return false;
+    LogError(fmt::format(
+        "worker {} is not dialled: the link would not be encrypted; give --link-cert, --link-key "
+        "and --link-ca, or --insecure",
+        address));
+    return true;
+  });
+}
+
+void Registry::SetAddresses(std::vector<std::string> addresses) {
+  DropUnsafe(addresses);
   std::set<std::string> missing(addresses.begin(), addresses.end());
   std::vector<std::pair<WorkerId, std::string>> added;
   bool returned = false;
@@ -147,6 +162,7 @@ bool Registry::Send(WorkerId worker, worker_link::Command command) {
 
 void Registry::OnInput(WorkerId id, ClientInput input) {
   if (auto* events = std::get_if<std::vector<Event>>(&input)) {
+    NoteEvents(id, *events);
     events_.on_events(id, std::move(*events));
   } else if (auto* status = std::get_if<WorkerStatus>(&input)) {
     OnStatus(id, *status);
@@ -188,6 +204,7 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
   worker.refused = !check.ok();
   if (check.ok()) WarnOfUnlikeLocked(worker);
   worker.has_status = false;
+  worker.last_heard = SystemClock().Now();
   ++worker.connection;
 }
 
@@ -208,6 +225,7 @@ void Registry::WarnOfUnlikeLocked(const Worker& worker) const {
 
 void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
   bool became_usable = false;
+  bool moves = false;
   {
     const std::lock_guard lock(mutex_);
     const auto found = workers_.find(id);
@@ -217,11 +235,19 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
     if (status.draining && !worker.status.draining) {
       LogInfo(fmt::format("worker '{}' is draining", worker.info.name));
     }
+    if (status.role && *status.role != worker.info.role) {
+      worker.info.role = *status.role;
+      LogInfo(fmt::format("worker '{}' is a {} worker now", worker.info.name,
+                          RoleName(worker.info.role)));
+    }
     worker.status = status;
     worker.has_status = true;
+    worker.last_heard = SystemClock().Now();
     became_usable = worker.usable() && !was_usable;
+    moves = status.leaving && HasOtherLocked(worker, worker.last_heard);
   }
   if (became_usable) events_.on_usable();
+  if (moves) events_.on_leaving(id);
 }
 
 void Registry::OnLost(WorkerId id, const absl::Status& why) {
@@ -235,6 +261,7 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
                            RoleName(worker.info.role), worker.info.name, worker.address,
                            worker.open_requests, std::string(why.message())));
     worker.connected = false;
+    NoteFailureLocked(worker, SystemClock().Now());
     ++worker.connection;  // shares of the lost connection are void
     worker.open_requests = 0;
     worker.open_prompt_tokens = 0;

@@ -18,7 +18,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "router/circuit.h"
 #include "router/dispatcher.h"
+#include "router/duty.h"
 #include "router/placement.h"
 #include "worker_link/client.h"
 
@@ -30,6 +33,9 @@ struct RegistryOptions {
   std::string workers_file;  // one address a line, '#' begins a comment; "": none
   Duration file_poll = std::chrono::milliseconds(500);
   worker_link::ClientSecurity security;
+  bool only_safe = false;  // without TLS, addresses other than loopback are not dialled
+  // A worker that says nothing for so long is silent: workers report once a second at least.
+  Duration stall_timeout = std::chrono::seconds(5);
   int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
 };
 
@@ -39,6 +45,10 @@ struct RegistryEvents {
   std::function<void()> on_usable;  // a worker became usable: what waits may be placed
   std::function<void(WorkerId, const absl::Status& why)> on_lost;
   std::function<void(WorkerId, std::vector<worker_link::Event>)> on_events;
+  // On the thread of CheckSilence. A decode worker is told of only while there is another.
+  std::function<void(WorkerId, const absl::Status& why)> on_stalled;
+  // Its streams should move, and there is another worker of its role. Told again while it is so.
+  std::function<void(WorkerId)> on_leaving;
 };
 
 // What a request holds open at one worker. A share of an older connection is void.
@@ -88,6 +98,9 @@ class Registry {
 
   // False when the worker is not connected or does not read: nothing was sent.
   bool Send(WorkerId worker, worker_link::Command command);
+  absl::Status SetDuty(const DutyChange& change);  // as Dispatcher's
+  // Finds workers that are silent; called now and then.
+  void CheckSilence(TimePoint now);
 
   bool HasRoom() const;  // for one more request now, as room.h says
   std::vector<WorkerView> Fleet() const;
@@ -104,6 +117,9 @@ class Registry {
     bool has_status = false;
     bool refused = false;  // connected, but not for this router's model
     bool leaving = false;  // no longer in the workers file
+    TimePoint last_heard;
+    TimePoint told_stalled;
+    Circuit circuit;
     int32_t open_requests = 0;
     int64_t open_prompt_tokens = 0;
     int64_t open_blocks = 0;
@@ -111,13 +127,15 @@ class Registry {
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
     }
+    bool silent(TimePoint now, Duration timeout) const { return now - last_heard >= timeout; }
     WorkerSnapshot Snapshot(WorkerId id) const;
     const char* StateName() const;
   };
 
   Registry(const RegistryOptions& options, RegistryEvents events);
   // Dials new addresses; those that are gone begin to leave.
-  void SetAddresses(const std::vector<std::string>& addresses);
+  void SetAddresses(std::vector<std::string> addresses);
+  void DropUnsafe(std::vector<std::string>& addresses) const;
   void Connect(WorkerId id, const std::string& address);
   void DropIdleLeavers();
   void PollFile();
@@ -128,15 +146,25 @@ class Registry {
   void WarnOfUnlikeLocked(const Worker& worker) const;
   void OnStatus(WorkerId id, const worker_link::WorkerStatus& status);
   void OnLost(WorkerId id, const absl::Status& why);
+  void NoteEvents(WorkerId id, const std::vector<worker_link::Event>& events);
+  void NoteFailureLocked(Worker& worker, TimePoint now);
+  bool SuspectLocked(const Worker& worker, TimePoint now) const {
+    return worker.circuit.IsOpen(now) || worker.silent(now, options_.stall_timeout);
+  }
+  // A worker of that role, other than this one, that can take its work.
+  bool HasOtherLocked(const Worker& worker, TimePoint now) const;
+  absl::StatusOr<WorkerId> FindLocked(const std::string& worker) const;
+  absl::Status CheckLeftLocked(const Worker& worker) const;
   Share OpenLocked(WorkerId id, int32_t prompt_tokens);
 
   const RegistryOptions options_;
   const RegistryEvents events_;
   std::string file_trouble_;  // of the poll thread: said once
 
-  mutable std::mutex mutex_;  // guards the next three
+  mutable std::mutex mutex_;  // guards the next four
   std::map<WorkerId, Worker> workers_;
   WorkerId next_id_ = 0;
+  TimePoint last_silence_check_;
   PrefixMemory prefixes_{kRememberedPrefixes};
 
   // Held shared while sending, so that a client is never destroyed under a sender.

@@ -1,8 +1,11 @@
-// Registry's views of the fleet, and the accounting of what is open where.
+// Registry's views of the fleet, the accounting of what is open where, and who can be relied on.
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <climits>
 
+#include "common/logging.h"
 #include "router/registry.h"
 #include "router/room.h"
 
@@ -36,17 +39,22 @@ const char* Registry::Worker::StateName() const {
   if (connection == 0) return "connecting";
   if (!connected) return "lost";
   if (refused) return "refused";
-  if (leaving || status.draining) return "draining";
+  const bool idle = status.running == 0 && status.waiting == 0 && status.transfers == 0;
+  if (leaving || status.draining) return idle && open_requests == 0 ? "drained" : "draining";
   return has_status ? "ready" : "connecting";
 }
 
 std::variant<Registry::Assignment, Refusal> Registry::Assign(
     PlacementRequest request, std::span<const uint64_t> affinity_keys) {
+  const TimePoint now = SystemClock().Now();
   const std::lock_guard lock(mutex_);
   request.affinity = prefixes_.Find(affinity_keys);
   std::vector<WorkerSnapshot> snapshot;
   snapshot.reserve(workers_.size());
-  for (const auto& [id, worker] : workers_) snapshot.push_back(worker.Snapshot(id));
+  for (const auto& [id, worker] : workers_) {
+    snapshot.push_back(worker.Snapshot(id));
+    snapshot.back().suspect = SuspectLocked(worker, now);
+  }
   Placement placement = Place(snapshot, request);
   if (auto* refusal = std::get_if<Refusal>(&placement)) return std::move(*refusal);
   const Placed& placed = std::get<Placed>(placement);
@@ -68,6 +76,7 @@ std::variant<Registry::Assignment, Refusal> Registry::Assign(
 
 Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens) {
   Worker& worker = workers_.at(id);
+  worker.circuit.OnRequest(SystemClock().Now());
   const Share share{id, worker.connection, prompt_tokens,
                     BlocksNeeded(worker.info.block_tokens, prompt_tokens)};
   ++worker.open_requests;
@@ -135,6 +144,81 @@ std::vector<WorkerView> Registry::Fleet() const {
     views.push_back(std::move(view));
   }
   return views;
+}
+
+// Sent by a worker that cannot do its work. Not its fault: what the request asks for, overload, and
+// that it drains.
+bool Blames(const absl::Status& status, bool draining) {
+  return absl::IsAborted(status) || absl::IsDataLoss(status) || absl::IsInternal(status) ||
+         (absl::IsUnavailable(status) && !draining);
+}
+
+void Registry::NoteEvents(WorkerId id, const std::vector<worker_link::Event>& events) {
+  const std::lock_guard lock(mutex_);
+  const auto found = workers_.find(id);
+  if (found == workers_.end()) return;
+  Worker& worker = found->second;
+  worker.last_heard = SystemClock().Now();
+  for (const worker_link::Event& event : events) {
+    if (const auto* failed = std::get_if<worker_link::FailedEvent>(&event)) {
+      if (Blames(failed->status, worker.status.draining)) {
+        NoteFailureLocked(worker, worker.last_heard);
+      }
+    } else if (!std::holds_alternative<worker_link::TokensEvent>(event)) {
+      worker.circuit.OnSuccess();
+    }
+  }
+}
+
+// At most half of a role's workers have open circuits.
+void Registry::NoteFailureLocked(Worker& worker, TimePoint now) {
+  int workers = 0;
+  int open = 0;
+  for (const auto& [id, other] : workers_) {
+    if (other.info.role != worker.info.role || !(other.usable() || &other == &worker)) continue;
+    ++workers;
+    open += other.circuit.IsOpen(now) && &other != &worker ? 1 : 0;
+  }
+  const bool was_open = worker.circuit.IsOpen(now);
+  worker.circuit.OnFailure(now, 2 * (open + 1) <= workers);
+  if (worker.circuit.IsOpen(now) && !was_open) {
+    LogWarning(
+        fmt::format("{} worker '{}' fails what it is given: others are preferred for a while",
+                    RoleName(worker.info.role), worker.info.name));
+  }
+}
+
+bool Registry::HasOtherLocked(const Worker& worker, TimePoint now) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
+    const Worker& other = entry.second;
+    return &other != &worker && other.info.role == worker.info.role && other.usable() &&
+           !SuspectLocked(other, now);
+  });
+}
+
+void Registry::CheckSilence(TimePoint now) {
+  std::vector<std::pair<WorkerId, absl::Status>> stalled;
+  {
+    const std::lock_guard lock(mutex_);
+    // This process was stopped itself, or has no time to read: nobody else is to blame.
+    const bool late = now - last_silence_check_ > options_.stall_timeout / 2;
+    last_silence_check_ = now;
+    for (auto& [id, worker] : workers_) {
+      if (!worker.connected) continue;
+      if (late) worker.last_heard = now;
+      const TimePoint since = std::max(worker.last_heard, worker.told_stalled);
+      if (now - since < options_.stall_timeout || worker.open_requests == 0) continue;
+      if (worker.info.role == Role::kDecode && !HasOtherLocked(worker, now)) continue;
+      worker.told_stalled = now;
+      stalled.emplace_back(
+          id, absl::UnavailableError(
+                  fmt::format("it said nothing for {:.1f} s", Seconds(now - worker.last_heard))));
+      LogWarning(fmt::format("{} worker '{}' at {} says nothing for {:.1f} s with {} requests",
+                             RoleName(worker.info.role), worker.info.name, worker.address,
+                             Seconds(now - worker.last_heard), worker.open_requests));
+    }
+  }
+  for (const auto& [id, why] : stalled) events_.on_stalled(id, why);
 }
 
 bool Registry::Ready() const {

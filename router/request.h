@@ -81,7 +81,8 @@ struct RequestStats {
   double ttft_s = 0;
   double mean_itl_s = 0;
   double total_s = 0;
-  double handover_s = 0;  // end of prefill to the first decode step; 0 when nothing moved
+  double handover_s = 0;   // end of prefill to the first decode step; 0 when nothing moved
+  int32_t migrations = 0;  // times that the stream went on at another worker
 };
 
 struct Finish {

@@ -140,6 +140,7 @@ absl::Status WorkerHost::LoadModel() {
 
 absl::Status WorkerHost::Serve(worker_link::Role role) {
   info_.role = role;
+  duty_.role = role;
   BATON_ASSIGN_OR_RETURN(
       server_, worker_link::LinkServer::Create(options_.listen_address, info_,
                                                [this](worker_link::LinkInput input) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/clock.h"
 #include "engine/local_engine.h"
 #include "kv_transfer/handoff.h"
 #include "worker_common/input_queue.h"
@@ -24,6 +25,13 @@ absl::StatusOr<std::string> ArithmeticFingerprint(const engine::ModelConfig& con
 // Once Create has returned, routers may connect; what they send waits in inputs().
 class WorkerHost {
  public:
+  // What it is to be, from now on.
+  struct Duty {
+    worker_link::Role role = worker_link::Role::kPrefill;
+    bool takes_work = true;
+    TimePoint leaving_at = TimePoint::max();  // while it drains: streams are to move then
+  };
+
   // InvalidArgument for options without sense and models that are not supported, NotFound without a
   // model file, Unavailable when the address or transport cannot be had.
   static absl::StatusOr<std::unique_ptr<WorkerHost>> Create(const WorkerOptions& options,
@@ -35,6 +43,8 @@ class WorkerHost {
   kv_transfer::HandoffService& handoff() { return *handoff_; }
   worker_link::LinkServer& server() { return *server_; }
   InputQueue& inputs() { return inputs_; }
+  // The device thread's, from loop to loop.
+  Duty& duty() { return duty_; }
 
  private:
   explicit WorkerHost(const WorkerOptions& options)
@@ -46,6 +56,7 @@ class WorkerHost {
   const WorkerOptions options_;
   worker_link::WorkerInfo info_;
   InputQueue inputs_;
+  Duty duty_;
   std::unique_ptr<kv_transfer::HandoffService> handoff_;
   std::unique_ptr<engine::LocalEngine> engine_;
   std::unique_ptr<worker_link::LinkServer> server_;

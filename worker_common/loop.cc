@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/logging.h"
@@ -40,8 +41,9 @@ Duration TimeoutOf(const Command& request) {
 
 }  // namespace
 
-WorkerLoop::WorkerLoop(WorkerHost* host)
+WorkerLoop::WorkerLoop(WorkerHost* host, worker_link::Role role)
     : host_(host),
+      role_(role),
       clock_(SystemClock()),
       book_(host->options().queue_capacity),
       early_offers_(host->options().queue_capacity, kEarlyOfferWait),
@@ -49,7 +51,7 @@ WorkerLoop::WorkerLoop(WorkerHost* host)
       next_deadline_check_(now_) {}
 
 void WorkerLoop::Drain() {
-  draining_ = true;
+  ending_ = true;
   host_->inputs().Wake();
 }
 
@@ -57,8 +59,9 @@ absl::Status WorkerLoop::DrainingError() const {
   return absl::UnavailableError(fmt::format("worker {} is draining", options().name));
 }
 
-void WorkerLoop::Run() {
+std::optional<worker_link::Role> WorkerLoop::Run() {
   const ScopedLogName log_name(options().name);
+  if (!draining()) host_->duty().leaving_at = TimePoint::max();
   bool busy = false;
   bool first_turn = true;
   while (true) {
@@ -69,10 +72,15 @@ void WorkerLoop::Run() {
     ExpireEarlyOffers();
     busy = Advance();
     Flush();
+    SeeEnding();
     ReportStatus();
-    if (draining() && book_.size() == 0 && Quiet()) break;
+    if (!draining() || book_.size() > 0 || !Quiet()) continue;
+    const worker_link::Role wanted = host_->duty().role;
+    if (ending() || wanted != role_) {
+      LogInfo("drained");
+      return ending() ? std::nullopt : std::optional(wanted);
+    }
   }
-  LogInfo("drained");
 }
 
 void WorkerLoop::TakeInputs(Duration wait) {
@@ -101,7 +109,8 @@ void WorkerLoop::OnLink(worker_link::LinkInput input) {
 }
 
 void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
-  const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, command);
+  if (const auto* duty = std::get_if<worker_link::DutyCommand>(&command)) return OnDuty(*duty);
+  const Attempt attempt = *AttemptOf(command);
   if (std::holds_alternative<CancelCommand>(command)) {
     const AttemptBook::Entry* entry = book_.Find(attempt);
     if (entry != nullptr && entry->link == link && !entry->answered) {
@@ -124,6 +133,21 @@ void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
   StopAll(book_.OlderThan(attempt),
           absl::CancelledError(fmt::format("epoch {} of the request has come", attempt.epoch)));
   Start(attempt, std::move(command));
+}
+
+void WorkerLoop::OnDuty(const worker_link::DutyCommand& duty) {
+  LogInfo(fmt::format("a router wants a {} worker that takes {} work", RoleName(duty.role),
+                      duty.takes_work ? "new" : "no new"));
+  WorkerHost::Duty& own = host_->duty();
+  own.role = duty.role;
+  own.takes_work = duty.takes_work;
+  own.leaving_at = draining() ? now_ + duty.grace : TimePoint::max();
+}
+
+void WorkerLoop::SeeEnding() {
+  if (!ending() || std::exchange(ending_seen_, true)) return;
+  WorkerHost::Duty& own = host_->duty();
+  own.leaving_at = std::min(own.leaving_at, now_ + options().drain_grace);
 }
 
 void WorkerLoop::StopAll(const std::vector<Attempt>& attempts, const absl::Status& why) {
@@ -185,13 +209,16 @@ void WorkerLoop::Flush() {
 
 void WorkerLoop::ReportStatus() {
   const Duration age = now_ - reported_at_;
-  const bool urgent = draining() != reported_.draining;
+  const bool leaving = draining() && now_ >= host_->duty().leaving_at;
+  const bool urgent = draining() != reported_.draining || leaving != reported_.leaving;
   // Whether there is news is found out when it may be told.
   status_waits_ = !urgent && age < kStatusNews;
   if (status_waits_) return;
   WorkerStatus status = CountWork();
   const engine::BlockCounts blocks = executor().pool().counts();
+  status.role = role_;
   status.draining = draining();
+  status.leaving = leaving;
   status.blocks_free = blocks.free;
   status.blocks_held = blocks.held;
   status.blocks_cached = blocks.cached;

@@ -1,8 +1,9 @@
 #pragma once
 
 // The device thread's loop, as far as both kinds of worker share it: inputs, deadlines, epochs, one
-// answer per attempt, status and drain. What a prefill or a decode worker does with an attempt is
-// its own (the virtual methods), and all of it happens on the one thread that calls Run.
+// answer per attempt, status, drain and the end of a role. What a prefill or a decode worker does
+// with an attempt is its own (the virtual methods), and all of it happens on the one thread that
+// calls Run.
 
 #include <atomic>
 #include <optional>
@@ -19,13 +20,15 @@ namespace baton::worker_common {
 class WorkerLoop {
  public:
   // `host` outlives the loop.
-  explicit WorkerLoop(WorkerHost* host);
+  WorkerLoop(WorkerHost* host, worker_link::Role role);
   virtual ~WorkerLoop() = default;
   WorkerLoop(const WorkerLoop&) = delete;
   WorkerLoop& operator=(const WorkerLoop&) = delete;
 
-  // Works until drained: no attempt is left, and no transfer. Call it once.
-  void Run();
+  // Works until it is drained (no attempt is left, and no transfer) and is to end, or to have
+  // another role: then that is returned, and host()'s routers wait for the loop of that role. Call
+  // it once.
+  std::optional<worker_link::Role> Run();
   // New requests are refused from now on (Unavailable), and Run returns when those accepted are
   // over. Any thread; does not wait.
   void Drain();
@@ -51,7 +54,10 @@ class WorkerLoop {
   const WorkerOptions& options() const { return host_->options(); }
   AttemptBook& book() { return book_; }
   TimePoint now() const { return now_; }  // of this turn of the loop
-  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  bool draining() const {
+    const WorkerHost::Duty& duty = host_->duty();
+    return ending() || !duty.takes_work || duty.role != role_;
+  }
   absl::Status DrainingError() const;
 
   // The offer that came before its request, if one did.
@@ -69,9 +75,12 @@ class WorkerLoop {
   void Fail(const Attempt& attempt, const absl::Status& why);
 
  private:
+  bool ending() const { return ending_.load(std::memory_order_relaxed); }
   void TakeInputs(Duration wait);
   void OnLink(worker_link::LinkInput input);
   void OnCommand(worker_link::LinkId link, worker_link::Command command);
+  void OnDuty(const worker_link::DutyCommand& duty);
+  void SeeEnding();
   void StopAll(const std::vector<Attempt>& attempts, const absl::Status& why);
   void StopExpired();
   void ExpireEarlyOffers();
@@ -79,12 +88,14 @@ class WorkerLoop {
   void ReportStatus();
 
   WorkerHost* const host_;
+  const worker_link::Role role_;
   const Clock& clock_;
   AttemptBook book_;
   EarlyOffers early_offers_;
   TimePoint now_;
   TimePoint next_deadline_check_;
-  std::atomic<bool> draining_ = false;
+  std::atomic<bool> ending_ = false;
+  bool ending_seen_ = false;
   absl::flat_hash_map<worker_link::LinkId, std::vector<worker_link::Event>> outgoing_;
   worker_link::WorkerStatus reported_;
   TimePoint reported_at_;

@@ -48,6 +48,8 @@ struct WorkerOptions {
   // A decode worker that has no offer after this long prefills the prompt itself. Long, because
   // the prompt may only wait its turn: a dead prefill worker is found, and replaced, by the router.
   Duration offer_wait = std::chrono::minutes(2);
+  // When the worker is told to end: how long its streams go on before routers move them elsewhere.
+  Duration drain_grace = std::chrono::seconds(15);
 };
 
 }  // namespace baton::worker_common

@@ -4,6 +4,7 @@
 // stays inside worker_link.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -16,7 +17,7 @@
 
 namespace baton::worker_link {
 
-inline constexpr uint32_t kProtocol = 4;  // both ends must have the same
+inline constexpr uint32_t kProtocol = 5;  // both ends must have the same
 
 inline constexpr size_t kMaxKvPaths = 256;  // that one worker tells of
 
@@ -84,7 +85,9 @@ struct KvCounters {
 };
 
 struct WorkerStatus {
+  std::optional<Role> role;  // of now; empty: as WorkerInfo says
   bool draining = false;
+  bool leaving = false;  // drains, and its streams had time to end: they are to go on elsewhere
   int32_t running = 0;
   int32_t waiting = 0;
   int32_t blocks_free = 0;
@@ -106,6 +109,9 @@ struct WorkerStatus {
 struct PrefillCommand {
   Attempt attempt;
   std::vector<TokenId> prompt;
+  // The last so many tokens of `prompt` are output of earlier attempts, which the request's
+  // sampling (penalties, positions, max_tokens, min_tokens) counts as such.
+  int32_t output_tokens = 0;
   SamplingParams sampling;
   std::string cache_salt;
   std::string target_address;
@@ -127,6 +133,7 @@ struct ServePrefixCommand {
 struct DecodeCommand {
   Attempt attempt;
   std::vector<TokenId> prompt;
+  int32_t output_tokens = 0;  // as in PrefillCommand
   SamplingParams sampling;
   std::string cache_salt;
   bool handoff = false;  // false: prefill the prompt yourself
@@ -140,8 +147,26 @@ struct CancelCommand {
 struct NoOfferCommand {
   Attempt attempt;
 };
-using Command =
-    std::variant<PrefillCommand, DecodeCommand, CancelCommand, NoOfferCommand, ServePrefixCommand>;
+// What the worker is to be from now on. One that shall have another role drains, changes, and then
+// takes work again, if it is to.
+struct DutyCommand {
+  Role role = Role::kPrefill;
+  bool takes_work = true;  // false: it drains, and stays so
+  // Running streams have so long to end before routers are asked to move them elsewhere.
+  Duration grace{};
+};
+using Command = std::variant<PrefillCommand, DecodeCommand, CancelCommand, NoOfferCommand,
+                             ServePrefixCommand, DutyCommand>;
+
+// None: a command about the worker itself.
+inline std::optional<Attempt> AttemptOf(const Command& command) {
+  return std::visit(
+      [](const auto& one) -> std::optional<Attempt> {
+        if constexpr (requires { one.attempt; }) return one.attempt;
+        return std::nullopt;
+      },
+      command);
+}
 
 // Whether it starts an attempt: such a command may be refused, the others must not be lost.
 inline bool IsRequest(const Command& command) {
@@ -151,8 +176,9 @@ inline bool IsRequest(const Command& command) {
 }
 
 // Worker to router. Per attempt: a prefill worker sends token 0 (one that serves a prefix no
-// token), then Prefilled or Failed; a decode worker sends tokens (position 0 too: whichever comes
-// first counts, the router drops the twin), then exactly one of Finished and Failed.
+// token), then Prefilled or Failed; a decode worker sends tokens (the first one too: whichever
+// comes first counts, the router drops the twin), then exactly one of Finished and Failed. The
+// first token's position is the command's `output_tokens`.
 struct TokensEvent {
   Attempt attempt;
   std::vector<OutputToken> tokens;  // consecutive positions

@@ -31,6 +31,7 @@ Attempt FromWire(const v1::WireAttempt& wire);
 absl::Status CheckLength(const char* field, size_t size, size_t limit, const char* unit);
 // InvalidArgument("transfers is -1, but must not be negative").
 absl::Status CheckCount(const char* field, int64_t value);
+absl::StatusOr<Role> RoleFromName(const std::string& name);
 
 void ToWire(const Command& command, v1::RouterMessage* wire);
 absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire);

@@ -97,6 +97,13 @@ absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
   return absl::OkStatus();
 }
 
+// A prompt has at least one token that is no output.
+absl::StatusOr<int32_t> OutputTokensFromWire(int32_t output_tokens, int prompt_tokens) {
+  if (output_tokens >= 0 && output_tokens < prompt_tokens) return output_tokens;
+  return absl::InvalidArgumentError(
+      fmt::format("output_tokens is {}, but must be in [0, {})", output_tokens, prompt_tokens));
+}
+
 // The fields that PrefillCommand and ServePrefixCommand share.
 template <typename PlainCommand, typename WireCommand>
 absl::Status TargetFromWire(const WireCommand& wire, PlainCommand* command) {
@@ -119,6 +126,8 @@ absl::StatusOr<Command> PrefillFromWire(const v1::WirePrefill& wire) {
                                                   wire.prefix_tokens(), wire.prompt_size()));
   }
   command.prefix_tokens = wire.prefix_tokens();
+  BATON_ASSIGN_OR_RETURN(command.output_tokens,
+                         OutputTokensFromWire(wire.output_tokens(), wire.prompt_size()));
   return command;
 }
 
@@ -134,6 +143,16 @@ absl::StatusOr<Command> DecodeFromWire(const v1::WireDecode& wire) {
   BATON_RETURN_IF_ERROR(RequestFromWire(wire, &command));
   BATON_ASSIGN_OR_RETURN(command.sampling, SamplingFromWire(wire.sampling()));
   command.handoff = wire.handoff();
+  BATON_ASSIGN_OR_RETURN(command.output_tokens,
+                         OutputTokensFromWire(wire.output_tokens(), wire.prompt_size()));
+  return command;
+}
+
+absl::StatusOr<Command> DutyFromWire(const v1::WireDuty& wire) {
+  DutyCommand command;
+  BATON_ASSIGN_OR_RETURN(command.role, RoleFromName(wire.role()));
+  command.takes_work = wire.takes_work();
+  BATON_ASSIGN_OR_RETURN(command.grace, TimeoutFromWire(wire.grace_ms()));
   return command;
 }
 
@@ -162,6 +181,14 @@ absl::Status CheckCount(const char* field, int64_t value) {
       fmt::format("{} is {}, but must not be negative", field, value));
 }
 
+absl::StatusOr<Role> RoleFromName(const std::string& name) {
+  for (const Role role : {Role::kPrefill, Role::kDecode}) {
+    if (name == RoleName(role)) return role;
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("role is '{}', but must be prefill or decode", name.substr(0, 64)));
+}
+
 void ToWire(const Command& command, v1::RouterMessage* wire) {
   if (const auto* prefill = std::get_if<PrefillCommand>(&command)) {
     v1::WirePrefill* out = wire->mutable_prefill();
@@ -170,16 +197,23 @@ void ToWire(const Command& command, v1::RouterMessage* wire) {
     out->set_target_address(prefill->target_address);
     out->set_target_name(prefill->target_name);
     out->set_prefix_tokens(prefill->prefix_tokens);
+    out->set_output_tokens(prefill->output_tokens);
   } else if (const auto* decode = std::get_if<DecodeCommand>(&command)) {
     v1::WireDecode* out = wire->mutable_decode();
     RequestToWire(*decode, out);
     SamplingToWire(decode->sampling, out->mutable_sampling());
     out->set_handoff(decode->handoff);
+    out->set_output_tokens(decode->output_tokens);
   } else if (const auto* serve = std::get_if<ServePrefixCommand>(&command)) {
     v1::WireServePrefix* out = wire->mutable_serve_prefix();
     RequestToWire(*serve, out);
     out->set_target_address(serve->target_address);
     out->set_target_name(serve->target_name);
+  } else if (const auto* duty = std::get_if<DutyCommand>(&command)) {
+    v1::WireDuty* out = wire->mutable_duty();
+    out->set_role(std::string(RoleName(duty->role)));
+    out->set_takes_work(duty->takes_work);
+    out->set_grace_ms(TimeoutMs(duty->grace));
   } else if (const auto* cancel = std::get_if<CancelCommand>(&command)) {
     ToWire(cancel->attempt, wire->mutable_cancel());
   } else {
@@ -199,6 +233,8 @@ absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire) {
       return NoOfferCommand{FromWire(wire.no_offer())};
     case v1::RouterMessage::kServePrefix:
       return ServePrefixFromWire(wire.serve_prefix());
+    case v1::RouterMessage::kDuty:
+      return DutyFromWire(wire.duty());
     case v1::RouterMessage::kHello:
       return absl::InvalidArgumentError("a second hello on one stream");
     case v1::RouterMessage::MESSAGE_NOT_SET:

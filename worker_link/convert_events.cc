@@ -216,14 +216,7 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
                     wire.vocab_size(), wire.context_tokens(), wire.block_tokens()));
   }
   WorkerInfo info;
-  if (wire.role() == RoleName(Role::kPrefill)) {
-    info.role = Role::kPrefill;
-  } else if (wire.role() == RoleName(Role::kDecode)) {
-    info.role = Role::kDecode;
-  } else {
-    return absl::InvalidArgumentError(
-        fmt::format("role is '{}', but must be prefill or decode", wire.role().substr(0, 64)));
-  }
+  BATON_ASSIGN_OR_RETURN(info.role, RoleFromName(wire.role()));
   info.name = wire.name();
   info.model = wire.model();
   info.fingerprint = wire.fingerprint();

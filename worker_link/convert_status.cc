@@ -112,7 +112,9 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
 }  // namespace
 
 void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
+  if (status.role) wire->set_role(std::string(RoleName(*status.role)));
   wire->set_draining(status.draining);
+  wire->set_leaving(status.leaving);
   wire->set_running(status.running);
   wire->set_waiting(status.waiting);
   wire->set_blocks_free(status.blocks_free);
@@ -149,7 +151,13 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   }
   BATON_ASSIGN_OR_RETURN(const KvCounters counters, CountersFromWire(wire.kv()));
   BATON_ASSIGN_OR_RETURN(const DiskCacheStatus disk, DiskFromWire(wire.disk()));
-  return WorkerStatus{.draining = wire.draining(),
+  std::optional<Role> role;
+  if (!wire.role().empty()) {
+    BATON_ASSIGN_OR_RETURN(role, RoleFromName(wire.role()));
+  }
+  return WorkerStatus{.role = role,
+                      .draining = wire.draining(),
+                      .leaving = wire.leaving(),
                       .running = wire.running(),
                       .waiting = wire.waiting(),
                       .blocks_free = wire.blocks_free(),

@@ -171,12 +171,12 @@ absl::Status ServerStream::TakeMessage() {
   absl::StatusOr<Command> command = CommandFromWire(incoming_);
   if (!command.ok()) return command.status();
   const bool request = IsRequest(*command);
-  const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, *command);
+  const std::optional<Attempt> attempt = AttemptOf(*command);
   if (registry_->Input(LinkCommand{link_, *std::move(command)})) return absl::OkStatus();
   // A lost cancel would leave its attempt running: losing the link cancels them all.
   if (!request) return absl::ResourceExhaustedError("the worker's queue has no room for a cancel");
-  Push({FailedEvent{attempt, absl::ResourceExhaustedError(fmt::format(
-                                 "worker {}: its command queue is full", registry_->name()))}});
+  Push({FailedEvent{*attempt, absl::ResourceExhaustedError(fmt::format(
+                                  "worker {}: its command queue is full", registry_->name()))}});
   return absl::OkStatus();
 }
 

@@ -30,6 +30,7 @@ PrefillCommand PrefillFor(const DecodeCommand& decode, const worker_link::Worker
   PrefillCommand command;
   command.attempt = decode.attempt;
   command.prompt = decode.prompt;
+  command.output_tokens = decode.output_tokens;
   command.sampling = decode.sampling;
   command.cache_salt = decode.cache_salt;
   command.target_address = target.handoff_address;
@@ -94,6 +95,49 @@ TEST_F(HandoffTest, AnswersAsTheEngineAlone) {
            s.paths[0].source == "prefill-0" && s.paths[0].transport == "inproc" &&
            s.paths[0].in_use && s.paths[0].bytes_per_s > 0;
   });
+}
+
+// A stream that another worker began: prompt and output so far are prefilled, here or there, and
+// what comes then is what had come without the move, sampling, penalties and log probabilities too.
+TEST_F(HandoffTest, GoesOnBehindOutputThatAnotherWorkerGave) {
+  Pair pair(model().Options("prefill-0", 64), model().Options("decode-0", 64));
+  uint64_t number = 0;
+  for (const bool greedy : {false, true}) {
+    SamplingParams sampling = greedy ? GreedyTokens(40) : SeededTokens(40, 9);
+    sampling.frequency_penalty = 0.3f;
+    sampling.min_tokens = 30;
+    const std::vector<TokenId> prompt = Prompt(27, 3);
+    const std::vector<OutputToken> right = model().Answer(prompt, sampling);
+    ASSERT_EQ(right.size(), 40u);
+    for (const size_t cut : {1, 4, 5, 6, 20, 39, 40}) {
+      for (const bool handoff : {false, true}) {
+        SCOPED_TRACE(testing::Message() << "greedy " << greedy << ", behind " << cut << " tokens, "
+                                        << (handoff ? "by handoff" : "alone"));
+        DecodeCommand command = Command(AttemptOf(++number, 1), prompt, sampling);
+        command.cache_salt = std::to_string(number);
+        command.handoff = handoff;
+        command.output_tokens = static_cast<int32_t>(cut);
+        for (size_t i = 0; i < cut; ++i) command.prompt.push_back(right[i].token);
+        pair.to_decode.ExpectFrom(command.attempt, command.output_tokens);
+        pair.to_prefill.ExpectFrom(command.attempt, command.output_tokens);
+        if (handoff) {
+          pair.Send(command);
+        } else {
+          pair.to_decode.Send(command);
+        }
+        const Outcome outcome = pair.to_decode.Wait(command.attempt);
+        ASSERT_TRUE(outcome.finished) << outcome.failed.value_or(absl::OkStatus());
+        engine::ExpectSame(outcome.tokens, {right.begin() + static_cast<ptrdiff_t>(cut), right.end()});
+        EXPECT_EQ(outcome.finished->output_tokens, 40);
+        EXPECT_EQ(outcome.finished->reason, FinishReason::kLength);
+        if (!handoff) continue;
+        const Outcome prefill = pair.to_prefill.Wait(command.attempt);
+        EXPECT_EQ(prefill.prefilled.has_value(), cut < 40) << "nothing is left to do behind the last";
+        EXPECT_EQ(outcome.finished->kv_blocks_moved > 0, cut < 40);
+      }
+    }
+  }
+  pair.ExpectIdle();
 }
 
 TEST_F(HandoffTest, BlocksThatAreHereAlreadyDoNotMoveAgain) {

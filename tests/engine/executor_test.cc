@@ -63,7 +63,26 @@ TEST_F(ExecutorTest, RefusesWhatDoesNotFit) {
   too_cold.temperature = -1;
   EXPECT_THAT(Refusal({1}, too_cold), HasSubstr("temperature is -1"));
   EXPECT_THAT(Refusal({1, 2}, {}, 2), HasSubstr("2 of 2 tokens are said to be output"));
-  EXPECT_EQ(Refusal({1, 2, 3}, GreedyTokens(2), 2), "2 output tokens exhaust max_tokens of 2");
+  EXPECT_EQ(Refusal({1, 2, 3}, GreedyTokens(1), 2),
+            "2 output tokens are more than max_tokens of 1");
+}
+
+// A stream may be moved between its last token and the news that it was the last.
+TEST_F(ExecutorTest, OutputThatIsCompleteIsSaidToBe) {
+  const Executor& executor = engine_->executor();
+  const auto reason = [&](std::vector<TokenId> tokens, const SamplingParams& sampling,
+                          int32_t output_tokens) {
+    const auto sequence = executor.NewSequence(std::move(tokens), sampling, "", output_tokens);
+    BATON_CHECK(sequence.ok(), sequence.status().ToString());
+    return executor.Finished(*sequence);
+  };
+  SamplingParams sampling;
+  sampling.max_tokens = 2;
+  EXPECT_EQ(reason({5, 6, 7}, sampling, 2), FinishReason::kLength);
+  EXPECT_EQ(reason({5, 6, 2}, sampling, 2), FinishReason::kStop);
+  EXPECT_EQ(reason({5, 6}, sampling, 1), std::nullopt);
+  sampling.max_tokens = 200;
+  EXPECT_EQ(reason(std::vector<TokenId>(256, 1), sampling, 100), FinishReason::kLength);
 }
 
 TEST_F(ExecutorTest, EndsByStopTokenLengthAndContext) {

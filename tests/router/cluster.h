@@ -48,6 +48,7 @@ inline std::unique_ptr<Dispatcher> MakeReadyDispatcher(DispatcherOptions options
 
 inline DispatcherOptions Over(const std::vector<const ScriptedWorker*>& workers) {
   DispatcherOptions options;
+  options.stall_timeout = std::chrono::hours(1);  // scripted workers only speak when told
   for (const ScriptedWorker* worker : workers) options.workers.push_back(worker->address());
   return options;
 }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "router/retry_budget.h"
 #include "tests/common/temp_dir.h"
 #include "tests/router/answer.h"
 #include "tests/router/cluster.h"
@@ -108,9 +109,48 @@ TEST(DispatcherFaultsTest, ALostPrefillWorkerIsReplacedByTheDecodeWorkerItself) 
   EXPECT_TRUE(answer.AwaitEnd().finish);
 }
 
-TEST(DispatcherFaultsTest, ADecodeWorkerLostAfterATokenIsAnErrorThatSaysSo) {
+TEST(DispatcherFaultsTest, ADecodeWorkerLostInMidStreamIsReplacedBehindWhatWasDelivered) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  ScriptedWorker prefill(Role::kPrefill, "p0");
+  const auto dispatcher = MakeReadyDispatcher(Over({&first, &second, &prefill}));
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  const auto lost = first.Await<DecodeCommand>();
+  prefill.Await<PrefillCommand>();
+  EXPECT_EQ(lost.output_tokens, 0);
+  first.SendTokens(lost.attempt, 0, {10, 11, 12});
+  answer.AwaitTokens(3);
+  first.Stop();
+  EXPECT_EQ(prefill.Await<CancelCommand>().attempt, lost.attempt);
+  const auto again = second.Await<DecodeCommand>();
+  EXPECT_EQ(again.attempt.request, lost.attempt.request);
+  EXPECT_EQ(again.attempt.epoch, 1u);
+  EXPECT_EQ(again.output_tokens, 3);
+  EXPECT_EQ(again.sampling.seed, lost.sampling.seed);
+  EXPECT_EQ(again.sampling.max_tokens, lost.sampling.max_tokens);
+  std::vector<TokenId> prompt = lost.prompt;
+  prompt.insert(prompt.end(), {10, 11, 12});
+  EXPECT_EQ(again.prompt, prompt);
+  const auto prefilled = prefill.Await<PrefillCommand>();
+  EXPECT_EQ(prefilled.prompt, prompt);
+  EXPECT_EQ(prefilled.output_tokens, 3);
+  prefill.SendTokens(again.attempt, 3, {13});
+  second.SendTokens(again.attempt, 3, {13, 14});
+  second.SendFinished(again.attempt, 5);
+  const Collected all = answer.AwaitEnd();
+  ASSERT_TRUE(all.finish) << all.Error();
+  EXPECT_EQ(all.tokens, (std::vector<TokenId>{10, 11, 12, 13, 14}));
+  EXPECT_FALSE(all.out_of_order);
+  EXPECT_EQ(all.finish->output_tokens, 5);
+  EXPECT_EQ(all.finish->stats.migrations, 1);
+  EXPECT_THAT(dispatcher->MetricsText(), HasSubstr("baton_migrations_total{reason=\"lost\"} 1"));
+}
+
+TEST(DispatcherFaultsTest, WithoutAnotherDecodeWorkerTheStreamEndsWithBothReasons) {
   ScriptedWorker decode(Role::kDecode, "d0");
-  const auto dispatcher = MakeReadyDispatcher(Over({&decode}));
+  DispatcherOptions options = Over({&decode});
+  options.worker_wait = milliseconds(100);
+  const auto dispatcher = MakeReadyDispatcher(options);
   Answer answer;
   ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
   decode.SendTokens(decode.Await<DecodeCommand>().attempt, 0, {10, 11, 12});
@@ -118,7 +158,79 @@ TEST(DispatcherFaultsTest, ADecodeWorkerLostAfterATokenIsAnErrorThatSaysSo) {
   decode.Stop();
   const Collected all = answer.AwaitEnd();
   EXPECT_THAT(all.Error(), HasSubstr("UNAVAILABLE: decode worker 'd0' was lost after 3 tokens"));
+  EXPECT_THAT(all.Error(), HasSubstr("no decode worker is connected"));
   EXPECT_EQ(all.endings, 1);
+}
+
+TEST(DispatcherFaultsTest, AWorkerThatRefusesIsReplacedAndWhenAllDoThatIsTheAnswer) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  const auto dispatcher = MakeReadyDispatcher(Over({&first, &second}));
+  const auto full = absl::ResourceExhaustedError("queue full");
+  for (const bool both : {false, true}) {
+    Answer answer;
+    ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+    first.SendFailed(first.Await<DecodeCommand>().attempt, full);
+    const auto again = second.Await<DecodeCommand>();
+    if (both) {
+      second.SendFailed(again.attempt, full);
+    } else {
+      FinishAlone(second, again.attempt);
+    }
+    const Collected all = answer.AwaitEnd();
+    EXPECT_EQ(all.finish.has_value(), !both);
+    if (both) EXPECT_THAT(all.Error(), HasSubstr("RESOURCE_EXHAUSTED: decode worker 'd1'"));
+  }
+}
+
+TEST(DispatcherFaultsTest, ADrainedWorkersStreamsMove) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  DispatcherOptions options = Over({&first, &second});
+  options.max_migrations = 0;
+  const auto dispatcher = MakeReadyDispatcher(options);
+  Answer answer;
+  ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  const auto before = first.Await<DecodeCommand>();
+  first.SendTokens(before.attempt, 0, {10});
+  answer.AwaitTokens(1);
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  status.draining = status.leaving = true;
+  first.SetStatus(status);
+  EXPECT_EQ(first.Await<CancelCommand>().attempt, before.attempt);
+  const auto again = second.Await<DecodeCommand>();
+  second.SendTokens(again.attempt, 1, {11});
+  second.SendFinished(again.attempt, 2);
+  EXPECT_EQ(answer.AwaitEnd().tokens, (std::vector<TokenId>{10, 11}));
+  EXPECT_THAT(dispatcher->MetricsText(),
+              HasSubstr("baton_migrations_total{reason=\"drained\"} 1"));
+}
+
+TEST(DispatcherFaultsTest, TheFleetsBudgetBoundsWhatIsPlacedAgain) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  DispatcherOptions options = Over({&first, &second});
+  options.retry_share = 0;
+  const auto dispatcher = MakeReadyDispatcher(options);
+  constexpr int kRequests = 2 * static_cast<int>(RetryBudget::kFloor) + 8;
+  std::vector<Answer> answers(kRequests);
+  for (Answer& answer : answers) {
+    ASSERT_TRUE(dispatcher->Submit(Text("hello"), answer.Sink()).ok());
+  }
+  for (int i = 0; i < kRequests / 2; ++i) {
+    first.Await<DecodeCommand>();
+    second.Await<DecodeCommand>();
+  }
+  first.Stop();
+  for (int i = 0; i < RetryBudget::kFloor; ++i) {
+    EXPECT_EQ(second.Await<DecodeCommand>().attempt.epoch, 1u);
+  }
+  EXPECT_EQ(second.queued(), 0u);
+  int refused = 0;
+  for (const Answer& answer : answers) {
+    const Collected all = answer.Now();
+    if (all.endings == 0) continue;
+    ++refused;
+    EXPECT_THAT(all.Error(), HasSubstr("so many requests were placed again lately"));
+  }
+  EXPECT_EQ(refused, kRequests / 2 - RetryBudget::kFloor);
 }
 
 // Answers like a worker, from within the link's calls: token 0 as a prefill worker, six tokens as a

@@ -27,7 +27,15 @@ constexpr WorkerId kPrefill = 1;
 constexpr WorkerId kSecondDecode = 2;
 constexpr RequestId kRequest{1, 2};
 
-enum class Interrupt { kNone, kPrefillLost, kDecodeLost, kCancel, kDeadline };
+enum class Interrupt {
+  kNone,
+  kPrefillLost,
+  kDecodeLost,
+  kDecodeStalled,  // what it had sent comes nevertheless
+  kDecodeLeaving,  // likewise
+  kCancel,
+  kDeadline
+};
 enum class PrefillEnds { kPrefilled, kFailsAtOnce, kFailsAfterToken };
 
 struct Scenario {
@@ -51,13 +59,14 @@ TokensEvent Tokens(uint32_t epoch, int32_t first, int32_t count) {
   return event;
 }
 
-std::deque<Event> DecodeEvents(const Scenario& scenario, uint32_t epoch) {
+// Of an attempt that begins with `delivered` tokens of output.
+std::deque<Event> DecodeEvents(const Scenario& scenario, uint32_t epoch, int32_t delivered) {
   const auto count = static_cast<int32_t>(Output().size());
   std::deque<Event> events;
-  const int32_t first = scenario.decode_sends_token_0 || epoch > 0 ? 0 : 1;
+  const int32_t first = delivered + (scenario.decode_sends_token_0 || epoch > 0 ? 0 : 1);
   if (scenario.separate_tokens) {
     for (int32_t i = first; i < count; ++i) events.push_back(Tokens(epoch, i, 1));
-  } else {
+  } else if (first < count) {
     events.push_back(Tokens(epoch, first, count - first));
   }
   if (scenario.decode_fails_at_end && epoch == 0) {
@@ -90,7 +99,7 @@ class Run {
  public:
   Run(const Scenario& scenario, Schedule& schedule)
       : scenario_(scenario), schedule_(schedule), flow_(Request(), &DemoTokenizer()) {
-    queues_[kDecode] = DecodeEvents(scenario, 0);
+    queues_[kDecode] = DecodeEvents(scenario, 0, 0);
     queues_[kPrefill] = PrefillEvents(scenario);
     flow_.OnPlaced({kDecode, "d0"}, FlowWorker{kPrefill, "p0"});
   }
@@ -148,6 +157,10 @@ class Run {
         return Lose(kPrefill);
       case Interrupt::kDecodeLost:
         return Lose(kDecode);
+      case Interrupt::kDecodeStalled:
+        return Take(flow_.OnWorkerStalled(kDecode, absl::UnavailableError("silent")));
+      case Interrupt::kDecodeLeaving:
+        return Take(flow_.OnWorkerLeaving(kDecode));
       case Interrupt::kCancel:
         return Take(flow_.OnCancel());
       case Interrupt::kDeadline:
@@ -176,9 +189,9 @@ class Run {
     }
     if (!actions.place) return;
     EXPECT_EQ(flow_.attempt().epoch, 1u) << "placed again more than once";
-    EXPECT_TRUE(tokens_.empty());
+    EXPECT_EQ(flow_.delivered(), tokens_);
     flow_.OnPlaced({kSecondDecode, "d1"}, std::nullopt);
-    queues_[kSecondDecode] = DecodeEvents(scenario_, 1);
+    queues_[kSecondDecode] = DecodeEvents(scenario_, 1, flow_.tokens_delivered());
   }
 
   const Scenario scenario_;
@@ -219,7 +232,8 @@ Totals RunAll(const Scenario& scenario) {
 TEST(FlowInterleavingTest, EveryOrderOfEveryScenarioEndsOnce) {
   int runs = 0;
   for (const Interrupt interrupt :
-       {Interrupt::kNone, Interrupt::kPrefillLost, Interrupt::kDecodeLost, Interrupt::kCancel,
+       {Interrupt::kNone, Interrupt::kPrefillLost, Interrupt::kDecodeLost,
+        Interrupt::kDecodeStalled, Interrupt::kDecodeLeaving, Interrupt::kCancel,
         Interrupt::kDeadline}) {
     for (const PrefillEnds prefill :
          {PrefillEnds::kPrefilled, PrefillEnds::kFailsAtOnce, PrefillEnds::kFailsAfterToken}) {
@@ -256,13 +270,17 @@ TEST(FlowInterleavingTest, ALostPrefillWorkerNeverCostsTheAnswer) {
   }
 }
 
-// Before the first token a lost decode worker costs time too; later it is an error.
-TEST(FlowInterleavingTest, ALostDecodeWorkerIsReplacedOrAnError) {
-  const Totals totals =
-      RunAll({Interrupt::kDecodeLost, PrefillEnds::kPrefilled, true, false, true});
-  EXPECT_GT(totals.finished, 0);
-  EXPECT_GT(totals.failed, 0);
-  EXPECT_EQ(totals.finished + totals.failed, totals.runs);
+// Neither does that of a decode worker, at any moment, nor that it stalls or drains.
+TEST(FlowInterleavingTest, ALostStalledOrDrainedDecodeWorkerNeverCostsTheAnswer) {
+  for (const Interrupt interrupt :
+       {Interrupt::kDecodeLost, Interrupt::kDecodeStalled, Interrupt::kDecodeLeaving}) {
+    for (const PrefillEnds prefill :
+         {PrefillEnds::kPrefilled, PrefillEnds::kFailsAtOnce, PrefillEnds::kFailsAfterToken}) {
+      const Totals totals = RunAll({interrupt, prefill, true, false, true});
+      EXPECT_GT(totals.runs, 9);
+      EXPECT_EQ(totals.finished, totals.runs);
+    }
+  }
 }
 
 }  // namespace

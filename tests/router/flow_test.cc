@@ -101,6 +101,41 @@ FlowRequest WithStop(std::vector<std::string> stop) {
   return request;
 }
 
+TEST(FlowTest, AResumedFlowContinuesTextAndStopStringsWhereTheyWere) {
+  const std::vector<TokenId> ids = DemoTokens("Paris is big");
+  FlowRequest request = WithStop({"is b"});
+  request.resume_tokens = {ids[0], ids[1]};  // "Paris is": " is" is held back, "is b" may follow
+  Driver driver(request);
+  EXPECT_THAT(driver.flow.OnResumed(At(0)).outputs, IsEmpty());
+  driver.Place();
+  driver.Tokens(kDecode, 2, {ids[2]}, 5);
+  EXPECT_EQ(driver.tokens, (std::vector<TokenId>{ids[2]}));
+  EXPECT_EQ(driver.deltas.at(0).index, 2);
+  EXPECT_EQ(driver.text, "");
+  ASSERT_TRUE(driver.finish);
+  EXPECT_EQ(driver.finish->reason, FinishReason::kStop);
+  EXPECT_EQ(driver.finish->output_tokens, 3);
+}
+
+TEST(FlowTest, AResumedFlowWhoseTokensStoppedIsOver) {
+  FlowRequest request = WithStop({"is"});
+  request.resume_tokens = DemoTokens("Paris is big");
+  Driver stopped(request);
+  stopped.Take(stopped.flow.OnResumed(At(0)));
+  ASSERT_TRUE(stopped.finish);
+  EXPECT_EQ(stopped.finish->reason, FinishReason::kStop);
+  FlowRequest ended;
+  ended.resume_tokens = {DemoTokens("Paris")[0], DemoTokenizer().end_tokens().front()};
+  Driver over(ended);
+  over.Take(over.flow.OnResumed(At(0)));
+  ASSERT_TRUE(over.finish);
+  EXPECT_EQ(over.finish->output_tokens, 2);
+  ended.sampling.ignore_eos = true;
+  Driver goes_on(ended);
+  goes_on.Take(goes_on.flow.OnResumed(At(0)));
+  EXPECT_FALSE(goes_on.finish);
+}
+
 TEST(FlowTest, DeliversTokensTextAndStats) {
   Driver driver;
   driver.Place();
@@ -239,41 +274,105 @@ TEST(FlowTest, AFinishWithMissingTokensIsAnError) {
   EXPECT_THAT(driver.Error(), HasSubstr("finished after 5 tokens, but 2 came in order"));
 }
 
-TEST(FlowTest, LostBeforeAnyTokenIsPlacedAgainOnceWithTheNextEpoch) {
-  Driver driver;
+TEST(FlowTest, ALostDecodeWorkersRequestIsPlacedAgainWithTheNextEpoch) {
+  FlowRequest request;
+  request.max_migrations = 2;
+  Driver driver(request);
+  for (uint32_t epoch = 0; epoch < 2; ++epoch) {
+    driver.Place();
+    const FlowActions actions =
+        driver.Take(driver.flow.OnWorkerLost(kDecode, absl::UnavailableError("reset")));
+    ASSERT_TRUE(actions.place);
+    EXPECT_EQ(actions.place->reason, MoveReason::kLost);
+    ASSERT_THAT(actions.cancels, SizeIs(1));
+    EXPECT_EQ(actions.cancels[0].worker, kPrefill);
+    EXPECT_EQ(actions.cancels[0].attempt.epoch, epoch);
+    EXPECT_EQ(driver.flow.attempt().epoch, epoch + 1);
+    EXPECT_TRUE(driver.flow.waiting());
+  }
   driver.Place();
-  FlowActions actions =
+  const FlowActions actions =
       driver.Take(driver.flow.OnWorkerLost(kDecode, absl::UnavailableError("reset")));
-  EXPECT_TRUE(actions.place);
-  ASSERT_THAT(actions.cancels, SizeIs(1));
-  EXPECT_EQ(actions.cancels[0].worker, kPrefill);
-  EXPECT_EQ(actions.cancels[0].attempt.epoch, 0u);
-  EXPECT_EQ(driver.flow.attempt().epoch, 1u);
-  EXPECT_TRUE(driver.flow.waiting());
-  driver.Place();
-  actions = driver.Take(driver.flow.OnWorkerLost(kDecode, absl::UnavailableError("reset")));
-  EXPECT_FALSE(actions.place);
+  EXPECT_FALSE(actions.place) << "the request's budget is spent";
   EXPECT_TRUE(absl::IsUnavailable(*driver.error));
   EXPECT_THAT(driver.Error(), HasSubstr("decode worker 'd0' was lost after 0 tokens: reset"));
 }
 
-TEST(FlowTest, DecodeWorkerLostAfterTokensIsUnavailable) {
+// In mid-stream: the next worker goes on behind what was delivered, stop strings that were held
+// back and incomplete characters included.
+TEST(FlowTest, AStreamGoesOnAtAnotherWorker) {
+  const std::vector<TokenId> ids = DemoTokens("The quick brown \U0001FAE0 fox jumps over");
+  for (size_t cut = 1; cut + 1 < ids.size(); ++cut) {
+    SCOPED_TRACE(cut);
+    Driver driver(WithStop({"fox jumps"}));
+    const auto begin = ids.begin();
+    driver.Place(false).Tokens(kDecode, 0, {begin, begin + static_cast<ptrdiff_t>(cut)});
+    EXPECT_TRUE(driver.Take(driver.flow.OnWorkerLost(kDecode, absl::UnavailableError("x"))).place);
+    EXPECT_THAT(driver.flow.delivered(), SizeIs(cut));
+    driver.flow.OnPlaced({kDonor, "d1"}, std::nullopt);
+    TokensEvent late{{kRequest, 0}, {{ids[cut], static_cast<int32_t>(cut), 0, {}}}};
+    EXPECT_THAT(driver.Take(driver.flow.OnEvent(kDecode, late, At(0))).outputs, IsEmpty());
+    driver.Tokens(kDonor, static_cast<int32_t>(cut),
+                  {begin + static_cast<ptrdiff_t>(cut), ids.end()});
+    EXPECT_EQ(driver.text, "The quick brown \U0001FAE0 ");
+    ASSERT_TRUE(driver.finish);
+    EXPECT_EQ(driver.finish->reason, FinishReason::kStop);
+    EXPECT_EQ(driver.finish->stats.decode_worker, "d1");
+    EXPECT_EQ(driver.finish->stats.migrations, 1);
+  }
+}
+
+TEST(FlowTest, AStalledWorkerIsCancelledAndReplaced) {
   Driver driver;
   driver.Place().Tokens(kDecode, 0, {1, 2});
-  const FlowActions actions =
-      driver.Take(driver.flow.OnWorkerLost(kDecode, absl::UnavailableError("reset")));
-  EXPECT_TRUE(absl::IsUnavailable(*driver.error));
-  EXPECT_THAT(driver.Error(), HasSubstr("decode worker 'd0' was lost after 2 tokens: reset"));
-  ASSERT_THAT(actions.cancels, SizeIs(1));
-  EXPECT_EQ(actions.cancels[0].worker, kPrefill);
+  FlowActions actions =
+      driver.Take(driver.flow.OnWorkerStalled(kDecode, absl::UnavailableError("silent")));
+  ASSERT_TRUE(actions.place);
+  EXPECT_EQ(actions.place->reason, MoveReason::kStalled);
+  EXPECT_THAT(actions.place->why.ToString(), HasSubstr("'d0' stalled after 2 tokens: silent"));
+  ASSERT_THAT(actions.cancels, SizeIs(2));
+  EXPECT_EQ(actions.cancels[0].worker, kDecode);
+  EXPECT_EQ(actions.cancels[0].attempt.epoch, 0u);
+  EXPECT_THAT(driver.flow.avoid(), ElementsAre(kDecode));
+
+  Driver prefill;
+  prefill.Place();
+  actions = prefill.Take(prefill.flow.OnWorkerStalled(kPrefill, absl::UnavailableError("silent")));
+  EXPECT_TRUE(actions.place) << "nothing was delivered: another prefill worker may do it";
+  EXPECT_THAT(actions.cancels, SizeIs(2));
+  prefill.Place().Tokens(kPrefill, 0, {1});
+  actions = prefill.Take(prefill.flow.OnWorkerStalled(kPrefill, absl::UnavailableError("silent")));
+  EXPECT_FALSE(actions.place);
+  EXPECT_EQ(actions.no_offer, kDecode);
+  EXPECT_THAT(actions.cancels, SizeIs(1));
+}
+
+TEST(FlowTest, ADrainedWorkersStreamsMoveAsOftenAsWorkersDrain) {
+  FlowRequest request;
+  request.max_migrations = 0;
+  Driver driver(request);
+  for (int32_t i = 0; i < 5; ++i) {
+    driver.Place(false).Tokens(kDecode, i, {i + 1});
+    const FlowActions actions = driver.Take(driver.flow.OnWorkerLeaving(kDecode));
+    ASSERT_TRUE(actions.place);
+    EXPECT_EQ(actions.place->reason, MoveReason::kDrained);
+    EXPECT_TRUE(actions.place->why.ok());
+    EXPECT_THAT(actions.cancels, SizeIs(1));
+  }
+  EXPECT_THAT(driver.flow.avoid(), IsEmpty());
+  driver.Place().Tokens(kPrefill, 5, {6});
+  EXPECT_FALSE(driver.flow.OnWorkerLeaving(kPrefill).place) << "its KV is on its way";
+  driver.Tokens(kDecode, 5, {6});
+  driver.Finished(6);
+  EXPECT_EQ(driver.finish->stats.migrations, 5);
 }
 
 TEST(FlowTest, AFailureKeepsItsCodeAndNamesTheWorker) {
   for (const WorkerId worker : {kDecode, kPrefill}) {
     Driver driver;
     driver.Place();
-    const FlowActions actions = driver.Failed(worker, absl::ResourceExhaustedError("queue full"));
-    EXPECT_TRUE(absl::IsResourceExhausted(*driver.error));
+    const FlowActions actions = driver.Failed(worker, absl::InvalidArgumentError("no such token"));
+    EXPECT_TRUE(absl::IsInvalidArgument(*driver.error));
     EXPECT_THAT(driver.Error(),
                 HasSubstr(worker == kDecode ? "decode worker 'd0'" : "prefill worker 'p0'"));
     ASSERT_THAT(actions.cancels, SizeIs(1));
@@ -286,10 +385,23 @@ TEST(FlowTest, ATransientFailureIsPlacedAgainAvoidingTheWorker) {
     Driver driver;
     driver.Place();
     const FlowActions actions = driver.Failed(worker, absl::DataLossError("checksum"));
-    EXPECT_TRUE(actions.place);
-    EXPECT_EQ(actions.avoid, worker);
+    ASSERT_TRUE(actions.place);
+    EXPECT_EQ(actions.place->reason, MoveReason::kFailed);
+    EXPECT_THAT(driver.flow.avoid(), ElementsAre(worker));
     EXPECT_FALSE(driver.error);
   }
+}
+
+TEST(FlowTest, OverloadOfADecodeWorkerIsTriedElsewhereThatOfAPrefillWorkerIsTheAnswer) {
+  Driver decode;
+  decode.Place();
+  const FlowActions actions = decode.Failed(kDecode, absl::ResourceExhaustedError("queue full"));
+  ASSERT_TRUE(actions.place);
+  EXPECT_EQ(actions.place->reason, MoveReason::kRefused);
+  EXPECT_TRUE(absl::IsResourceExhausted(actions.place->why));
+  Driver prefill;
+  prefill.Place().Failed(kPrefill, absl::ResourceExhaustedError("queue full"));
+  EXPECT_TRUE(absl::IsResourceExhausted(*prefill.error));
 }
 
 TEST(FlowTest, OnceATokenIsOutTheDecodeWorkerIsToldThatThePrefillWorkerIsGone) {

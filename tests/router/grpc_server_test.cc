@@ -116,6 +116,7 @@ TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
       EXPECT_EQ(message.finish().output_tokens(), 3);
       EXPECT_EQ(message.finish().stats().kv_bytes_moved(), 4096);
       EXPECT_EQ(message.finish().stats().handover_s(), 0.125);
+      EXPECT_EQ(message.finish().stats().migrations(), 2);
     }
   }
   EXPECT_TRUE(reader->Finish().ok());

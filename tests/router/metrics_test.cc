@@ -56,11 +56,12 @@ TEST(MetricsTest, CountsErrorsByCodeAndWhatWasPlacedAgain) {
   metrics.OnError(absl::UnavailableError("x"));
   metrics.OnError(absl::UnavailableError("y"));
   metrics.OnCancelled();
-  metrics.OnPlacedAgain();
+  metrics.OnPlacedAgain("lost", true);
   const std::string text = metrics.Text(0, 0, {});
   EXPECT_THAT(text, HasSubstr("baton_request_errors_total{code=\"UNAVAILABLE\"} 2"));
   EXPECT_THAT(text, HasSubstr("finished_reason=\"abort\",model_name=\"demo\"} 1"));
   EXPECT_THAT(text, HasSubstr("baton_requests_placed_again_total 1"));
+  EXPECT_THAT(text, HasSubstr("baton_migrations_total{reason=\"lost\"} 1"));
 }
 
 TEST(MetricsTest, TellsHowMuchOfATransferPrefillHid) {

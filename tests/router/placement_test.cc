@@ -54,6 +54,7 @@ PlacementRequest TokensWith(int32_t tokens, Change change) {
 }
 
 std::vector<Case> DecodeCases() {
+  const auto suspect = [](WorkerSnapshot& w) { w.suspect = true; };
   const auto requests = [](int32_t n) { return [n](WorkerSnapshot& w) { w.requests = n; }; };
   const auto available = [](int64_t n) {
     return [n](WorkerSnapshot& w) { w.blocks_available = n; };
@@ -117,18 +118,37 @@ std::vector<Case> DecodeCases() {
        {}},
       {"the worker to avoid comes last",
        {Decode(0), With(Decode(1), requests(9))},
-       TokensWith(100, [](PlacementRequest& r) { r.avoid = 0; }),
+       TokensWith(100, [](PlacementRequest& r) { r.avoid = {0}; }),
        1,
        {}},
       {"but before none",
        {Decode(0)},
-       TokensWith(100, [](PlacementRequest& r) { r.avoid = 0; }),
+       TokensWith(100, [](PlacementRequest& r) { r.avoid = {0}; }),
+       0,
+       {}},
+      {"so do several",
+       {Decode(0), Decode(1), With(Decode(2), requests(9))},
+       TokensWith(100,
+                  [](PlacementRequest& r) {
+                    r.avoid = {0, 1};
+                  }),
+       2,
+       {}},
+      {"a suspect comes last, too",
+       {With(Decode(0), suspect), With(Decode(1), requests(9))},
+       Tokens(100),
+       1,
+       {}},
+      {"and is better than none",
+       {With(Decode(0), suspect), With(Decode(1), suspect)},
+       Tokens(100),
        0,
        {}},
   };
 }
 
 std::vector<Case> PrefillCases() {
+  const auto suspect = [](WorkerSnapshot& w) { w.suspect = true; };
   const auto queued = [](int64_t n) {
     return [n](WorkerSnapshot& w) { w.prompt_tokens_queued = n; };
   };
@@ -200,21 +220,43 @@ std::vector<Case> PrefillCases() {
        1},
       {"the prefill worker to avoid comes last",
        {Decode(0), Prefill(1), With(Prefill(2), queued(9999))},
-       TokensWith(100, [](PlacementRequest& r) { r.avoid = 1; }),
+       TokensWith(100, [](PlacementRequest& r) { r.avoid = {1}; }),
        0,
        2},
+      {"a suspect prefill worker comes last",
+       {Decode(0), With(Prefill(1), suspect), With(Prefill(2), queued(9999))},
+       Tokens(100),
+       0,
+       2},
+      {"where only suspects are left the decode worker prefills",
+       {Decode(0), With(Prefill(1), suspect)},
+       Tokens(100),
+       0,
+       std::nullopt},
       {"where only it is left the decode worker prefills",
        {Decode(0), Prefill(1)},
-       TokensWith(100, [](PlacementRequest& r) { r.avoid = 1; }),
+       TokensWith(100, [](PlacementRequest& r) { r.avoid = {1}; }),
        0,
        std::nullopt},
   };
 }
 
+TEST(PlacementTest, OnlyOthersMeansThatNobodyMayBeLeft) {
+  PlacementRequest request = Tokens(100);
+  request.avoid = {0};
+  request.only_others = true;
+  const std::vector<WorkerSnapshot> one = {Decode(0)};
+  EXPECT_TRUE(std::holds_alternative<Refusal>(Place(one, request)));
+  const std::vector<WorkerSnapshot> two = {Decode(0), Decode(1)};
+  const Placement placed = Place(two, request);
+  ASSERT_TRUE(std::holds_alternative<Placed>(placed));
+  EXPECT_EQ(std::get<Placed>(placed).decode, 1u);
+}
+
 struct DonorCase {
   const char* what;
   std::vector<WorkerSnapshot> workers;
-  std::optional<WorkerId> avoid;
+  std::vector<WorkerId> avoid;
   std::optional<WorkerId> prefill;
   std::optional<WorkerId> donor;
 };
@@ -264,7 +306,7 @@ std::vector<DonorCase> DonorCases() {
        2},
       {"not from a worker that has just failed it",
        {Decode(0), With(Prefill(1), fast), With(Prefill(2), fast)},
-       2,
+       {2},
        1,
        {}},
       {"not from one that drains",

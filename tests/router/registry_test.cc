@@ -25,6 +25,8 @@ struct Heard {
   std::atomic<int> usable{0};
   std::atomic<int> lost{0};
   std::atomic<int> events{0};
+  std::atomic<int> stalled{0};
+  std::atomic<int> leaving{0};
 };
 
 std::unique_ptr<Registry> MakeRegistry(RegistryOptions options, Heard& heard) {
@@ -37,6 +39,8 @@ std::unique_ptr<Registry> MakeRegistry(RegistryOptions options, Heard& heard) {
   events.on_events = [&heard](WorkerId, std::vector<worker_link::Event> all) {
     heard.events += static_cast<int>(all.size());
   };
+  events.on_stalled = [&heard](WorkerId, const absl::Status&) { ++heard.stalled; };
+  events.on_leaving = [&heard](WorkerId) { ++heard.leaving; };
   auto registry = Registry::Create(options, std::move(events));
   BATON_CHECK(registry.ok(), registry.status().ToString());
   return *std::move(registry);
@@ -147,7 +151,7 @@ TEST(RegistryTest, ADrainingWorkerGetsNoWork) {
   worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
   status.draining = true;
   decode.SetStatus(status);
-  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "draining"; }));
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "drained"; }));
   EXPECT_FALSE(registry->Ready());
   PlacementRequest request;
   request.prompt_tokens = 5;
@@ -305,6 +309,150 @@ TEST_F(WorkersFileRegistryTest, AMissingFileIsAnErrorAtTheStart) {
   const absl::Status status = Registry::Create(options, {}).status();
   EXPECT_TRUE(absl::IsNotFound(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr(path_.string()));
+}
+
+TEST(RegistryTest, ASilentDecodeWorkerIsToldOfWhileAnotherSpeaks) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  Heard heard;
+  RegistryOptions options = At({first.address(), second.address()});
+  options.stall_timeout = std::chrono::milliseconds(300);
+  const auto registry = MakeRegistry(options, heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  const Registry::Assignment assigned = Assign(*registry);
+  ASSERT_EQ(assigned.decode_name, "d0");
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  const bool told = Eventually([&] {
+    ++status.blocks_cached;
+    second.SetStatus(status);
+    registry->CheckSilence(SystemClock().Now());
+    return heard.stalled > 0;
+  });
+  EXPECT_TRUE(told);
+  EXPECT_EQ(Assign(*registry).decode_name, "d1") << "new work goes elsewhere, too";
+}
+
+// The time is what the test says it is from here on, so nothing waits for silence.
+TEST(RegistryTest, SilenceOfThisProcessItselfIsNobodysFault) {
+  ScriptedWorker prefill(Role::kPrefill, "p0"), decode(Role::kDecode, "d0");
+  Heard heard;
+  RegistryOptions options = At({prefill.address(), decode.address()});
+  options.stall_timeout = std::chrono::minutes(10);
+  const auto registry = MakeRegistry(options, heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  const Registry::Assignment assigned = Assign(*registry);
+  ASSERT_TRUE(assigned.prefill);
+  const TimePoint start = SystemClock().Now();
+  const auto check = [&](int minute) {
+    registry->CheckSilence(start + std::chrono::minutes(minute));
+    return heard.stalled.load();
+  };
+  check(0);
+  EXPECT_EQ(check(60), 0) << "it was stopped for an hour";
+  EXPECT_EQ(check(64), 0);
+  EXPECT_EQ(check(68), 0);
+  EXPECT_EQ(check(72), 1) << "the prefill worker: the decode worker has no other";
+  EXPECT_EQ(check(76), 1);
+  EXPECT_EQ(check(80), 1);
+  EXPECT_EQ(check(84), 2) << "what was placed there since is told of, too";
+  registry->Release(assigned.decode);
+  registry->Release(assigned.prefill->share);
+}
+
+TEST(RegistryTest, StreamsMoveFromALeavingWorkerWhileThereIsAnother) {
+  ScriptedWorker first(Role::kDecode, "d0");
+  Heard heard;
+  auto second = std::make_unique<ScriptedWorker>(Role::kDecode, "d1");
+  const auto registry = MakeRegistry(At({first.address(), second->address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  status.draining = true;
+  first.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "drained"; }));
+  EXPECT_EQ(heard.leaving, 0);
+  status.leaving = true;
+  first.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return heard.leaving == 1; }));
+  second->Stop();
+  ASSERT_TRUE(Eventually([&] { return heard.lost == 1; }));
+  status.running = 1;
+  first.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 0) == "draining"; }));
+  EXPECT_EQ(heard.leaving, 1) << "nobody else is there";
+}
+
+TEST(RegistryTest, AWorkersRoleIsWhatItsStatusSays) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  Heard heard;
+  const auto registry = MakeRegistry(At({first.address(), second.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  worker_link::WorkerStatus status = ScriptedWorker::IdleStatus();
+  status.role = Role::kPrefill;
+  first.SetStatus(status);
+  ASSERT_TRUE(Eventually([&] { return registry->Fleet()[0].role == "prefill"; }));
+  const Registry::Assignment assigned = Assign(*registry);
+  EXPECT_EQ(assigned.decode_name, "d1");
+  ASSERT_TRUE(assigned.prefill);
+  EXPECT_EQ(assigned.prefill->name, "d0");
+}
+
+// One of two that fails three times in a row gets nothing while the other is there; the other's
+// circuit stays closed however often it fails.
+TEST(RegistryTest, WorkIsKeptFromAWorkerThatFailsButNotFromAll) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  Heard heard;
+  const auto registry = MakeRegistry(At({first.address(), second.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  const auto fail = [&](ScriptedWorker& worker, int times) {
+    const int before = heard.events;
+    for (int i = 0; i < times; ++i) {
+      worker.SendFailed({{1, static_cast<uint64_t>(i)}, 0}, absl::InternalError("broken"));
+    }
+    ASSERT_TRUE(Eventually([&] { return heard.events == before + times; }));
+  };
+  EXPECT_EQ(Assign(*registry).decode_name, "d0");
+  EXPECT_EQ(Assign(*registry).decode_name, "d1");
+  fail(first, 3);
+  // Less loaded after this, d0 would be next.
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Assign(*registry).decode_name, "d1");
+  fail(second, 9);
+  EXPECT_EQ(Assign(*registry).decode_name, "d1") << "half of them is the most";
+  worker_link::FinishedEvent finished;
+  finished.attempt = {{1, 1}, 0};
+  const int before = heard.events;
+  first.Send({finished});
+  ASSERT_TRUE(Eventually([&] { return heard.events == before + 1; }));
+  EXPECT_EQ(Assign(*registry).decode_name, "d0") << "it works again";
+}
+
+TEST(RegistryTest, TellsAWorkerItsDuty) {
+  ScriptedWorker decode(Role::kDecode, "d0"), prefill(Role::kPrefill, "p0");
+  Heard heard;
+  const auto registry = MakeRegistry(At({decode.address(), prefill.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  EXPECT_TRUE(registry->SetDuty({.worker = "p0", .takes_work = false}).ok());
+  auto duty = prefill.Await<worker_link::DutyCommand>();
+  EXPECT_EQ(duty.role, Role::kPrefill);
+  EXPECT_FALSE(duty.takes_work);
+  EXPECT_TRUE(registry
+                  ->SetDuty({.worker = prefill.address(),
+                             .role = Role::kDecode,
+                             .grace = std::chrono::seconds(7)})
+                  .ok());
+  duty = prefill.Await<worker_link::DutyCommand>();
+  EXPECT_EQ(duty.role, Role::kDecode);
+  EXPECT_TRUE(duty.takes_work);
+  EXPECT_EQ(duty.grace, std::chrono::seconds(7));
+
+  EXPECT_EQ(registry->SetDuty({.worker = "d1"}).ToString(),
+            "NOT_FOUND: there is no worker 'd1'; did you mean 'd0'?");
+  const absl::Status last = registry->SetDuty({.worker = "d0", .takes_work = false});
+  EXPECT_TRUE(absl::IsFailedPrecondition(last)) << last;
+  EXPECT_THAT(last.ToString(), HasSubstr("'d0' is the only decode worker that takes work"));
+  EXPECT_TRUE(registry->SetDuty({.worker = "d0", .takes_work = false, .force = true}).ok());
+  EXPECT_FALSE(decode.Await<worker_link::DutyCommand>().takes_work);
+  prefill.Stop();
+  ASSERT_TRUE(Eventually([&] { return heard.lost == 1; }));
+  EXPECT_TRUE(absl::IsUnavailable(registry->SetDuty({.worker = "p0"})));
 }
 
 }  // namespace

@@ -11,16 +11,16 @@ namespace {
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-constexpr TimePoint kStart{};
+constexpr TimePoint kBeginning{};
 
 QueuedRequest Place(uint64_t handle, Duration deadline = seconds(600)) {
-  return {handle, "", Priority::kNormal, 100, kStart + deadline};
+  return {handle, "", Priority::kNormal, 100, kBeginning + deadline};
 }
 
 TEST(DrainRateTest, TellsHowLongSoManyTake) {
   DrainRate rate;
-  EXPECT_EQ(rate.TimeFor(100, kStart), seconds(1));  // nothing is known yet
-  TimePoint now = kStart;
+  EXPECT_EQ(rate.TimeFor(100, kBeginning), seconds(1));  // nothing is known yet
+  TimePoint now = kBeginning;
   for (int i = 0; i < 200; ++i) rate.Count(now += std::chrono::milliseconds(100));
   EXPECT_NEAR(Seconds(rate.TimeFor(50, now)), 5, 0.5);
   EXPECT_NEAR(Seconds(rate.TimeFor(0, now)), 0, 1e-9);
@@ -31,10 +31,10 @@ TEST(DrainRateTest, TellsHowLongSoManyTake) {
 TEST(RequestQueueTest, AFullQueueRefusesWithTheTimeThatItTakes) {
   RequestQueue queue(3);
   for (uint64_t i = 0; i < 3; ++i) {
-    EXPECT_TRUE(queue.CheckRoom(kStart).ok());
-    EXPECT_TRUE(queue.Push(Place(i), kStart).ok());
+    EXPECT_TRUE(queue.CheckRoom(kBeginning).ok());
+    EXPECT_TRUE(queue.Push(Place(i), kBeginning).ok());
   }
-  TimePoint now = kStart;
+  TimePoint now = kBeginning;
   for (int i = 0; i < 100; ++i) queue.CountEnding(now += seconds(1));
   const absl::Status full = queue.CheckRoom(now);
   EXPECT_TRUE(absl::IsResourceExhausted(full));
@@ -48,7 +48,7 @@ TEST(RequestQueueTest, AFullQueueRefusesWithTheTimeThatItTakes) {
 
 TEST(RequestQueueTest, ARequestWhoseTurnWouldComeTooLateIsRefusedAtOnce) {
   RequestQueue queue(0);
-  TimePoint now = kStart;
+  TimePoint now = kBeginning;
   for (int i = 0; i < 100; ++i) queue.CountEnding(now += seconds(1));
   for (uint64_t i = 0; i < 20; ++i) EXPECT_TRUE(queue.Push(Place(i), now).ok());
   QueuedRequest hasty = Place(50);
@@ -63,12 +63,12 @@ TEST(RequestQueueTest, ARequestWhoseTurnWouldComeTooLateIsRefusedAtOnce) {
 TEST(RequestQueueTest, ShowsWhatWaits) {
   RequestQueue queue(0);
   EXPECT_TRUE(queue.empty());
-  ASSERT_TRUE(queue.Push(Place(1), kStart).ok());
+  ASSERT_TRUE(queue.Push(Place(1), kBeginning).ok());
   EXPECT_FALSE(queue.empty());
   const std::string text = queue.MetricsText();
   EXPECT_THAT(text, HasSubstr("baton_queue_requests{priority=\"normal\"} 1"));
   EXPECT_THAT(text, HasSubstr("baton_queue_prompt_tokens 100"));
-  EXPECT_THAT(queue.TakeExpired(kStart + seconds(600)), testing::ElementsAre(1));
+  EXPECT_THAT(queue.TakeExpired(kBeginning + seconds(600)), testing::ElementsAre(1));
   EXPECT_TRUE(queue.empty());
 }
 

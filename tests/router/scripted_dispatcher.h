@@ -56,6 +56,7 @@ inline Finish TestFinish(int32_t output_tokens, FinishReason reason = FinishReas
   finish.stats.mean_itl_s = 0.5;
   finish.stats.total_s = 1;
   finish.stats.handover_s = 0.125;
+  finish.stats.migrations = 2;
   return finish;
 }
 
@@ -157,6 +158,19 @@ class ScriptedDispatcher final : public Dispatcher {
   std::string MetricsText() const override { return "baton_test_metric 1\n"; }
   bool Drain(Duration) override { return true; }
   int32_t running() const override { return 0; }
+  absl::Status SetDuty(const DutyChange& change) override {
+    const std::lock_guard lock(mutex_);
+    duties_.push_back(change);
+    return duty_answer_;
+  }
+  void AnswerDuty(absl::Status status) {
+    const std::lock_guard lock(mutex_);
+    duty_answer_ = std::move(status);
+  }
+  std::vector<DutyChange> duties() {
+    const std::lock_guard lock(mutex_);
+    return duties_;
+  }
 
   void set_ready(bool ready) { ready_ = ready; }
   // The submissions after the next `count` are answered with `status`.
@@ -207,6 +221,8 @@ class ScriptedDispatcher final : public Dispatcher {
   std::vector<GenerateInput> inputs_;
   std::set<Handle> cancelled_;
   Handle last_handle_ = 0;
+  std::vector<DutyChange> duties_;
+  absl::Status duty_answer_;
   int32_t refuse_after_ = -1;
   absl::Status refusal_;
   bool stopping_ = false;

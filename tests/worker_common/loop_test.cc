@@ -18,7 +18,7 @@ using worker_link::DecodeCommand;
 
 class HoldingLoop final : public WorkerLoop {
  public:
-  using WorkerLoop::WorkerLoop;
+  explicit HoldingLoop(WorkerHost* host) : WorkerLoop(host, worker_link::Role::kDecode) {}
 
  private:
   void Start(const Attempt& attempt, worker_link::Command) override { held_.insert(attempt); }
@@ -48,12 +48,14 @@ class HoldingWorker {
   explicit HoldingWorker(std::unique_ptr<WorkerHost> host)
       : host_(std::move(host)), loop_(host_.get()) {}
   std::string address() const { return host_->server().address(); }
-  void Run() { loop_.Run(); }
+  void Run() { next_role_ = loop_.Run(); }
+  std::optional<worker_link::Role> next_role() const { return next_role_; }  // after Run
   void Drain() { loop_.Drain(); }
 
  private:
   std::unique_ptr<WorkerHost> host_;
   HoldingLoop loop_;
+  std::optional<worker_link::Role> next_role_;
 };
 
 DecodeCommand Command(const Attempt& attempt, Duration timeout = seconds(60)) {
@@ -149,6 +151,48 @@ TEST_F(WorkerLoopTest, ADrainRefusesAndWaits) {
   router_->Send(CancelCommand{AttemptOf(1)});
   EXPECT_EQ(FailureOf(AttemptOf(1)), absl::StatusCode::kCancelled);
   worker_.Join();
+}
+
+constexpr auto kPrefill = worker_link::Role::kPrefill;
+constexpr auto kDecode = worker_link::Role::kDecode;
+
+TEST_F(WorkerLoopTest, ADrainByARouterRefusesAndCanBeUndone) {
+  router_->Send(Command(AttemptOf(1)));
+  WaitForHeld(1);
+  router_->Send(worker_link::DutyCommand{kDecode, /*takes_work=*/false, seconds(600)});
+  router_->WaitForStatus("draining", [](const auto& s) { return s.draining && !s.leaving; });
+  router_->Send(Command(AttemptOf(2)));
+  EXPECT_EQ(FailureOf(AttemptOf(2)), absl::StatusCode::kUnavailable);
+  router_->Send(worker_link::DutyCommand{kDecode, /*takes_work=*/false, Duration(0)});
+  router_->WaitForStatus("leaving", [](const auto& s) { return s.draining && s.leaving; });
+  router_->Send(CancelCommand{AttemptOf(1)});
+  WaitForHeld(0);
+  router_->Send(worker_link::DutyCommand{kDecode, /*takes_work=*/true, Duration(0)});
+  router_->WaitForStatus("back", [](const auto& s) { return !s.draining && !s.leaving; });
+  router_->Send(Command(AttemptOf(3)));
+  WaitForHeld(1);
+}
+
+TEST_F(WorkerLoopTest, ItsRoleEndsWhenWhatItHoldsIsOver) {
+  router_->Send(Command(AttemptOf(1)));
+  WaitForHeld(1);
+  router_->Send(worker_link::DutyCommand{kPrefill, /*takes_work=*/true, Duration(0)});
+  router_->WaitForStatus("leaving",
+                         [](const auto& s) { return s.leaving && s.role == kDecode; });
+  router_->Send(CancelCommand{AttemptOf(1)});
+  worker_.Join();
+  EXPECT_EQ(worker_->next_role(), kPrefill);
+}
+
+TEST_F(WorkerLoopTest, OneThatEndsHasNoNextRole) {
+  router_->Send(Command(AttemptOf(1)));
+  WaitForHeld(1);
+  router_->Send(worker_link::DutyCommand{kPrefill, /*takes_work=*/true, seconds(600)});
+  router_->WaitForStatus("draining", [](const auto& s) { return s.draining; });
+  worker_->Drain();
+  router_->Send(CancelCommand{AttemptOf(1)});
+  worker_.Join();
+  EXPECT_EQ(worker_->next_role(), std::nullopt);
 }
 
 }  // namespace

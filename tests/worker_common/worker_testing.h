@@ -115,6 +115,11 @@ class TestRouter {
     BATON_CHECK(connected, "the worker answers");
   }
 
+  // The attempt's first token has this position: those before it are in its prompt.
+  void ExpectFrom(const Attempt& attempt, int32_t position) {
+    const std::lock_guard lock(mutex_);
+    first_positions_[attempt] = position;
+  }
   void Send(worker_link::Command command) { EXPECT_TRUE(client_->Send(std::move(command))); }
   // Waits for the attempt's ending.
   Outcome Wait(const Attempt& attempt) {
@@ -166,7 +171,8 @@ class TestRouter {
     EXPECT_EQ(outcome.endings, 0) << ToString(attempt) << ": something comes after its ending";
     if (auto* tokens = std::get_if<worker_link::TokensEvent>(&event)) {
       for (OutputToken& token : tokens->tokens) {
-        EXPECT_EQ(token.position, static_cast<int32_t>(outcome.tokens.size()));
+        EXPECT_EQ(token.position,
+                  first_positions_[attempt] + static_cast<int32_t>(outcome.tokens.size()));
         outcome.tokens.push_back(std::move(token));
       }
       return;
@@ -186,6 +192,7 @@ class TestRouter {
   std::optional<worker_link::WorkerInfo> info_;
   worker_link::WorkerStatus status_;
   std::map<Attempt, Outcome> outcomes_;
+  std::map<Attempt, int32_t> first_positions_;
   std::unique_ptr<worker_link::LinkClient> client_;  // last: it calls Take until it is gone
 };
 

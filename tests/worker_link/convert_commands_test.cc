@@ -50,6 +50,7 @@ TEST(ConvertCommands, DecodeKeepsEveryField) {
   EXPECT_EQ(decode.prompt, sent.prompt);
   EXPECT_EQ(decode.cache_salt, sent.cache_salt);
   EXPECT_EQ(decode.handoff, sent.handoff);
+  EXPECT_EQ(decode.output_tokens, sent.output_tokens);
   EXPECT_EQ(decode.timeout, sent.timeout);
   const SamplingParams& a = decode.sampling;
   const SamplingParams& b = sent.sampling;
@@ -78,6 +79,7 @@ TEST(ConvertCommands, EveryKindKeepsItsFields) {
   prefill.timeout = std::chrono::nanoseconds(1);
   prefill.prompt = {4, 5, 6};
   prefill.prefix_tokens = 2;
+  prefill.output_tokens = 1;
   const absl::StatusOr<Command> got = CommandFromWire(WireOf(prefill));
   ASSERT_TRUE(got.ok()) << got.status();
   EXPECT_EQ(std::get<PrefillCommand>(*got).target_address, prefill.target_address);
@@ -85,6 +87,7 @@ TEST(ConvertCommands, EveryKindKeepsItsFields) {
   EXPECT_EQ(std::get<PrefillCommand>(*got).timeout, milliseconds(1)) << "rounded up, never to zero";
 
   EXPECT_EQ(std::get<PrefillCommand>(*got).prefix_tokens, 2);
+  EXPECT_EQ(std::get<PrefillCommand>(*got).output_tokens, 1);
 
   const ServePrefixCommand serve{.attempt = kAttempt,
                                  .prompt = {4, 5},
@@ -101,6 +104,16 @@ TEST(ConvertCommands, EveryKindKeepsItsFields) {
   EXPECT_EQ(served.target_address, serve.target_address);
   EXPECT_EQ(served.target_name, serve.target_name);
   EXPECT_EQ(served.timeout, serve.timeout);
+
+  for (const Role role : {Role::kPrefill, Role::kDecode}) {
+    const absl::StatusOr<Command> got_duty =
+        CommandFromWire(WireOf(DutyCommand{role, role == Role::kDecode, milliseconds(2500)}));
+    ASSERT_TRUE(got_duty.ok()) << got_duty.status();
+    EXPECT_EQ(std::get<DutyCommand>(*got_duty).role, role);
+    EXPECT_EQ(std::get<DutyCommand>(*got_duty).takes_work, role == Role::kDecode);
+    EXPECT_EQ(std::get<DutyCommand>(*got_duty).grace, milliseconds(2500));
+    EXPECT_FALSE(AttemptOf(*got_duty));
+  }
 
   const absl::StatusOr<Command> cancel = CommandFromWire(WireOf(CancelCommand{kAttempt}));
   ASSERT_TRUE(cancel.ok()) << cancel.status();
@@ -119,6 +132,22 @@ TEST(ConvertCommands, APrefixIsShorterThanItsPrompt) {
     EXPECT_EQ(CommandFromWire(WireOf(prefill)).status().code(), absl::StatusCode::kInvalidArgument)
         << tokens;
   }
+}
+
+TEST(ConvertCommands, OutputIsShorterThanThePromptItIsPartOf) {
+  DecodeCommand decode = SomeDecode();
+  for (const int32_t tokens : {-1, static_cast<int32_t>(decode.prompt.size())}) {
+    decode.output_tokens = tokens;
+    EXPECT_EQ(CommandFromWire(WireOf(decode)).status().code(), absl::StatusCode::kInvalidArgument)
+        << tokens;
+  }
+}
+
+TEST(ConvertCommands, AnUnknownRoleIsRefused) {
+  v1::RouterMessage wire = WireOf(DutyCommand{});
+  wire.mutable_duty()->set_role("both");
+  EXPECT_EQ(CommandFromWire(wire).status().message(),
+            "role is 'both', but must be prefill or decode");
 }
 
 TEST(ConvertCommands, RefusesWhatIsUnsound) {

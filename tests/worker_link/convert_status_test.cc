@@ -11,7 +11,9 @@ namespace {
 using testing::HasSubstr;
 
 WorkerStatus FullStatus() {
-  return {.draining = true,
+  return {.role = Role::kDecode,
+          .draining = true,
+          .leaving = true,
           .running = 1,
           .waiting = 2,
           .blocks_free = 3,

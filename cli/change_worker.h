@@ -15,7 +15,7 @@ namespace baton::cli {
 
 struct ChangeFlags {
   std::string worker;
-  std::string admin = "http://127.0.0.1:8002";
+  std::string admin = "127.0.0.1:8002";
   double grace_s = 30;
   double timeout_s = 600;
   bool force = false;

@@ -44,6 +44,7 @@ void AppendWorker(const WorkerView& worker, std::string* out) {
   AddText("role", worker.role, out);
   AddText("address", worker.address, out);
   AddText("state", worker.state, out);
+  out->append(R"(,"suspect":)").append(worker.suspect ? "true" : "false");
   AddNumber("running", worker.running, out);
   AddNumber("waiting", worker.waiting, out);
   AddNumber("transfers", worker.transfers, out);

@@ -28,6 +28,7 @@ struct WorkerView {  // GetFleet
   int32_t running = 0, waiting = 0;
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
+  bool suspect = false;  // fails what it is given, or says nothing: others are preferred
   worker_link::DiskCacheStatus disk;
   worker_link::KvCounters kv;
   std::vector<worker_link::KvPath> paths;  // that KV comes to it by

@@ -75,14 +75,20 @@ void LiveRequest::OnWorkerLost(WorkerId worker, const absl::Status& why) {
 
 void LiveRequest::OnWorkerStalled(WorkerId worker, const absl::Status& why) {
   std::unique_lock lock(mutex_);
-  ApplyLocked(flow_.OnWorkerStalled(worker, why));
+  if (MayLeaveLocked(worker)) ApplyLocked(flow_.OnWorkerStalled(worker, why));
   Deliver(std::move(lock));
 }
 
 void LiveRequest::OnWorkerLeaving(WorkerId worker) {
   std::unique_lock lock(mutex_);
-  ApplyLocked(flow_.OnWorkerLeaving(worker));
+  if (MayLeaveLocked(worker)) ApplyLocked(flow_.OnWorkerLeaving(worker));
   Deliver(std::move(lock));
+}
+
+bool LiveRequest::MayLeaveLocked(WorkerId worker) const {
+  if (!flow_.decode() || flow_.decode()->id != worker) return true;
+  const int32_t tokens = static_cast<int32_t>(prompt_.size()) + flow_.tokens_delivered();
+  return context_.registry->HasPlaceBeside(worker, tokens);
 }
 
 void LiveRequest::OnTick(TimePoint now) {
@@ -96,9 +102,9 @@ void LiveRequest::OnTick(TimePoint now) {
   } else if (flow_.waiting()) {
     PlaceLocked();
     if (flow_.waiting() && now >= wait_until_) {
-      ApplyLocked(flow_.OnError(absl::UnavailableError(fmt::format(
-          "{}{}, also after waiting {} s", why_again_, why_waiting_,
-          Seconds(context_.worker_wait)))));
+      ApplyLocked(flow_.OnError(
+          absl::UnavailableError(fmt::format("{}{}, also after waiting {} s", why_again_,
+                                             why_waiting_, Seconds(context_.worker_wait)))));
     }
   }
   Deliver(std::move(lock));

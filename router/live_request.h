@@ -69,6 +69,8 @@ class LiveRequest {
   void PlaceLocked(bool only_others = false);
   // After a worker's failure, unless the fleet's budget is spent.
   void PlaceAgainLocked(const FlowActions::Place& place);
+  // False: it decodes there, and nobody else could take it.
+  bool MayLeaveLocked(WorkerId worker) const;
   // The prompt of the attempt: the request's, and what was delivered of its output.
   std::vector<TokenId> AttemptPromptLocked() const;
   // Tells the workers. The worker that took nothing, if one did: then no other keeps the attempt.

@@ -34,7 +34,8 @@ struct RegistryOptions {
   Duration file_poll = std::chrono::milliseconds(500);
   worker_link::ClientSecurity security;
   bool only_safe = false;  // without TLS, addresses other than loopback are not dialled
-  // A worker that says nothing for so long is silent: workers report once a second at least.
+  // A worker that says nothing for so long, and three times its longest step, is silent: workers
+  // report once a second, between steps.
   Duration stall_timeout = std::chrono::seconds(5);
   int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
 };
@@ -95,6 +96,8 @@ class Registry {
   std::variant<Assignment, Refusal> Assign(PlacementRequest request,
                                            std::span<const uint64_t> affinity_keys);
   void Release(const Share& share);
+  // Whether a decode worker other than this one could take the prompt now.
+  bool HasPlaceBeside(WorkerId worker, int32_t prompt_tokens) const;
 
   // False when the worker is not connected or does not read: nothing was sent.
   bool Send(WorkerId worker, worker_link::Command command);
@@ -127,7 +130,6 @@ class Registry {
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
     }
-    bool silent(TimePoint now, Duration timeout) const { return now - last_heard >= timeout; }
     WorkerSnapshot Snapshot(WorkerId id) const;
     const char* StateName() const;
   };
@@ -149,12 +151,15 @@ class Registry {
   void NoteEvents(WorkerId id, const std::vector<worker_link::Event>& events);
   void NoteFailureLocked(Worker& worker, TimePoint now);
   bool SuspectLocked(const Worker& worker, TimePoint now) const {
-    return worker.circuit.IsOpen(now) || worker.silent(now, options_.stall_timeout);
+    return worker.circuit.IsOpen(now) || now - worker.last_heard >= PatienceWith(worker);
   }
+  // A worker says nothing while it computes a step.
+  Duration PatienceWith(const Worker& worker) const;
   // A worker of that role, other than this one, that can take its work.
   bool HasOtherLocked(const Worker& worker, TimePoint now) const;
   absl::StatusOr<WorkerId> FindLocked(const std::string& worker) const;
   absl::Status CheckLeftLocked(const Worker& worker) const;
+  std::vector<WorkerSnapshot> SnapshotLocked() const;
   Share OpenLocked(WorkerId id, int32_t prompt_tokens);
 
   const RegistryOptions options_;

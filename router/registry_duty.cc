@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/logging.h"
 #include "common/nearest_name.h"
 #include "common/status_macros.h"
 #include "router/registry.h"
@@ -54,6 +55,8 @@ absl::Status Registry::SetDuty(const DutyChange& change) {
     const bool stays = command.takes_work && command.role == worker.info.role;
     if (!stays && !change.force) BATON_RETURN_IF_ERROR(CheckLeftLocked(worker));
   }
+  LogInfo(fmt::format("worker '{}' is told to be a {} worker that takes {} work", change.worker,
+                      RoleName(command.role), command.takes_work ? "new" : "no new"));
   if (Send(id, command)) return absl::OkStatus();
   return absl::UnavailableError(fmt::format("worker '{}' takes no commands", change.worker));
 }

@@ -44,18 +44,22 @@ const char* Registry::Worker::StateName() const {
   return has_status ? "ready" : "connecting";
 }
 
-std::variant<Registry::Assignment, Refusal> Registry::Assign(
-    PlacementRequest request, std::span<const uint64_t> affinity_keys) {
+std::vector<WorkerSnapshot> Registry::SnapshotLocked() const {
   const TimePoint now = SystemClock().Now();
-  const std::lock_guard lock(mutex_);
-  request.affinity = prefixes_.Find(affinity_keys);
   std::vector<WorkerSnapshot> snapshot;
   snapshot.reserve(workers_.size());
   for (const auto& [id, worker] : workers_) {
     snapshot.push_back(worker.Snapshot(id));
     snapshot.back().suspect = SuspectLocked(worker, now);
   }
-  Placement placement = Place(snapshot, request);
+  return snapshot;
+}
+
+std::variant<Registry::Assignment, Refusal> Registry::Assign(
+    PlacementRequest request, std::span<const uint64_t> affinity_keys) {
+  const std::lock_guard lock(mutex_);
+  request.affinity = prefixes_.Find(affinity_keys);
+  Placement placement = Place(SnapshotLocked(), request);
   if (auto* refusal = std::get_if<Refusal>(&placement)) return std::move(*refusal);
   const Placed& placed = std::get<Placed>(placement);
   prefixes_.Remember(affinity_keys, placed.prefill, placed.decode);
@@ -117,6 +121,7 @@ bool Registry::HasRoom() const {
 }
 
 std::vector<WorkerView> Registry::Fleet() const {
+  const TimePoint now = SystemClock().Now();
   const std::lock_guard lock(mutex_);
   std::vector<WorkerView> views;
   views.reserve(workers_.size());
@@ -137,6 +142,7 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_cached = status.blocks_cached;
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
+      view.suspect = SuspectLocked(worker, now);
       view.disk = status.disk;
       view.kv = status.kv;
       view.paths = status.paths;
@@ -188,6 +194,19 @@ void Registry::NoteFailureLocked(Worker& worker, TimePoint now) {
   }
 }
 
+Duration Registry::PatienceWith(const Worker& worker) const {
+  return std::max<Duration>(options_.stall_timeout, 3 * worker.status.longest_step);
+}
+
+bool Registry::HasPlaceBeside(WorkerId worker, int32_t prompt_tokens) const {
+  PlacementRequest request;
+  request.prompt_tokens = prompt_tokens;
+  request.avoid = {worker};
+  request.only_others = true;
+  const std::lock_guard lock(mutex_);
+  return std::holds_alternative<Placed>(Place(SnapshotLocked(), request));
+}
+
 bool Registry::HasOtherLocked(const Worker& worker, TimePoint now) const {
   return std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
     const Worker& other = entry.second;
@@ -207,7 +226,7 @@ void Registry::CheckSilence(TimePoint now) {
       if (!worker.connected) continue;
       if (late) worker.last_heard = now;
       const TimePoint since = std::max(worker.last_heard, worker.told_stalled);
-      if (now - since < options_.stall_timeout || worker.open_requests == 0) continue;
+      if (now - since < PatienceWith(worker) || worker.open_requests == 0) continue;
       if (worker.info.role == Role::kDecode && !HasOtherLocked(worker, now)) continue;
       worker.told_stalled = now;
       stalled.emplace_back(

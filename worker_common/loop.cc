@@ -25,6 +25,7 @@ constexpr Duration kIdleWait = milliseconds(500);
 // A status that says the same as the last one waits for kStatusInterval; news for kStatusNews.
 constexpr Duration kStatusInterval = milliseconds(1000);
 constexpr Duration kStatusNews = milliseconds(100);
+constexpr Duration kStepWindow = std::chrono::minutes(2);
 // A router tells both workers of a handoff at once: a request that is not here this long after its
 // offer is lost.
 constexpr Duration kEarlyOfferWait = std::chrono::seconds(10);
@@ -71,6 +72,7 @@ std::optional<worker_link::Role> WorkerLoop::Run() {
     StopExpired();
     ExpireEarlyOffers();
     busy = Advance();
+    if (busy) NoteStep(clock_.Now() - now_);
     Flush();
     SeeEnding();
     ReportStatus();
@@ -207,6 +209,15 @@ void WorkerLoop::Flush() {
   outgoing_.clear();
 }
 
+// Two windows, so that a long step is remembered for one at least.
+void WorkerLoop::NoteStep(Duration step) {
+  if (now_ - step_window_ > kStepWindow) {
+    longest_step_before_ = std::exchange(longest_step_, Duration{});
+    step_window_ = now_;
+  }
+  longest_step_ = std::max(longest_step_, step);
+}
+
 void WorkerLoop::ReportStatus() {
   const Duration age = now_ - reported_at_;
   const bool leaving = draining() && now_ >= host_->duty().leaving_at;
@@ -219,6 +230,9 @@ void WorkerLoop::ReportStatus() {
   status.role = role_;
   status.draining = draining();
   status.leaving = leaving;
+  // Rounded up, so that not every step is news.
+  status.longest_step = std::chrono::ceil<std::chrono::duration<int64_t, std::deci>>(
+      std::max(longest_step_, longest_step_before_));
   status.blocks_free = blocks.free;
   status.blocks_held = blocks.held;
   status.blocks_cached = blocks.cached;

@@ -86,6 +86,7 @@ class WorkerLoop {
   void ExpireEarlyOffers();
   void Flush();
   void ReportStatus();
+  void NoteStep(Duration step);
 
   WorkerHost* const host_;
   const worker_link::Role role_;
@@ -99,6 +100,9 @@ class WorkerLoop {
   absl::flat_hash_map<worker_link::LinkId, std::vector<worker_link::Event>> outgoing_;
   worker_link::WorkerStatus reported_;
   TimePoint reported_at_;
+  Duration longest_step_{};         // since step_window_
+  Duration longest_step_before_{};  // in the window before
+  TimePoint step_window_;
   bool status_waits_ = false;  // it may have changed since
 };
 

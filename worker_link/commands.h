@@ -87,7 +87,8 @@ struct KvCounters {
 struct WorkerStatus {
   std::optional<Role> role;  // of now; empty: as WorkerInfo says
   bool draining = false;
-  bool leaving = false;  // drains, and its streams had time to end: they are to go on elsewhere
+  bool leaving = false;     // drains, and its streams had time to end: they are to go on elsewhere
+  Duration longest_step{};  // of the last minutes; while one is computed nothing is reported
   int32_t running = 0;
   int32_t waiting = 0;
   int32_t blocks_free = 0;

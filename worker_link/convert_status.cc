@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -15,6 +16,12 @@ absl::Status CheckRate(const char* field, double value) {
   if (value >= 0 && std::isfinite(value)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       fmt::format("{} is {}, but must be finite and not negative", field, value));
+}
+
+// A day is beyond all use.
+Duration StepFromSeconds(double seconds) {
+  return std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(std::min(seconds, 86400.0)));
 }
 
 void CountersToWire(const KvCounters& counters, v1::WireKvCounters* wire) {
@@ -115,6 +122,7 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   if (status.role) wire->set_role(std::string(RoleName(*status.role)));
   wire->set_draining(status.draining);
   wire->set_leaving(status.leaving);
+  wire->set_longest_step_s(Seconds(status.longest_step));
   wire->set_running(status.running);
   wire->set_waiting(status.waiting);
   wire->set_blocks_free(status.blocks_free);
@@ -131,6 +139,7 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
 }
 
 absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
+  BATON_RETURN_IF_ERROR(CheckRate("longest_step_s", wire.longest_step_s()));
   BATON_RETURN_IF_ERROR(CheckCount("running", wire.running()));
   BATON_RETURN_IF_ERROR(CheckCount("waiting", wire.waiting()));
   BATON_RETURN_IF_ERROR(CheckCount("blocks_free", wire.blocks_free()));
@@ -158,6 +167,7 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   return WorkerStatus{.role = role,
                       .draining = wire.draining(),
                       .leaving = wire.leaving(),
+                      .longest_step = StepFromSeconds(wire.longest_step_s()),
                       .running = wire.running(),
                       .waiting = wire.waiting(),
                       .blocks_free = wire.blocks_free(),

@@ -127,12 +127,14 @@ TEST_F(HandoffTest, GoesOnBehindOutputThatAnotherWorkerGave) {
         }
         const Outcome outcome = pair.to_decode.Wait(command.attempt);
         ASSERT_TRUE(outcome.finished) << outcome.failed.value_or(absl::OkStatus());
-        engine::ExpectSame(outcome.tokens, {right.begin() + static_cast<ptrdiff_t>(cut), right.end()});
+        engine::ExpectSame(outcome.tokens,
+                           {right.begin() + static_cast<ptrdiff_t>(cut), right.end()});
         EXPECT_EQ(outcome.finished->output_tokens, 40);
         EXPECT_EQ(outcome.finished->reason, FinishReason::kLength);
         if (!handoff) continue;
         const Outcome prefill = pair.to_prefill.Wait(command.attempt);
-        EXPECT_EQ(prefill.prefilled.has_value(), cut < 40) << "nothing is left to do behind the last";
+        EXPECT_EQ(prefill.prefilled.has_value(), cut < 40)
+            << "nothing is left to do behind the last";
         EXPECT_EQ(outcome.finished->kv_blocks_moved > 0, cut < 40);
       }
     }

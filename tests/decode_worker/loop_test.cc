@@ -175,7 +175,8 @@ TEST_F(DecodeLoopTest, RefusesWhatItCannotDo) {
   prefill.prompt = {1};
   prefill.timeout = seconds(5);
   router.Send(prefill);
-  EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kUnavailable)
+      << "another worker may do it";
 }
 
 }  // namespace

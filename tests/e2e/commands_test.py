@@ -384,9 +384,13 @@ class ClusterCommandsTest(unittest.TestCase):
             self.assertNotIn(" info ", cluster.processes[0].log_tail(1000))
 
     def test_nobody_there(self):
-        result = run_baton("chat", "--url", "http://127.0.0.1:1", "Hello")
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("127.0.0.1:1", result.stderr)
+        for command in (["chat", "--url", "http://127.0.0.1:1", "Hello"],
+                        ["drain", "--admin", "127.0.0.1:1", "decode-0"],
+                        ["role", "--admin", "http://127.0.0.1:1", "decode-0", "prefill"]):
+            with self.subTest(command=command[0]):
+                result = run_baton(*command)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn("127.0.0.1:1", result.stderr)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Fleet(Cluster):
             self.start_one(name)
         router_process = self.start_router(self.addresses.values(), admin="127.0.0.1:0",
                                            **(router or {}))
-        self.admin = "http://" + router_process.wait_ready()["admin"]
+        self.admin = router_process.wait_ready()["admin"]
         self.wait_for_workers(len(names))
 
     def start_one(self, name):

@@ -222,7 +222,7 @@ TEST_F(PrefillLoopTest, RefusesWhatItCannotDo) {
   RunningWorker<PrefillWorker> worker(options);
   TestRouter router(worker->address());
   const auto code_of = [&](worker_link::Command command) {
-    const Attempt attempt = std::visit([](const auto& one) { return one.attempt; }, command);
+    const Attempt attempt = *worker_link::AttemptOf(command);
     router.Send(std::move(command));
     return router.Wait(attempt).failed.value_or(absl::OkStatus()).code();
   };
@@ -241,7 +241,7 @@ TEST_F(PrefillLoopTest, RefusesWhatItCannotDo) {
   decode.attempt = AttemptOf(5);
   decode.prompt = {1};
   decode.timeout = seconds(5);
-  EXPECT_EQ(code_of(decode), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of(decode), absl::StatusCode::kUnavailable);
   PrefillCommand late = CommandFor(AttemptOf(6), Prompt(8, 1), target);
   late.timeout = Duration(0);
   EXPECT_EQ(code_of(late), absl::StatusCode::kDeadlineExceeded);

@@ -178,7 +178,9 @@ TEST(DispatcherFaultsTest, AWorkerThatRefusesIsReplacedAndWhenAllDoThatIsTheAnsw
     }
     const Collected all = answer.AwaitEnd();
     EXPECT_EQ(all.finish.has_value(), !both);
-    if (both) EXPECT_THAT(all.Error(), HasSubstr("RESOURCE_EXHAUSTED: decode worker 'd1'"));
+    if (both) {
+      EXPECT_THAT(all.Error(), HasSubstr("RESOURCE_EXHAUSTED: decode worker 'd1'"));
+    }
   }
 }
 
@@ -200,8 +202,7 @@ TEST(DispatcherFaultsTest, ADrainedWorkersStreamsMove) {
   second.SendTokens(again.attempt, 1, {11});
   second.SendFinished(again.attempt, 2);
   EXPECT_EQ(answer.AwaitEnd().tokens, (std::vector<TokenId>{10, 11}));
-  EXPECT_THAT(dispatcher->MetricsText(),
-              HasSubstr("baton_migrations_total{reason=\"drained\"} 1"));
+  EXPECT_THAT(dispatcher->MetricsText(), HasSubstr("baton_migrations_total{reason=\"drained\"} 1"));
 }
 
 TEST(DispatcherFaultsTest, TheFleetsBudgetBoundsWhatIsPlacedAgain) {

@@ -24,7 +24,8 @@ AnswerShape Shape(Endpoint endpoint) {
 constexpr char kStats[] =
     R"("baton":{"request_id":"0123456789abcdef-0000000000000001","prefill_worker":"prefill-0",)"
     R"("decode_worker":"decode-0","transport":"shm","kv_blocks_moved":3,"kv_bytes_moved":4096,)"
-    R"("cached_prompt_tokens":2,"ttft_s":0.25,"mean_itl_s":0.5,"total_s":1,"handover_s":0.125,"migrations":2})";
+    R"("cached_prompt_tokens":2,"ttft_s":0.25,"mean_itl_s":0.5,"total_s":1,"handover_s":0.125,)"
+    R"("migrations":2})";
 constexpr char kUsage[] = R"("usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,)"
                           R"("prompt_tokens_details":{"cached_tokens":2}})";
 

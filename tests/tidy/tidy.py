@@ -122,6 +122,7 @@ PROVEN_BY = {
     "router/openai_answer_parts.cc": "tests/router/openai_answer_test.cc",
     "router/openai_fields.cc": "tests/router/openai_request_test.cc",
     "router/openai_prompt.cc": "tests/router/openai_request_test.cc",
+    "router/registry_duty.cc": "tests/router/registry_test.cc",
     "router/registry_fleet.cc": "tests/router/registry_test.cc",
     "router/served_model.cc": "tests/router/dispatcher_test.cc",
     "worker_link/grpc_credentials.cc": "tests/e2e/security_test.py",

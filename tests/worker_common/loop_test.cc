@@ -177,8 +177,7 @@ TEST_F(WorkerLoopTest, ItsRoleEndsWhenWhatItHoldsIsOver) {
   router_->Send(Command(AttemptOf(1)));
   WaitForHeld(1);
   router_->Send(worker_link::DutyCommand{kPrefill, /*takes_work=*/true, Duration(0)});
-  router_->WaitForStatus("leaving",
-                         [](const auto& s) { return s.leaving && s.role == kDecode; });
+  router_->WaitForStatus("leaving", [](const auto& s) { return s.leaving && s.role == kDecode; });
   router_->Send(CancelCommand{AttemptOf(1)});
   worker_.Join();
   EXPECT_EQ(worker_->next_role(), kPrefill);

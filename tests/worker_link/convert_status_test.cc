@@ -14,6 +14,7 @@ WorkerStatus FullStatus() {
   return {.role = Role::kDecode,
           .draining = true,
           .leaving = true,
+          .longest_step = std::chrono::milliseconds(2500),
           .running = 1,
           .waiting = 2,
           .blocks_free = 3,

@@ -139,7 +139,8 @@ Action AddChat(CLI::App* app) {
   app->add_option("--ca", flags->tls.ca,
                   "PEM CA that an https router's certificate must be from; the system's when not "
                   "given");
-  app->add_option("--cert", flags->tls.certificate, "PEM certificate for a router that asks for one");
+  app->add_option("--cert", flags->tls.certificate,
+                  "PEM certificate for a router that asks for one");
   app->add_option("--key", flags->tls.key, "its private key");
   app->add_option("--api-key", flags->api_key,
                   "API key; better by BATON_API_KEY, which others of the machine do not see");

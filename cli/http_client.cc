@@ -81,13 +81,12 @@ absl::StatusOr<ssl::context> ContextOf(const HttpUrl& url) {
         fmt::format("the CA {} cannot be used: {}", url.files.ca, error.message()));
   }
   if (!url.files.on()) return context;
-  BATON_RETURN_IF_ERROR(
-      CheckTlsFiles({url.files.certificate, url.files.key, ""}, /*prefix=*/"-"));
+  BATON_RETURN_IF_ERROR(CheckTlsFiles({url.files.certificate, url.files.key, ""}, /*prefix=*/"-"));
   context.use_certificate_chain_file(url.files.certificate, error);
   if (!error) context.use_private_key_file(url.files.key, ssl::context::pem, error);
   if (!error) return context;
-  return absl::InvalidArgumentError(fmt::format("the certificate {} cannot be used: {}",
-                                                url.files.certificate, error.message()));
+  return absl::InvalidArgumentError(
+      fmt::format("the certificate {} cannot be used: {}", url.files.certificate, error.message()));
 }
 
 asio::awaitable<absl::Status> RunExchange(Exchange* exchange) {
@@ -137,18 +136,18 @@ absl::Status Run(Exchange* exchange) {
   exchange->request.prepare_payload();
   absl::Status status = absl::InternalError("the exchange did not end");
   asio::io_context context;
-  asio::co_spawn(
-      context, RunExchange(exchange), [&](std::exception_ptr failure, absl::Status result) {
-        status = std::move(result);
-        if (failure == nullptr) return;
-        try {
-          std::rethrow_exception(failure);
-        } catch (const std::exception& error) {
-          status = absl::UnavailableError(
-              fmt::format("no answer from {}://{}:{}: {}", url.tls ? "https" : "http", url.host,
-                          url.port, error.what()));
-        }
-      });
+  asio::co_spawn(context, RunExchange(exchange),
+                 [&](std::exception_ptr failure, absl::Status result) {
+                   status = std::move(result);
+                   if (failure == nullptr) return;
+                   try {
+                     std::rethrow_exception(failure);
+                   } catch (const std::exception& error) {
+                     status = absl::UnavailableError(fmt::format("no answer from {}://{}:{}: {}",
+                                                                 url.tls ? "https" : "http",
+                                                                 url.host, url.port, error.what()));
+                   }
+                 });
   context.run();
   return status;
 }

@@ -56,12 +56,11 @@ absl::Status ListKeys(const KeysFlags& flags) {
              "requests/s", "concurrent", "tokens/min", "tokens/day", "state");
   for (const router::ApiKey& key : keys) {
     const router::KeyLimits& limits = key.limits;
-    fmt::print("{:<20} {:<20} {:<8} {:>10} {:>10} {:>12} {:>12}  {}\n", key.name, key.tenant,
-               router::PriorityName(key.priority), OrNone(limits.requests_per_second),
-               OrNone(limits.concurrent_requests),
-               OrNone(static_cast<double>(limits.tokens_per_minute)),
-               OrNone(static_cast<double>(limits.tokens_per_day)),
-               key.revoked ? "revoked" : "valid");
+    fmt::print(
+        "{:<20} {:<20} {:<8} {:>10} {:>10} {:>12} {:>12}  {}\n", key.name, key.tenant,
+        router::PriorityName(key.priority), OrNone(limits.requests_per_second),
+        OrNone(limits.concurrent_requests), OrNone(static_cast<double>(limits.tokens_per_minute)),
+        OrNone(static_cast<double>(limits.tokens_per_day)), key.revoked ? "revoked" : "valid");
   }
   return absl::OkStatus();
 }

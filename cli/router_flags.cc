@@ -118,10 +118,10 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       fmt::format("--retry-share={}", flags.retry_share),
       fmt::format("--drain-timeout={}", flags.drain_timeout_s),
       fmt::format("--insecure={}", flags.insecure)};
-  for (const auto& [flag, path] : {std::pair("--tls-cert=", &flags.tls.certificate),
-                                   std::pair("--tls-key=", &flags.tls.key),
-                                   std::pair("--tls-client-ca=", &flags.tls.ca),
-                                   std::pair("--link-name=", &flags.link_name)}) {
+  for (const auto& [flag, path] :
+       {std::pair("--tls-cert=", &flags.tls.certificate), std::pair("--tls-key=", &flags.tls.key),
+        std::pair("--tls-client-ca=", &flags.tls.ca),
+        std::pair("--link-name=", &flags.link_name)}) {
     if (!path->empty()) arguments.push_back(flag + *path);
   }
   for (std::string& argument : LinkArguments(flags.link_tls)) {

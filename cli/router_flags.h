@@ -12,9 +12,9 @@
 #include "common/tls_files.h"
 #include "router/admin_server.h"
 #include "router/dispatcher.h"
-#include "router/key_gate.h"
 #include "router/grpc_server.h"
 #include "router/http_server.h"
+#include "router/key_gate.h"
 
 namespace CLI {
 class App;
@@ -41,8 +41,8 @@ struct RouterFlags {
   int32_t max_migrations = 3;
   double retry_share = 1;
   int32_t drain_timeout_s = 60;
-  TlsFiles tls;         // of the front ends
-  TlsFiles link_tls;    // of the links to the workers
+  TlsFiles tls;       // of the front ends
+  TlsFiles link_tls;  // of the links to the workers
   std::string link_name;
   bool insecure = false;
 };

@@ -53,7 +53,8 @@ absl::Status CheckListen(const WorkerCommandFlags& flags) {
   }
   return absl::PermissionDeniedError(fmt::format(
       "--listen {} is not a loopback address, and KV that moves between machines is not encrypted "
-      "with --transport {}: give --insecure-kv where the network between the workers is trusted, or "
+      "with --transport {}: give --insecure-kv where the network between the workers is trusted, "
+      "or "
       "--transport shm",
       flags.listen, transport));
 }

@@ -47,8 +47,8 @@ absl::StatusOr<Key> ReadPrivateKey(const std::string& flag, const std::string& p
   const auto no_password = [](char*, int, int, void*) { return 0; };
   Key key(PEM_read_PrivateKey(file.get(), nullptr, no_password, nullptr), EVP_PKEY_free);
   if (key != nullptr) return key;
-  return absl::InvalidArgumentError(fmt::format(
-      "{}: {} has no private key without a password: {}", flag, path, OpensslReason()));
+  return absl::InvalidArgumentError(
+      fmt::format("{}: {} has no private key without a password: {}", flag, path, OpensslReason()));
 }
 
 }  // namespace
@@ -75,8 +75,8 @@ absl::Status CheckTlsFiles(const TlsFiles& files, const std::string& prefix) {
   BATON_ASSIGN_OR_RETURN(const Key key, ReadPrivateKey(prefix + "-key", files.key));
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
     ERR_clear_error();
-    return absl::InvalidArgumentError(fmt::format("{} is not the key of the certificate {}",
-                                                  files.key, files.certificate));
+    return absl::InvalidArgumentError(
+        fmt::format("{} is not the key of the certificate {}", files.key, files.certificate));
   }
   if (files.ca.empty()) return absl::OkStatus();
   return ReadCertificate(prefix + " CA", files.ca).status();

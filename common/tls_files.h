@@ -19,8 +19,8 @@ struct TlsFiles {
   std::vector<std::string> paths() const;  // those that are given
 };
 
-// InvalidArgument, naming the flags' common `prefix` ("--tls"), unless certificate and key are given
-// together, can be read, and belong to each other; likewise the CA, if there is one.
+// InvalidArgument, naming the flags' common `prefix` ("--tls"), unless certificate and key are
+// given together, can be read, and belong to each other; likewise the CA, if there is one.
 absl::Status CheckTlsFiles(const TlsFiles& files, const std::string& prefix);
 
 }  // namespace baton

@@ -7,9 +7,7 @@
 namespace baton::prefill_worker {
 namespace {
 
-bool IsLong(int32_t tokens, int32_t beside) {
-  return beside > 0 && tokens / kLong >= beside;
-}
+bool IsLong(int32_t tokens, int32_t beside) { return beside > 0 && tokens / kLong >= beside; }
 
 }  // namespace
 

@@ -83,10 +83,10 @@ absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_t
   SamplingParams& sampling = input.sampling;
   const int32_t room = context_tokens - static_cast<int32_t>(prompt_tokens);
   if (!input.has_max_tokens) {
-    sampling.max_tokens = limits.max_total_tokens == 0
-                              ? room
-                              : std::min(room, limits.max_total_tokens -
-                                                   static_cast<int32_t>(prompt_tokens));
+    sampling.max_tokens =
+        limits.max_total_tokens == 0
+            ? room
+            : std::min(room, limits.max_total_tokens - static_cast<int32_t>(prompt_tokens));
   }
   BATON_RETURN_IF_ERROR(CheckSamplingParams(sampling, vocab_size));
   if (sampling.max_tokens > room) {

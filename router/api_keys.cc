@@ -29,8 +29,8 @@ constexpr int64_t kMaxTokens = int64_t{1} << 50;
 absl::StatusOr<KeyDigest> FromHex(const std::string& text) {
   KeyDigest digest{};
   if (text.size() != 2 * digest.size()) {
-    return absl::InvalidArgumentError(
-        fmt::format("'sha256' has {} characters, but must have 64 hexadecimal digits", text.size()));
+    return absl::InvalidArgumentError(fmt::format(
+        "'sha256' has {} characters, but must have 64 hexadecimal digits", text.size()));
   }
   for (size_t i = 0; i < text.size(); ++i) {
     const size_t digit = kHexDigits.find(text[i]);
@@ -46,7 +46,8 @@ absl::StatusOr<KeyDigest> FromHex(const std::string& text) {
 absl::Status CheckName(const char* field, const std::string& name) {
   const bool sound =
       !name.empty() && name.size() <= kMaxKeyNameBytes && std::ranges::all_of(name, [](char c) {
-        return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("-_.@", c) != nullptr;
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+               std::strchr("-_.@", c) != nullptr;
       });
   if (sound) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format(
@@ -64,9 +65,15 @@ absl::Status ReadNumber(const char* field, const YAML::Node& node, Number most, 
 }
 
 absl::Status CheckFields(const YAML::Node& entry) {
-  static const std::vector<std::string> known = {
-      "name",      "sha256", "tenant", "priority", "requests-per-second", "concurrent-requests",
-      "tokens-per-minute", "tokens-per-day", "revoked"};
+  static const std::vector<std::string> known = {"name",
+                                                 "sha256",
+                                                 "tenant",
+                                                 "priority",
+                                                 "requests-per-second",
+                                                 "concurrent-requests",
+                                                 "tokens-per-minute",
+                                                 "tokens-per-day",
+                                                 "revoked"};
   for (const auto& field : entry) {
     const std::string name = field.first.Scalar();
     if (std::ranges::find(known, name) != known.end()) continue;
@@ -126,12 +133,12 @@ absl::StatusOr<std::vector<ApiKey>> ReadKeys(const YAML::Node& root) {
   for (const YAML::Node& entry : root["keys"]) {
     absl::StatusOr<ApiKey> key = ReadKey(entry);
     if (!key.ok()) {
-      return absl::InvalidArgumentError(fmt::format("key {}: {}", keys.size() + 1,
-                                                    std::string(key.status().message())));
+      return absl::InvalidArgumentError(
+          fmt::format("key {}: {}", keys.size() + 1, std::string(key.status().message())));
     }
     if (!names.insert(key->name).second || !digests.insert(key->digest).second) {
-      return absl::InvalidArgumentError(
-          fmt::format("key {}, '{}': its name or its hash comes twice", keys.size() + 1, key->name));
+      return absl::InvalidArgumentError(fmt::format(
+          "key {}, '{}': its name or its hash comes twice", keys.size() + 1, key->name));
     }
     keys.push_back(*std::move(key));
   }

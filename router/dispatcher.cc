@@ -180,9 +180,9 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   request.resume_tokens = std::move(input.resume_tokens);
   request.arrival = arrival;
   request.max_migrations = options_.max_migrations;
-  BATON_ASSIGN_OR_RETURN(const LivePtr live, Accept(std::move(request), std::move(prompt),
-                                                    std::move(input.cache_salt), std::move(sink),
-                                                    place.deadline));
+  BATON_ASSIGN_OR_RETURN(const LivePtr live,
+                         Accept(std::move(request), std::move(prompt), std::move(input.cache_salt),
+                                std::move(sink), place.deadline));
   const absl::Status started = StartOrWait(live, std::move(place));
   if (started.ok()) return live->handle();
   Forget(live->handle());

@@ -41,7 +41,7 @@ struct DispatcherOptions {
   std::vector<std::string> workers;  // addresses; roles are told by the workers themselves
   std::string workers_file;          // or a file with one address a line, watched; "": none
   worker_link::ClientSecurity link_security;  // of the links to the workers
-  bool only_safe_links = false;  // without TLS: to workers of this machine only
+  bool only_safe_links = false;               // without TLS: to workers of this machine only
   RequestLimits limits;
   int32_t max_concurrent = 4096;  // requests in the router; more are ResourceExhausted
   int32_t max_waiting = 0;        // of these, waiting for the fleet; 0: no limit of their own

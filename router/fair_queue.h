@@ -6,9 +6,9 @@
 // Priorities come first, higher before lower, but each turn in kLowerShare goes to the lower ones,
 // so that they go on slowly and never stop. Within a priority, tenants take turns; each turn adds a
 // quantum of tokens to what a tenant may send, so tenants share tokens equally, not requests.
-// Within a tenant, prompts of unlike size are in lanes of their own that take turns in the same way:
-// a prompt of 100,000 tokens waits until its lane has saved up for it, and the short ones behind it
-// pass. Within a lane, first come is first served.
+// Within a tenant, prompts of unlike size are in lanes of their own that take turns in the same
+// way: a prompt of 100,000 tokens waits until its lane has saved up for it, and the short ones
+// behind it pass. Within a lane, first come is first served.
 
 #include <array>
 #include <cstddef>

@@ -39,7 +39,7 @@ struct FlowRequest {
   SamplingParams sampling;
   std::vector<std::string> stop;
   TimePoint arrival;
-  std::shared_ptr<Visit> visit;  // as GenerateInput's
+  std::shared_ptr<Visit> visit;        // as GenerateInput's
   std::vector<TokenId> resume_tokens;  // likewise: counted as delivered
   // How often it is placed again because a worker failed it. More would let one request that kills
   // its workers kill the fleet.

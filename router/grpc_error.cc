@@ -55,7 +55,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     SetDuration(*retry, retry_info.mutable_retry_delay());
     details.add_details()->PackFrom(retry_info);
   }
-  if (const std::string field = FieldOf(status); absl::IsInvalidArgument(status) && !field.empty()) {
+  if (const std::string field = FieldOf(status);
+      absl::IsInvalidArgument(status) && !field.empty()) {
     google::rpc::BadRequest bad;
     google::rpc::BadRequest::FieldViolation* const violation = bad.add_field_violations();
     violation->set_field(field);

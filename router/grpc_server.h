@@ -16,7 +16,7 @@ class KeyGate;
 struct GrpcOptions {
   std::string address = "127.0.0.1:8001";
   RequestLimits limits;
-  TlsFiles tls;          // off: unencrypted
+  TlsFiles tls;             // off: unencrypted
   KeyGate* gate = nullptr;  // who may come in; null: everybody. Outlives the server
 };
 

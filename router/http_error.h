@@ -17,8 +17,8 @@ struct HttpError {
 };
 
 // 400 InvalidArgument, OutOfRange · 401 Unauthenticated · 403 PermissionDenied · 404 NotFound (the
-// model) · 429 ResourceExhausted · 503 Unavailable, Cancelled · 504 DeadlineExceeded · 500 the rest.
-// Code and Retry-After are the status' own (error_code.h), if it has them.
+// model) · 429 ResourceExhausted · 503 Unavailable, Cancelled · 504 DeadlineExceeded · 500 the
+// rest. Code and Retry-After are the status' own (error_code.h), if it has them.
 HttpError ToHttpError(const absl::Status& status);
 
 // {"error":{"message":...,"type":...,"param":...,"code":...}}; "" for `param` and `code` is null.

@@ -125,12 +125,11 @@ class BeastServer final : public HttpServer {
         return;
       }
       if (context_.OpenConnection()) {
-        net::post(loop.io,
-                  [this, &loop, client = std::move(socket), tls = tls_.Current()]() mutable {
-                    std::make_shared<HttpSession>(std::move(client), std::move(tls), &loop,
-                                                  &context_)
-                        ->Start();
-                  });
+        net::post(
+            loop.io, [this, &loop, client = std::move(socket), tls = tls_.Current()]() mutable {
+              std::make_shared<HttpSession>(std::move(client), std::move(tls), &loop, &context_)
+                  ->Start();
+            });
       } else {
         Refuse(std::move(socket));
       }

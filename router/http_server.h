@@ -27,7 +27,7 @@ struct HttpOptions {
   size_t max_bodies_bytes = 512 << 20;  // of all requests being read at a time: 503 above
   RequestLimits limits;
   TlsFiles tls;              // off: unencrypted; files that change are read again
-  KeyGate* gate = nullptr;       // who may come in; null: everybody. Outlives the server
+  KeyGate* gate = nullptr;   // who may come in; null: everybody. Outlives the server
   bool open_metrics = true;  // /metrics needs no API key
 };
 

@@ -16,7 +16,10 @@ constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 HttpSession::HttpSession(net::ip::tcp::socket socket, SslContext tls, HttpLoop* loop,
                          HttpContext* context)
-    : stream_(std::move(socket), std::move(tls)), loop_(loop), context_(context), timer_(loop->io) {}
+    : stream_(std::move(socket), std::move(tls)),
+      loop_(loop),
+      context_(context),
+      timer_(loop->io) {}
 
 void HttpSession::Start() {
   loop_->sessions.insert(this);
@@ -26,9 +29,8 @@ void HttpSession::Start() {
     Close();
   } else if (stream_.encrypted()) {
     SetDeadline(context_->options().read_timeout);
-    stream_.AsyncHandshake([self = shared_from_this()](error_code error) {
-      self->OnGreeted(error);
-    });
+    stream_.AsyncHandshake(
+        [self = shared_from_this()](error_code error) { self->OnGreeted(error); });
   } else {
     NextRequest();
   }

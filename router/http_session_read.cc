@@ -7,8 +7,8 @@
 #include <cctype>
 #include <utility>
 
-#include "router/key_gate.h"
 #include "router/http_session.h"
+#include "router/key_gate.h"
 
 namespace baton::router {
 namespace {
@@ -189,8 +189,8 @@ bool HttpSession::CheckCaller() {
   if (status.ok()) return false;
   HttpResponse response = ErrorResponse(status, "");
   const bool expects = !View(request[http::field::expect]).empty();
-  if (parser_->is_done() || (!expects && body_reserved_ <= kDroppedBodyBytes &&
-                             route_.is_completion())) {
+  if (parser_->is_done() ||
+      (!expects && body_reserved_ <= kDroppedBodyBytes && route_.is_completion())) {
     refusal_ = std::move(response);
     return false;
   }

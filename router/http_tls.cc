@@ -47,8 +47,8 @@ absl::StatusOr<SslContext> MakeContext(const TlsFiles& files) {
                                    reinterpret_cast<const unsigned char*>("baton"), 5);
   }
   if (!error) return context;
-  return absl::InvalidArgumentError(fmt::format("TLS with the certificate {}: {}",
-                                                files.certificate, error.message()));
+  return absl::InvalidArgumentError(
+      fmt::format("TLS with the certificate {}: {}", files.certificate, error.message()));
 }
 
 }  // namespace

@@ -63,8 +63,7 @@ void KeyGate::Poll() {
       LogInfo(fmt::format("{} API keys from {}, which changed", keys->size(), options_.keys_file));
       Take(*std::move(keys), SystemClock().Now());
     } else {
-      LogError(fmt::format("{}; the keys stay as they were",
-                           std::string(keys.status().message())));
+      LogError(fmt::format("{}; the keys stay as they were", std::string(keys.status().message())));
     }
   }
 }
@@ -104,8 +103,8 @@ absl::StatusOr<KeyGate::Entry> KeyGate::Find(std::string_view authorization) con
                          kInvalidApiKey);
   }
   if (found->second.key.revoked) {
-    return WithErrorCode(absl::PermissionDeniedError(fmt::format(
-                             "the API key '{}' was revoked", found->second.key.name)),
+    return WithErrorCode(absl::PermissionDeniedError(
+                             fmt::format("the API key '{}' was revoked", found->second.key.name)),
                          kRevokedApiKey);
   }
   return found->second;
@@ -115,7 +114,8 @@ absl::Status KeyGate::Check(std::string_view authorization) const {
   return open() ? absl::OkStatus() : Find(authorization).status();
 }
 
-absl::StatusOr<std::shared_ptr<Visit>> KeyGate::Enter(std::string_view authorization, TimePoint now) {
+absl::StatusOr<std::shared_ptr<Visit>> KeyGate::Enter(std::string_view authorization,
+                                                      TimePoint now) {
   if (open()) return std::shared_ptr<Visit>();
   BATON_ASSIGN_OR_RETURN(Entry entry, Find(authorization));
   BATON_RETURN_IF_ERROR(entry.meter->Enter(now));

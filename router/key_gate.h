@@ -80,7 +80,7 @@ class KeyGate {
   void Poll();
 
   const KeyGateOptions options_;
-  FileWatch watch_;  // the poller's, and older than what was read first
+  FileWatch watch_;           // the poller's, and older than what was read first
   mutable std::mutex mutex_;  // guards the next
   // By digest. A digest says nothing of its key, and nobody can choose a key with a digest near to
   // another's, so how long this search takes tells nothing; the match itself takes equal time.

@@ -48,14 +48,14 @@ void KeyMeter::SetLimits(const KeyLimits& limits, TimePoint now) {
 absl::Status KeyMeter::CheckLocked(TimePoint now) {
   if (limits_.concurrent_requests > 0 && usage_.running >= limits_.concurrent_requests) {
     return OverLimit(fmt::format("this API key has {} requests running, its limit is {}",
-                               usage_.running, limits_.concurrent_requests),
-                   kSlotPause);
+                                 usage_.running, limits_.concurrent_requests),
+                     kSlotPause);
   }
   if (day_) {
     if (const Duration wait = day_->Until(1, now); wait > Duration::zero()) {
       return WithErrorCode(OverLimit(fmt::format("this API key has used its {} tokens a day",
-                                               limits_.tokens_per_day),
-                                   wait),
+                                                 limits_.tokens_per_day),
+                                     wait),
                            kInsufficientQuota);
     }
   }
@@ -70,8 +70,8 @@ absl::Status KeyMeter::CheckLocked(TimePoint now) {
   const Duration wait = requests_->Until(1, now);
   if (wait == Duration::zero()) return absl::OkStatus();
   return OverLimit(fmt::format("this API key sends more than its {} requests a second",
-                             limits_.requests_per_second),
-                 wait);
+                               limits_.requests_per_second),
+                   wait);
 }
 
 absl::Status KeyMeter::Enter(TimePoint now) {

@@ -24,8 +24,8 @@ struct KserveCall {
 };
 
 // Inputs: text_input (BYTES); stream, exclude_input_in_output, return_finish_reason,
-// return_num_input_tokens, return_num_output_tokens (BOOL); sampling_parameters (BYTES, a JSON object
-// with the fields of HTTP's completions; numbers may be strings). Each has one element, in
+// return_num_input_tokens, return_num_output_tokens (BOOL); sampling_parameters (BYTES, a JSON
+// object with the fields of HTTP's completions; numbers may be strings). Each has one element, in
 // `contents` or in raw_input_contents. InvalidArgument names what is missing, unknown or unsound.
 absl::StatusOr<KserveCall> ToKserveCall(const inference::ModelInferRequest& request,
                                         const RequestLimits& limits);

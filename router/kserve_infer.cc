@@ -42,8 +42,7 @@ struct Answer {
 absl::StatusOr<Dispatcher::Handle> Submit(const KserveBackend& backend,
                                           const grpc::CallbackServerContext& context,
                                           const std::shared_ptr<Answer>& answer, bool may_stream) {
-  absl::StatusOr<std::shared_ptr<Visit>> visit =
-      ComeIn(backend.gate, *backend.dispatcher, context);
+  absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(backend.gate, *backend.dispatcher, context);
   if (!visit.ok()) return visit.status();
   absl::StatusOr<KserveCall> call = ToKserveCall(answer->request, backend.limits);
   if (!call.ok()) return call.status();
@@ -206,7 +205,7 @@ void StreamState::OnRequest(const ModelInferRequest& request) {
   answer->on_end = [self = shared_from_this(), number, id](const absl::Status& status) {
     self->EndRequest(number, id, status);
   };
-  const absl::StatusOr<Dispatcher::Handle> handle = 
+  const absl::StatusOr<Dispatcher::Handle> handle =
       Submit(backend_, *context_, answer, /*may_stream=*/true);
   if (!handle.ok()) EndRequest(number, id, handle.status());
   std::unique_lock lock(mutex_);

@@ -1,7 +1,7 @@
 #pragma once
 
-// inference.GRPCInferenceService: the Open Inference Protocol over a Dispatcher. Internal to the gRPC
-// server: includes gRPC.
+// inference.GRPCInferenceService: the Open Inference Protocol over a Dispatcher. Internal to the
+// gRPC server: includes gRPC.
 
 #include "inference/grpc_service.grpc.pb.h"
 #include "router/kserve_infer.h"

@@ -44,7 +44,8 @@ struct GenerateInput {
   std::string cache_salt;
   // Who asks, where API keys are in use: its limits are charged, its prefixes are its tenant's.
   std::shared_ptr<Visit> visit;
-  // Tokens of the answer that the client has: it goes on after them. Needs the seed, if any is used.
+  // Tokens of the answer that the client has: it goes on after them. Needs the seed, if any is
+  // used.
   std::vector<TokenId> resume_tokens;
   Duration timeout{};  // the caller's own deadline, from now; 0: only the router's
 };

@@ -44,8 +44,8 @@ Duration DrainRate::TimeFor(size_t ahead, TimePoint now) {
 
 absl::Status RequestQueue::FullLocked(TimePoint now) const {
   return WithRetryAfter(
-      absl::ResourceExhaustedError(fmt::format(
-          "{} requests wait for the fleet, the limit is {}", queue_.size(), max_waiting_)),
+      absl::ResourceExhaustedError(fmt::format("{} requests wait for the fleet, the limit is {}",
+                                               queue_.size(), max_waiting_)),
       rate_.TimeFor(queue_.size(), now));
 }
 

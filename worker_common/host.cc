@@ -141,12 +141,12 @@ absl::Status WorkerHost::LoadModel() {
 absl::Status WorkerHost::Serve(worker_link::Role role) {
   info_.role = role;
   duty_.role = role;
-  BATON_ASSIGN_OR_RETURN(
-      server_, worker_link::LinkServer::Create(options_.listen_address, info_,
-                                               [this](worker_link::LinkInput input) {
-                                                 return inputs_.PushLink(std::move(input));
-                                               },
-                                               options_.link_tls));
+  BATON_ASSIGN_OR_RETURN(server_, worker_link::LinkServer::Create(
+                                      options_.listen_address, info_,
+                                      [this](worker_link::LinkInput input) {
+                                        return inputs_.PushLink(std::move(input));
+                                      },
+                                      options_.link_tls));
   return absl::OkStatus();
 }
 

@@ -27,7 +27,8 @@ TEST(MayStart, AShortPromptDoesNotWaitForALongOne) {
   EXPECT_TRUE(MayStart(std::vector{600}, kAverage, kLimits));
   EXPECT_TRUE(MayPass(std::vector{600}, kAverage, kLimits));
   EXPECT_FALSE(MayPass(std::vector{100}, kAverage, kLimits)) << "nobody is long beside it";
-  EXPECT_FALSE(MayPass(std::vector{100'000, 150, 150}, kAverage, kLimits)) << "others are before it";
+  EXPECT_FALSE(MayPass(std::vector{100'000, 150, 150}, kAverage, kLimits))
+      << "others are before it";
   EXPECT_FALSE(MayPass(std::vector{100'000, 1, 1, 1}, kAverage, kLimits));
 }
 

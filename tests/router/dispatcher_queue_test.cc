@@ -104,8 +104,7 @@ TEST_F(DispatcherQueueTest, AFullQueueRefusesBeforeAnyWork) {
   }
   // An unsound request is not even looked at.
   GenerateInput unsound = Text("");
-  EXPECT_TRUE(absl::IsResourceExhausted(
-      dispatcher_->Submit(unsound, Answer().Sink()).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(dispatcher_->Submit(unsound, Answer().Sink()).status()));
 }
 
 TEST_F(DispatcherQueueTest, ManyThatWaitAllGetTheirTurn) {

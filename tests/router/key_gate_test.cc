@@ -27,8 +27,7 @@ class KeyGateTest : public testing::Test {
  protected:
   void Open(const std::vector<ApiKey>& keys) {
     Write(keys);
-    auto gate =
-        KeyGate::Create({.keys_file = path_, .file_poll = std::chrono::milliseconds(5)});
+    auto gate = KeyGate::Create({.keys_file = path_, .file_poll = std::chrono::milliseconds(5)});
     ASSERT_TRUE(gate.ok()) << gate.status();
     gate_ = *std::move(gate);
   }
@@ -130,8 +129,7 @@ TEST_F(KeyGateTest, StrangersDoNotLearnOfTheLoad) {
   ScriptedDispatcher dispatcher;
   dispatcher.set_room(absl::ResourceExhaustedError("full"));
   EXPECT_TRUE(absl::IsUnauthenticated(ComeIn(gate_.get(), dispatcher, "").status()));
-  EXPECT_TRUE(
-      absl::IsResourceExhausted(ComeIn(gate_.get(), dispatcher, "Bearer sesame").status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(ComeIn(gate_.get(), dispatcher, "Bearer sesame").status()));
   EXPECT_THAT(gate_->MetricsText(),
               HasSubstr("baton_key_requests_total{key=\"of-sesame\",tenant=\"acme\"} 0"));
   EXPECT_TRUE(absl::IsResourceExhausted(ComeIn(nullptr, dispatcher, "").status()));

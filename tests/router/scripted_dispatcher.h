@@ -215,7 +215,7 @@ class ScriptedDispatcher final : public Dispatcher {
   std::atomic<bool> ready_{true};
   mutable std::mutex room_mutex_;
   absl::Status room_;  // guarded by room_mutex_
-  std::mutex mutex_;  // guards all below
+  std::mutex mutex_;   // guards all below
   std::condition_variable changed_;
   std::deque<Submission> queue_;
   std::vector<GenerateInput> inputs_;

@@ -43,14 +43,15 @@ ARROWS = {
 # Folders of one room that must not know each other: what is compared with must not be what is used.
 FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu"], "kernels/cpu": ["kernels/reference"]}
 
-# First parts of quoted includes that are not Baton's; "baton/" is what protoc makes of proto/.
+# First parts of quoted includes that are not Baton's; the second are what protoc makes of proto/.
 THIRD_PARTY = {"absl", "gmock", "gtest", "google", "grpcpp"}
-GENERATED_PROTO = "baton"
+GENERATED_PROTO = {"baton", "inference"}
 
 # These cost seconds of compile time each, so they stay in .cc files. Protobuf's types moreover stop
 # at the service edge.
 HEAVY_INCLUDES = ("grpc/", "grpcpp/", "boost/", "spdlog/", "ucp/", "ucs/", "uct/", "CLI/",
-                  "yaml-cpp/", "prometheus/", "google/protobuf/", "openssl/", "baton/v1/")
+                  "yaml-cpp/", "prometheus/", "google/protobuf/", "openssl/", "baton/v1/",
+                  "inference/", "google/rpc/")
 LIGHT_INCLUDES = {"boost/json/fwd.hpp"}  # declarations only
 # Private to a service edge: only .cc files and each other include them.
 EDGE_HEADERS = {"worker_link/convert.h", "worker_link/outbox.h", "router/grpc_convert.h",
@@ -181,7 +182,7 @@ def check_quoted_include(path, room, line, target):
     target_room = room_of(target)
     if target_room in THIRD_PARTY:
         return
-    if target_room == GENERATED_PROTO:
+    if target_room in GENERATED_PROTO:
         target_room = "proto"
     if target_room not in ARROWS:
         yield Finding(path, line, f'"{target}" is in no known room; includes start at the root')

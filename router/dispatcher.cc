@@ -162,14 +162,15 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (!input.has_seed) input.sampling.seed = RandomU64();
   FlowRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt.size());
-  request.visit = std::move(input.visit);
+  const int32_t prompt_tokens = request.prompt_tokens;
+  const std::shared_ptr<Visit> visit = std::move(input.visit);
+  request.visit = visit;
   QueuedRequest place;
   place.tokens = request.prompt_tokens;
-  if (request.visit != nullptr) {
-    request.visit->Charge(request.prompt_tokens, arrival);
-    place.tenant = request.visit->key().tenant;
-    place.priority = request.visit->key().priority;
-    input.cache_salt = request.visit->CacheSalt(input.cache_salt);
+  if (visit != nullptr) {
+    place.tenant = visit->key().tenant;
+    place.priority = visit->key().priority;
+    input.cache_salt = visit->CacheSalt(input.cache_salt);
   }
   place.deadline = arrival + options_.request_timeout;
   if (input.timeout > Duration::zero()) {
@@ -184,6 +185,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
                          Accept(std::move(request), std::move(prompt), std::move(input.cache_salt),
                                 std::move(sink), place.deadline));
   const absl::Status started = StartOrWait(live, std::move(place));
+  if (started.ok() && visit != nullptr) visit->Charge(prompt_tokens, arrival);
   if (started.ok()) return live->handle();
   Forget(live->handle());
   return started;

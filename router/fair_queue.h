@@ -36,7 +36,7 @@ struct QueuedRequest {
   uint64_t handle = 0;  // unique
   std::string tenant;
   Priority priority = Priority::kNormal;
-  int64_t tokens = 1;    // what serving it costs: prompt and answer, as far as known
+  int64_t tokens = 1;    // of its prompt: what serving it costs, as far as known
   TimePoint deadline{};  // it is of no use to anybody after this
 };
 

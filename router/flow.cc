@@ -58,6 +58,7 @@ Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
 
 // What the client has is delivered already: only the text that it made must not come again.
 void Flow::Replay() {
+  if (request_.resume_tokens.empty()) return;
   const std::vector<TokenId>& ends = tokenizer_->end_tokens();
   for (const TokenId token : request_.resume_tokens) {
     OutputToken output;

@@ -21,7 +21,8 @@ from cluster import Cluster, reference
 _PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 _OUT = tempfile.mkdtemp(prefix="baton-kserve-")
 atexit.register(shutil.rmtree, _OUT, ignore_errors=True)
-if protoc.main(["protoc", f"-I{_PROTO}", f"--python_out={_OUT}", f"--grpc_python_out={_OUT}",
+_WELL_KNOWN = pathlib.Path(protoc.__file__).resolve().parent / "_proto"
+if protoc.main(["protoc", f"-I{_PROTO}", f"-I{_WELL_KNOWN}", f"--python_out={_OUT}", f"--grpc_python_out={_OUT}",
                 "inference/grpc_service.proto", "google/rpc/status.proto",
                 "google/rpc/error_details.proto"]) != 0:
     raise RuntimeError("protoc refused proto/inference/grpc_service.proto")
@@ -151,21 +152,21 @@ class FrontendsTest(unittest.TestCase):
             stub.Check(health_pb2.HealthCheckRequest(service="no-such-model"), timeout=10)
         self.assertEqual(raised.exception.code(), grpc.StatusCode.NOT_FOUND)
 
-    def fail(self, **request):
+    def failure(self, **request):
         with self.assertRaises(grpc.RpcError) as raised:
             list(self.client.generate(**request))
         return raised.exception.code(), details_of(raised.exception)
 
     def test_errors_have_details(self):
-        code, details = self.fail(tokens=[5], sampling={"top_p": 7})
+        code, details = self.failure(tokens=[5], sampling={"top_p": 7})
         self.assertEqual(code, grpc.StatusCode.INVALID_ARGUMENT)
         violation = details["BadRequest"].field_violations[0]
         self.assertEqual(violation.field, "sampling.top_p")
         self.assertIn("top_p is 7", violation.description)
-        code, details = self.fail(tokens=[5] * 9000)
+        code, details = self.failure(tokens=[5] * 9000)
         self.assertEqual(details["ErrorInfo"].reason, "CONTEXT_LENGTH_EXCEEDED")
         self.assertEqual(details["ErrorInfo"].domain, "baton")
-        code, details = self.fail(tokens=[5], model="other")
+        code, details = self.failure(tokens=[5], model="other")
         self.assertEqual((code, details["ErrorInfo"].reason),
                          (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"))
 

@@ -58,7 +58,7 @@ TEST(PlanChunks, OneTokenAStepIsEnoughForEverybodysTurn) {
 }
 
 TEST(PlanChunks, TheOldestTakesWhatItCanAndTheRestIsForTheNext) {
-  const auto plan = PlanChunks(std::vector{30, 200, 10}, kLimits);
+  const auto plan = PlanChunks(std::vector{30, 200, 60}, kLimits);
   ASSERT_EQ(plan.size(), 2u);
   EXPECT_EQ(plan[0].sequence, 0);
   EXPECT_EQ(plan[0].tokens, 30);

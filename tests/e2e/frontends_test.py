@@ -102,7 +102,8 @@ class FrontendsTest(unittest.TestCase):
         cls.cluster.stop()
 
     def expected(self, text, max_tokens=12):
-        return reference([{"prompt": text, "max_tokens": max_tokens, "temperature": 0}])[0]["text"]
+        sampling = {"max_tokens": max_tokens, "temperature": 0}
+        return reference([{"prompt": text, "sampling": sampling}])[0]["text"]
 
     # Open Inference Protocol.
 

@@ -328,7 +328,7 @@ TEST(HttpServer, ManyStreamsAtATime) {
   EXPECT_EQ(complete, 160);
 }
 
-TEST(HttpServerTest, AFullRouterRefusesFromTheHeadersAlone) {
+TEST_F(HttpServerTest, AFullRouterRefusesFromTheHeadersAlone) {
   ScriptedDispatcher dispatcher;
   dispatcher.set_room(
       WithRetryAfter(absl::ResourceExhaustedError("full"), std::chrono::seconds(7)));

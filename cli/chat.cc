@@ -23,6 +23,8 @@ struct ChatFlags {
   int32_t max_tokens = 512;
   double temperature = 0;
   bool stats = false;
+  TlsFiles tls;
+  std::string api_key;
   int32_t timeout_s = 300;
 };
 
@@ -110,7 +112,9 @@ absl::Status Ask(const ChatFlags& flags, const HttpUrl& url, json::array* messag
 }
 
 absl::Status Chat(const ChatFlags& flags) {
-  BATON_ASSIGN_OR_RETURN(const HttpUrl url, ParseUrl(flags.url));
+  BATON_ASSIGN_OR_RETURN(HttpUrl url, ParseUrl(flags.url));
+  url.files = flags.tls;
+  url.api_key = flags.api_key;
   json::array messages;
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
   if (!flags.question.empty()) {
@@ -131,7 +135,15 @@ absl::Status Chat(const ChatFlags& flags) {
 Action AddChat(CLI::App* app) {
   auto flags = std::make_shared<ChatFlags>();
   app->add_option("question", flags->question, "asked once; without it, a conversation");
-  app->add_option("--url", flags->url, "the router")->capture_default_str();
+  app->add_option("--url", flags->url, "the router; http or https")->capture_default_str();
+  app->add_option("--ca", flags->tls.ca,
+                  "PEM CA that an https router's certificate must be from; the system's when not "
+                  "given");
+  app->add_option("--cert", flags->tls.certificate,
+                  "PEM certificate for a router that asks for one");
+  app->add_option("--key", flags->tls.key, "its private key");
+  app->add_option("--api-key", flags->api_key,
+                  "API key; better by BATON_API_KEY, which others of the machine do not see");
   app->add_option("--model", flags->model, "model name; the only one when not given");
   app->add_option("--system", flags->system, "system message");
   app->add_option("--max-tokens", flags->max_tokens,

@@ -122,6 +122,9 @@ const std::vector<Command>& Commands() {
       {"bench transfer", "the KV handoff, and its share of what its way can do", AddBenchTransfer},
       {"plan", "how many prefill and decode workers a load needs", AddPlan},
       {"simulate", "play a load through a fleet, on the cost model", AddSimulate},
+      {"keys add", "make an API key, and show it once", AddKeysAdd},
+      {"keys list", "the API keys of a file", AddKeysList},
+      {"keys revoke", "end an API key", AddKeysRevoke},
       {"pull", "get a known model", AddPull},
       {"models", "list local and known models", AddModels},
   };

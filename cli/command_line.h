@@ -47,6 +47,9 @@ Action AddBenchEngine(CLI::App* app);
 Action AddBenchTransfer(CLI::App* app);
 Action AddPlan(CLI::App* app);
 Action AddSimulate(CLI::App* app);
+Action AddKeysAdd(CLI::App* app);
+Action AddKeysList(CLI::App* app);
+Action AddKeysRevoke(CLI::App* app);
 Action AddPull(CLI::App* app);
 Action AddModels(CLI::App* app);
 

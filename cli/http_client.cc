@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
@@ -20,6 +21,7 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
+namespace ssl = boost::asio::ssl;
 
 constexpr size_t kMaxErrorBytes = 64 << 10;
 constexpr size_t kMaxAnswerBytes = 4 << 20;  // of Fetch
@@ -31,20 +33,15 @@ struct Exchange {
   const std::function<void(std::string_view)>& on_bytes;
 };
 
-asio::awaitable<absl::Status> RunExchange(Exchange* exchange) {
-  const auto executor = co_await asio::this_coro::executor;
-  asio::ip::tcp::resolver resolver(executor);
-  beast::tcp_stream stream(executor);
-  const auto endpoints =
-      co_await resolver.async_resolve(exchange->url.host, exchange->url.port, asio::use_awaitable);
-  stream.expires_after(exchange->silence);
-  co_await stream.async_connect(endpoints, asio::use_awaitable);
+// `stream` is connected; `socket` is what its time-outs are set on.
+template <typename Stream>
+asio::awaitable<absl::Status> Talk(Exchange* exchange, Stream& stream, beast::tcp_stream& socket) {
   co_await http::async_write(stream, exchange->request, asio::use_awaitable);
 
   beast::flat_buffer buffer;
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(boost::none);
-  stream.expires_after(exchange->silence);
+  socket.expires_after(exchange->silence);
   co_await http::async_read_header(stream, buffer, parser, asio::use_awaitable);
   const bool ok = http::to_status_class(parser.get().result()) == http::status_class::successful;
   std::string refusal;
@@ -52,7 +49,7 @@ asio::awaitable<absl::Status> RunExchange(Exchange* exchange) {
   while (!parser.is_done()) {
     parser.get().body().data = bytes;
     parser.get().body().size = sizeof bytes;
-    stream.expires_after(exchange->silence);
+    socket.expires_after(exchange->silence);
     beast::error_code error;
     co_await http::async_read_some(stream, buffer, parser,
                                    asio::redirect_error(asio::use_awaitable, error));
@@ -69,15 +66,61 @@ asio::awaitable<absl::Status> RunExchange(Exchange* exchange) {
       fmt::format("the router answered {}: {}", parser.get().result_int(), refusal));
 }
 
+absl::StatusOr<ssl::context> ContextOf(const HttpUrl& url) {
+  ssl::context context(ssl::context::tls_client);
+  SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
+  context.set_verify_mode(ssl::verify_peer);
+  beast::error_code error;
+  if (url.files.ca.empty()) {
+    context.set_default_verify_paths(error);
+  } else {
+    context.load_verify_file(url.files.ca, error);
+  }
+  if (error) {
+    return absl::InvalidArgumentError(
+        fmt::format("the CA {} cannot be used: {}", url.files.ca, error.message()));
+  }
+  if (!url.files.on()) return context;
+  BATON_RETURN_IF_ERROR(CheckTlsFiles({url.files.certificate, url.files.key, ""}, /*prefix=*/"-"));
+  context.use_certificate_chain_file(url.files.certificate, error);
+  if (!error) context.use_private_key_file(url.files.key, ssl::context::pem, error);
+  if (!error) return context;
+  return absl::InvalidArgumentError(
+      fmt::format("the certificate {} cannot be used: {}", url.files.certificate, error.message()));
+}
+
+asio::awaitable<absl::Status> RunExchange(Exchange* exchange) {
+  const auto executor = co_await asio::this_coro::executor;
+  asio::ip::tcp::resolver resolver(executor);
+  beast::tcp_stream socket(executor);
+  const auto endpoints =
+      co_await resolver.async_resolve(exchange->url.host, exchange->url.port, asio::use_awaitable);
+  socket.expires_after(exchange->silence);
+  co_await socket.async_connect(endpoints, asio::use_awaitable);
+  if (!exchange->url.tls) co_return co_await Talk(exchange, socket, socket);
+  absl::StatusOr<ssl::context> context = ContextOf(exchange->url);
+  if (!context.ok()) co_return context.status();
+  ssl::stream<beast::tcp_stream&> encrypted(socket, *context);
+  encrypted.set_verify_callback(ssl::host_name_verification(exchange->url.host));
+  SSL_set_tlsext_host_name(encrypted.native_handle(), exchange->url.host.c_str());
+  co_await encrypted.async_handshake(ssl::stream_base::client, asio::use_awaitable);
+  co_return co_await Talk(exchange, encrypted, socket);
+}
+
 }  // namespace
 
 absl::StatusOr<HttpUrl> ParseUrl(std::string_view url) {
   const auto parsed = boost::urls::parse_uri({url.data(), url.size()});
-  if (parsed.has_error() || parsed->scheme() != "http" || parsed->host().empty()) {
-    return absl::InvalidArgumentError(
-        fmt::format("the URL must look like http://127.0.0.1:8000, not '{}'", url));
+  const bool tls = !parsed.has_error() && parsed->scheme() == "https";
+  if (parsed.has_error() || !(tls || parsed->scheme() == "http") || parsed->host().empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "the URL must look like http://127.0.0.1:8000 or https://example.org, not '{}'", url));
   }
-  return HttpUrl{parsed->host_address(), parsed->has_port() ? std::string(parsed->port()) : "80"};
+  HttpUrl result;
+  result.host = parsed->host_address();
+  result.port = parsed->has_port() ? std::string(parsed->port()) : (tls ? "443" : "80");
+  result.tls = tls;
+  return result;
 }
 
 namespace {
@@ -87,20 +130,24 @@ absl::Status Run(Exchange* exchange) {
   exchange->request.set(http::field::host, url.host + ":" + url.port);
   exchange->request.set(http::field::content_type, "application/json");
   exchange->request.set(http::field::connection, "close");
+  if (!url.api_key.empty()) {
+    exchange->request.set(http::field::authorization, "Bearer " + url.api_key);
+  }
   exchange->request.prepare_payload();
   absl::Status status = absl::InternalError("the exchange did not end");
   asio::io_context context;
-  asio::co_spawn(
-      context, RunExchange(exchange), [&](std::exception_ptr failure, absl::Status result) {
-        status = std::move(result);
-        if (failure == nullptr) return;
-        try {
-          std::rethrow_exception(failure);
-        } catch (const std::exception& error) {
-          status = absl::UnavailableError(
-              fmt::format("no answer from http://{}:{}: {}", url.host, url.port, error.what()));
-        }
-      });
+  asio::co_spawn(context, RunExchange(exchange),
+                 [&](std::exception_ptr failure, absl::Status result) {
+                   status = std::move(result);
+                   if (failure == nullptr) return;
+                   try {
+                     std::rethrow_exception(failure);
+                   } catch (const std::exception& error) {
+                     status = absl::UnavailableError(fmt::format("no answer from {}://{}:{}: {}",
+                                                                 url.tls ? "https" : "http",
+                                                                 url.host, url.port, error.what()));
+                   }
+                 });
   context.run();
   return status;
 }

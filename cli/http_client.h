@@ -8,16 +8,22 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/tls_files.h"
 
 namespace baton::cli {
 
 struct HttpUrl {
   std::string host;
   std::string port;
+  bool tls = false;
+  // With TLS: the server's certificate must be from `ca` (the system's when ""), and bear the host.
+  // `certificate` and `key` are this end's, where the server asks for one.
+  TlsFiles files;
+  std::string api_key;  // sent as a bearer; "": none
 };
 
-// "http://127.0.0.1:8000" -> host and port (80 when none). InvalidArgument for anything else, https
-// included.
+// "http://127.0.0.1:8000" or "https://..." -> host and port (80 or 443 when none). InvalidArgument
+// for anything else.
 absl::StatusOr<HttpUrl> ParseUrl(std::string_view url);
 
 // POSTs JSON and gives the body of the answer piece by piece as it comes. Blocks; `silence` bounds

@@ -50,6 +50,9 @@ Action AddRouter(CLI::App* app) {
   app->add_option("--workers-file", flags->dispatcher.workers_file,
                   "file with an address a line, read again when it changes");
   AddRouterFlags(app, &flags->router);
+  AddLinkFlags(app, &flags->router.link_tls);
+  app->add_option("--link-name", flags->router.link_name,
+                  "name that the workers' certificates must bear; the dialled host when not given");
   AddLogFlags(app, &flags->log);
   return [flags] { return RunRouter(*flags); };
 }

@@ -9,10 +9,12 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/tls_files.h"
 #include "router/admin_server.h"
 #include "router/dispatcher.h"
 #include "router/grpc_server.h"
 #include "router/http_server.h"
+#include "router/key_gate.h"
 
 namespace CLI {
 class App;
@@ -25,7 +27,12 @@ struct RouterFlags {
   std::string grpc = "127.0.0.1:8001";
   std::string admin;  // "": none
   std::string model_name;
-  int32_t max_concurrent = 4096;
+  int32_t max_concurrent_requests = 4096;
+  int32_t max_waiting_requests = 0;
+  int32_t max_input_tokens = 0;
+  int32_t max_total_tokens = 0;
+  std::string keys_file;
+  bool metrics_need_key = false;
   int32_t http_threads = 1;
   int32_t request_timeout_s = 600;
   int32_t worker_wait_s = 5;
@@ -34,6 +41,9 @@ struct RouterFlags {
   int32_t max_migrations = 3;
   double retry_share = 1;
   int32_t drain_timeout_s = 60;
+  TlsFiles tls;       // of the front ends
+  TlsFiles link_tls;  // of the links to the workers
+  std::string link_name;
   bool insecure = false;
 };
 
@@ -42,9 +52,16 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags);
 // The same flags as arguments for a child process.
 std::vector<std::string> ToArguments(const RouterFlags& flags);
 
-// PermissionDenied when `address` is not a loopback address and `insecure` is not given: links are
-// not encrypted in this version.
-absl::Status CheckLoopback(const std::string& address, bool insecure);
+// The three flags of the links between routers and workers: both ends have them.
+void AddLinkFlags(CLI::App* app, TlsFiles* tls);
+std::vector<std::string> LinkArguments(const TlsFiles& tls);
+// All three or none, and sound.
+absl::Status CheckLinkTls(const TlsFiles& tls);
+
+// PermissionDenied when `address`, the value of `flag`, is not a loopback address, and neither TLS
+// nor --insecure is given; `tls_flags` names what would give TLS.
+absl::Status CheckAddress(const char* flag, const std::string& address, bool tls, bool insecure,
+                          const char* tls_flags);
 
 class RouterNode {
  public:
@@ -60,6 +77,7 @@ class RouterNode {
   RouterNode() = default;
 
   Duration drain_timeout_{};
+  std::unique_ptr<router::KeyGate> gate_;
   std::unique_ptr<router::Dispatcher> dispatcher_;
   std::unique_ptr<router::HttpServer> http_;
   std::unique_ptr<router::GrpcServer> grpc_;

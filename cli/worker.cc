@@ -14,6 +14,7 @@
 #include "cli/signals.h"
 #include "cli/worker_flags.h"
 #include "common/logging.h"
+#include "common/loopback.h"
 #include "common/status_macros.h"
 #include "kv_transfer/failpoints.h"
 
@@ -26,6 +27,7 @@ struct WorkerCommandFlags {
   std::string role, name;
   std::string listen = "127.0.0.1:0";
   bool insecure = false;
+  bool insecure_kv = false;
   std::vector<std::string> failpoints;
 };
 
@@ -38,6 +40,25 @@ absl::Status ArmFailpoints(const std::vector<std::string>& settings) {
   return absl::OkStatus();
 }
 
+// Links are encrypted where certificates are given; the KV that moves between workers never is.
+absl::Status CheckListen(const WorkerCommandFlags& flags) {
+  const TlsFiles& tls = flags.worker.link_tls;
+  BATON_RETURN_IF_ERROR(CheckLinkTls(tls));
+  BATON_RETURN_IF_ERROR(CheckAddress("--listen", flags.listen, tls.on(), flags.insecure,
+                                     "--link-cert, --link-key and --link-ca"));
+  const std::string& transport = flags.worker.transport;
+  const bool stays = transport == "shm" || transport == "inproc";
+  if (IsLoopback(flags.listen) || flags.insecure || flags.insecure_kv || stays) {
+    return absl::OkStatus();
+  }
+  return absl::PermissionDeniedError(fmt::format(
+      "--listen {} is not a loopback address, and KV that moves between machines is not encrypted "
+      "with --transport {}: give --insecure-kv where the network between the workers is trusted, "
+      "or "
+      "--transport shm",
+      flags.listen, transport));
+}
+
 absl::Status RunWorker(const WorkerCommandFlags& flags) {
   BlockSignals();
   const std::string name = flags.name.empty() ? flags.role : flags.name;
@@ -46,7 +67,7 @@ absl::Status RunWorker(const WorkerCommandFlags& flags) {
     return absl::InvalidArgumentError(
         fmt::format("--kv-disk is of prefill workers, but --role is {}", flags.role));
   }
-  BATON_RETURN_IF_ERROR(CheckLoopback(flags.listen, flags.insecure));
+  BATON_RETURN_IF_ERROR(CheckListen(flags));
   BATON_RETURN_IF_ERROR(ArmFailpoints(flags.failpoints));
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerNode> node,
                          WorkerNode::Start(flags.role, name, flags.listen, flags.worker));
@@ -70,6 +91,9 @@ Action AddWorker(CLI::App* app) {
   app->add_option("--served-model-name", flags->worker.served_model_name,
                   "the model's name for clients; from the file when not given");
   app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
+  app->add_flag("--insecure-kv", flags->insecure_kv,
+                "with --link-cert: KV may move over the network unencrypted");
+  AddLinkFlags(app, &flags->worker.link_tls);
   // Group "": not in --help.
   app->add_option("--failpoint", flags->failpoints, "NAME=ACTION[:COUNT], for tests")
       ->allow_extra_args(false)

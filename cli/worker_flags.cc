@@ -114,6 +114,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   const EngineFlags& engine = flags.engine;
   options.model_path = engine.model;
   options.served_model = flags.served_model_name;
+  options.link_tls = flags.link_tls;
   options.threads = engine.threads;
   options.pin_threads = engine.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(engine.isa));

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/engine_flags.h"
+#include "common/tls_files.h"
 
 namespace CLI {
 class App;
@@ -22,6 +23,7 @@ struct WorkerFlags {
   int32_t gpu = 0;
   std::string transport_faults;
   std::string served_model_name;
+  TlsFiles link_tls;
   int32_t max_sequences = 64;
   int32_t queue_capacity = 1024;
   std::string kv_disk;

@@ -104,17 +104,23 @@ std::vector<int32_t> PrefillLoop::PendingOf(std::span<Job* const> jobs) const {
   return pending;
 }
 
-bool PrefillLoop::MayStartOne() const {
+std::optional<size_t> PrefillLoop::NextToStart() const {
+  if (waiting_.empty()) return std::nullopt;
   std::vector<Job*> started = computing_;
   started.insert(started.end(), fetching_.begin(), fetching_.end());
-  return MayStart(PendingOf(started), limits_);
+  const std::vector<int32_t> pending = PendingOf(started);
+  if (MayStart(pending, ToCompute(*waiting_.front()), limits_)) return 0;
+  for (size_t i = 1; i < waiting_.size(); ++i) {
+    if (MayPass(pending, ToCompute(*waiting_[i]), limits_)) return i;
+  }
+  return std::nullopt;
 }
 
 void PrefillLoop::StartWaiting() {
-  while (!waiting_.empty() && MayStartOne()) {
-    Job* const job = waiting_.front();
+  while (const std::optional<size_t> next = NextToStart()) {
+    Job* const job = waiting_[*next];
     if (!TakeBlocks(job)) return;
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*next));
     job->started = now();
     if (job->prefix_tokens > job->sequence.computed_tokens) {
       AwaitPrefix(job);

@@ -91,7 +91,8 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   void FinishPrefill(Job* job, const OutputToken& token);
   void OnSourceDone(const kv_transfer::SourceDone& done);
   void Erase(Attempt attempt);  // by value: it may be the job's own
-  bool MayStartOne() const;
+  // The oldest that may start now; empty when none may.
+  std::optional<size_t> NextToStart() const;
   double PrefillTokensPerSecond() const;  // 0: not measured yet
   int32_t ToCompute(const Job& job) const;
   std::vector<int32_t> PendingOf(std::span<Job* const> jobs) const;

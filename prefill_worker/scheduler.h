@@ -5,6 +5,10 @@
 // Prompts start in the order of their arrival, each with all its KV blocks, and the oldest takes as
 // much of a step's token budget as it has tokens for: among equals, first come first served gives
 // the shortest mean time to first token.
+//
+// Unequal ones share: beside a prompt that has at least kLong times as many tokens to compute, a
+// short one that comes later starts at once, and gets half of each step. So a prompt of 100,000
+// tokens does not hold up the others, and takes at most twice as long for them.
 
 #include <cstdint>
 #include <optional>
@@ -20,10 +24,16 @@ struct Limits {
   int32_t max_batch = 64;      // most prompts of a step
 };
 
-// Whether one more prompt may start beside those that have `pending` tokens to compute. A prompt
-// starts one step before its turn: its offer is then answered while others compute, but it does not
-// hold blocks here and on its target for long.
-bool MayStart(std::span<const int32_t> pending, const Limits& limits);
+inline constexpr int32_t kLong = 4;
+
+// Whether one more prompt, of `next` tokens, may start beside those that have `pending` tokens to
+// compute. A prompt starts one step before its turn: its offer is then answered while others
+// compute, but it does not hold blocks here and on its target for long.
+bool MayStart(std::span<const int32_t> pending, int32_t next, const Limits& limits);
+
+// Whether it may start before older ones that wait and may not: it takes its turns from a long
+// prompt then, not from them.
+bool MayPass(std::span<const int32_t> pending, int32_t next, const Limits& limits);
 
 // The next step of the started prompts with `pending` tokens each, oldest first.
 std::vector<engine::PlannedRange> PlanChunks(std::span<const int32_t> pending,

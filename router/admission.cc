@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/status_macros.h"
 #include "router/error_code.h"
 
@@ -30,6 +32,40 @@ absl::Status TooLong(const std::string& text) {
   return WithErrorCode(absl::InvalidArgumentError(text), kContextLengthExceeded);
 }
 
+absl::Status CheckTotal(const GenerateInput& input, size_t prompt_tokens,
+                        const RequestLimits& limits) {
+  if (limits.max_total_tokens == 0) return absl::OkStatus();
+  const int64_t answer = input.has_max_tokens ? input.sampling.max_tokens : 1;
+  const int64_t total = static_cast<int64_t>(prompt_tokens) + answer;
+  if (total <= limits.max_total_tokens) return absl::OkStatus();
+  return TooLong(fmt::format(
+      "prompt has {} tokens and the answer at least {}, together {}, but the limit is {} "
+      "(--max-total-tokens)",
+      prompt_tokens, answer, total, limits.max_total_tokens));
+}
+
+absl::Status CheckResume(const GenerateInput& input, int32_t vocab_size) {
+  const std::vector<TokenId>& tokens = input.resume_tokens;
+  if (tokens.empty()) return absl::OkStatus();
+  if (!input.has_seed && input.sampling.temperature > 0) {
+    return absl::InvalidArgumentError(
+        "resume_tokens need the seed that the answer began with, or temperature 0");
+  }
+  if (tokens.size() > static_cast<size_t>(input.sampling.max_tokens)) {
+    return absl::InvalidArgumentError(
+        fmt::format("resume_tokens has {} tokens, but max_tokens is {}", tokens.size(),
+                    input.sampling.max_tokens));
+  }
+  for (const TokenId token : tokens) {
+    if (token < 0 || token >= vocab_size) {
+      return absl::InvalidArgumentError(
+          fmt::format("resume_tokens has the token {}, but the vocabulary has ids 0 to {}", token,
+                      vocab_size - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_tokens,
@@ -39,9 +75,19 @@ absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_t
     return TooLong(fmt::format("prompt has {} tokens, but the context is {} tokens", prompt_tokens,
                                context_tokens));
   }
+  if (limits.max_input_tokens > 0 && prompt_tokens > static_cast<size_t>(limits.max_input_tokens)) {
+    return TooLong(fmt::format("prompt has {} tokens, but the limit is {} (--max-input-tokens)",
+                               prompt_tokens, limits.max_input_tokens));
+  }
+  BATON_RETURN_IF_ERROR(CheckTotal(input, prompt_tokens, limits));
   SamplingParams& sampling = input.sampling;
   const int32_t room = context_tokens - static_cast<int32_t>(prompt_tokens);
-  if (!input.has_max_tokens) sampling.max_tokens = room;
+  if (!input.has_max_tokens) {
+    sampling.max_tokens =
+        limits.max_total_tokens == 0
+            ? room
+            : std::min(room, limits.max_total_tokens - static_cast<int32_t>(prompt_tokens));
+  }
   BATON_RETURN_IF_ERROR(CheckSamplingParams(sampling, vocab_size));
   if (sampling.max_tokens > room) {
     return TooLong(fmt::format(
@@ -49,6 +95,11 @@ absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_t
         prompt_tokens, sampling.max_tokens, int64_t{sampling.max_tokens} + context_tokens - room,
         context_tokens));
   }
+  if (input.cache_salt.size() > limits.max_salt_bytes) {
+    return absl::InvalidArgumentError(fmt::format("cache_salt has {} bytes, but the limit is {}",
+                                                  input.cache_salt.size(), limits.max_salt_bytes));
+  }
+  BATON_RETURN_IF_ERROR(CheckResume(input, vocab_size));
   return CheckStopStrings(input.stop, limits);
 }
 

@@ -10,11 +10,13 @@
 namespace baton::router {
 
 CompletionCall::CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits,
-                               Endpoint endpoint, std::string id, std::function<void()> wake)
+                               Endpoint endpoint, std::string id, std::shared_ptr<Visit> visit,
+                               std::function<void()> wake)
     : dispatcher_(dispatcher),
       limits_(limits),
       endpoint_(endpoint),
       id_(std::move(id)),
+      visit_(std::move(visit)),
       wake_(std::move(wake)) {}
 
 void CompletionCall::Start(std::string_view body) {
@@ -40,8 +42,10 @@ absl::Status CompletionCall::Submit(std::string_view body) {
     answer_.emplace(WholeAnswer(std::move(shape)));
   }
   for (int32_t choice = 0; choice < request.choices(); ++choice) {
+    GenerateInput input = request.Choice(choice);
+    input.visit = visit_;
     absl::StatusOr<Dispatcher::Handle> handle =
-        dispatcher_->Submit(request.Choice(choice), SinkOf(choice));
+        dispatcher_->Submit(std::move(input), SinkOf(choice));
     if (handle.status().code() == absl::StatusCode::kNotFound) error_param_ = "model";
     if (ErrorCode(handle.status()) == kContextLengthExceeded) {
       error_param_ = endpoint_ == Endpoint::kChat ? "messages" : "prompt";

@@ -37,7 +37,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   // Cancel has returned or Advance has told the ending; it is freed then. It must not call back
   // into this object, nor block.
   CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits, Endpoint endpoint,
-                 std::string id, std::function<void()> wake);
+                 std::string id, std::shared_ptr<Visit> visit, std::function<void()> wake);
 
   // Once, on any thread: parses, tokenizes (so it takes milliseconds for a long prompt) and
   // submits. Every outcome comes through Advance.
@@ -70,6 +70,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   const RequestLimits limits_;
   const Endpoint endpoint_;
   const std::string id_;
+  const std::shared_ptr<Visit> visit_;
 
   std::mutex mutex_;
   std::function<void()> wake_;               // guarded by mutex_

@@ -7,15 +7,18 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
+#include "router/key_gate.h"
 #include "router/live_request.h"
 #include "router/metrics.h"
 #include "router/registry.h"
+#include "router/request_queue.h"
 #include "router/retry_budget.h"
 #include "router/served_model.h"
 
@@ -34,11 +37,13 @@ class DispatcherImpl final : public Dispatcher {
         model_(std::move(model)),
         incarnation_(RandomU64()),
         metrics_(model_->name()),
-        retries_(options.retry_share) {}
+        retries_(options.retry_share),
+        queue_(options.max_waiting) {}
   ~DispatcherImpl() override;
   absl::Status Start();
 
   absl::StatusOr<Handle> Submit(GenerateInput input, ResponseSink sink) override;
+  absl::Status CheckRoom() const override;
   void Cancel(Handle handle) override;
   absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerateInput& input) const override;
   absl::StatusOr<std::string> Detokenize(const std::string& model,
@@ -58,7 +63,12 @@ class DispatcherImpl final : public Dispatcher {
     return std::min(model_->context_tokens(), registry_->MinContextTokens());
   }
   absl::StatusOr<LivePtr> Accept(FlowRequest request, std::vector<TokenId> prompt,
-                                 std::string cache_salt, ResponseSink sink);
+                                 std::string cache_salt, ResponseSink sink, TimePoint deadline);
+  absl::Status CheckRoomLocked() const;
+  absl::Status StartOrWait(const LivePtr& live, QueuedRequest place);
+  LivePtr Find(Handle handle) const;
+  // Gives those that wait for their turn to the fleet, as long as it has room.
+  void Pump();
   void OnEvents(WorkerId from, std::vector<Event> events);
   bool MayPlaceAgain(TimePoint now);
   void Forget(Handle handle);
@@ -80,6 +90,9 @@ class DispatcherImpl final : public Dispatcher {
   bool stopping_ = false;
   RetryBudget retries_;
 
+  RequestQueue queue_;
+  std::atomic<int64_t> pumps_asked_{0};
+
   std::unique_ptr<Registry> registry_;
   std::thread timer_;
 };
@@ -89,6 +102,8 @@ absl::Status DispatcherImpl::Start() {
   options.router_name = options_.router_name;
   options.workers = options_.workers;
   options.workers_file = options_.workers_file;
+  options.security = options_.link_security;
+  options.only_safe = options_.only_safe_links;
   options.vocab_size = model_->tokenizer().vocab_size();
   options.stall_timeout = options_.stall_timeout;
   RegistryEvents events;
@@ -113,7 +128,10 @@ absl::Status DispatcherImpl::Start() {
   context_.worker_wait = options_.worker_wait;
   context_.local_prefill_tokens = options_.local_prefill_tokens;
   context_.may_place_again = [this](TimePoint now) { return MayPlaceAgain(now); };
-  context_.on_ended = [this](Handle handle) { Forget(handle); };
+  context_.on_ended = [this](Handle handle) {
+    if (!queue_.Remove(handle)) queue_.CountEnding(SystemClock().Now());
+    Forget(handle);
+  };
   timer_ = std::thread(&DispatcherImpl::RunTimer, this);
   return absl::OkStatus();
 }
@@ -134,6 +152,7 @@ DispatcherImpl::~DispatcherImpl() {
 
 absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, ResponseSink sink) {
   const TimePoint arrival = SystemClock().Now();
+  BATON_RETURN_IF_ERROR(CheckRoom());
   BATON_RETURN_IF_ERROR(model_->CheckName(input.model));
   const int32_t context_tokens = ContextTokens();
   BATON_ASSIGN_OR_RETURN(std::vector<TokenId> prompt,
@@ -143,13 +162,30 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (!input.has_seed) input.sampling.seed = RandomU64();
   FlowRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt.size());
+  const int32_t prompt_tokens = request.prompt_tokens;
+  const std::shared_ptr<Visit> visit = std::move(input.visit);
+  request.visit = visit;
+  QueuedRequest place;
+  place.tokens = request.prompt_tokens;
+  if (visit != nullptr) {
+    place.tenant = visit->key().tenant;
+    place.priority = visit->key().priority;
+    input.cache_salt = visit->CacheSalt(input.cache_salt);
+  }
+  place.deadline = arrival + options_.request_timeout;
+  if (input.timeout > Duration::zero()) {
+    place.deadline = std::min(place.deadline, arrival + input.timeout);
+  }
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
+  request.resume_tokens = std::move(input.resume_tokens);
   request.arrival = arrival;
   request.max_migrations = options_.max_migrations;
-  BATON_ASSIGN_OR_RETURN(const LivePtr live, Accept(std::move(request), std::move(prompt),
-                                                    std::move(input.cache_salt), std::move(sink)));
-  const absl::Status started = live->Start();
+  BATON_ASSIGN_OR_RETURN(const LivePtr live,
+                         Accept(std::move(request), std::move(prompt), std::move(input.cache_salt),
+                                std::move(sink), place.deadline));
+  const absl::Status started = StartOrWait(live, std::move(place));
+  if (started.ok() && visit != nullptr) visit->Charge(prompt_tokens, arrival);
   if (started.ok()) return live->handle();
   Forget(live->handle());
   return started;
@@ -158,14 +194,10 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
 absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest request,
                                                                std::vector<TokenId> prompt,
                                                                std::string cache_salt,
-                                                               ResponseSink sink) {
-  const TimePoint deadline = request.arrival + options_.request_timeout;
+                                                               ResponseSink sink,
+                                                               TimePoint deadline) {
   const std::lock_guard lock(mutex_);
-  if (draining_) return absl::UnavailableError("the router is draining: it takes no new requests");
-  if (live_.size() >= static_cast<size_t>(options_.max_concurrent)) {
-    return absl::ResourceExhaustedError(fmt::format("the router has {} requests, its limit is {}",
-                                                    live_.size(), options_.max_concurrent));
-  }
+  BATON_RETURN_IF_ERROR(CheckRoomLocked());
   retries_.OnRequest(request.arrival);
   request.id = {incarnation_, ++last_handle_};
   auto live = std::make_shared<LiveRequest>(&context_, std::move(request), std::move(prompt),
@@ -175,15 +207,53 @@ absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest reque
   return live;
 }
 
-void DispatcherImpl::Cancel(Handle handle) {
-  LivePtr live;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = live_.find(handle);
-    if (found == live_.end()) return;
-    live = found->second;
+absl::Status DispatcherImpl::CheckRoom() const {
+  const std::lock_guard lock(mutex_);
+  return CheckRoomLocked();
+}
+
+absl::Status DispatcherImpl::CheckRoomLocked() const {
+  if (draining_) return absl::UnavailableError("the router is draining: it takes no new requests");
+  const TimePoint now = SystemClock().Now();
+  if (live_.size() >= static_cast<size_t>(options_.max_concurrent)) {
+    return queue_.TooMany(live_.size(), options_.max_concurrent, now);
   }
-  live->Cancel();
+  return queue_.CheckRoom(now);
+}
+
+// A request never passes those that wait.
+absl::Status DispatcherImpl::StartOrWait(const LivePtr& live, QueuedRequest place) {
+  if (queue_.empty() && registry_->HasRoom()) return live->Start();
+  place.handle = live->handle();
+  BATON_RETURN_IF_ERROR(queue_.Push(std::move(place), SystemClock().Now()));
+  Pump();  // what was in the way may have ended in the meantime
+  return absl::OkStatus();
+}
+
+void DispatcherImpl::Pump() {
+  if (queue_.empty()) return;
+  // One thread at a time, and never from within itself; whoever comes meanwhile makes it look once
+  // more.
+  if (pumps_asked_.fetch_add(1) != 0) return;
+  int64_t seen = 0;
+  do {
+    seen = pumps_asked_.load();
+    while (!queue_.empty() && registry_->HasRoom()) {
+      const std::optional<uint64_t> handle = queue_.Pop();
+      if (!handle) break;
+      if (const LivePtr live = Find(*handle)) live->Begin();
+    }
+  } while (pumps_asked_.fetch_sub(seen) != seen);
+}
+
+DispatcherImpl::LivePtr DispatcherImpl::Find(Handle handle) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = live_.find(handle);
+  return found == live_.end() ? nullptr : found->second;
+}
+
+void DispatcherImpl::Cancel(Handle handle) {
+  if (const LivePtr live = Find(handle)) live->Cancel();
 }
 
 void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
@@ -200,6 +270,7 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
   for (size_t i = 0; i < events.size(); ++i) {
     if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]));
   }
+  Pump();
 }
 
 bool DispatcherImpl::MayPlaceAgain(TimePoint now) {
@@ -217,6 +288,7 @@ void DispatcherImpl::Forget(Handle handle) {
     live_.erase(found);
   }
   changed_.notify_all();
+  Pump();
 }
 
 std::vector<DispatcherImpl::LivePtr> DispatcherImpl::AllLive() const {
@@ -230,6 +302,13 @@ std::vector<DispatcherImpl::LivePtr> DispatcherImpl::AllLive() const {
 void DispatcherImpl::TickAll() {
   const TimePoint now = SystemClock().Now();
   for (const LivePtr& live : AllLive()) live->OnTick(now);
+  for (const uint64_t handle : queue_.TakeExpired(now)) {
+    if (const LivePtr live = Find(handle)) {
+      live->Fail(absl::DeadlineExceededError(
+          "the request's deadline came while it waited in the router for its turn"));
+    }
+  }
+  Pump();
 }
 
 void DispatcherImpl::RunTimer() {
@@ -273,7 +352,8 @@ std::string DispatcherImpl::MetricsText() const {
   const std::vector<LivePtr> all = AllLive();
   const auto waiting = static_cast<int32_t>(
       std::count_if(all.begin(), all.end(), [](const LivePtr& live) { return live->waiting(); }));
-  return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet());
+  return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet()) +
+         queue_.MetricsText();
 }
 
 bool DispatcherImpl::Drain(Duration timeout) {

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "router/duty.h"
 #include "router/request.h"
+#include "worker_link/client.h"
 #include "worker_link/commands.h"
 
 namespace baton::router {
@@ -39,8 +40,11 @@ struct DispatcherOptions {
   std::string model_name;            // "": the file's stem
   std::vector<std::string> workers;  // addresses; roles are told by the workers themselves
   std::string workers_file;          // or a file with one address a line, watched; "": none
+  worker_link::ClientSecurity link_security;  // of the links to the workers
+  bool only_safe_links = false;               // without TLS: to workers of this machine only
   RequestLimits limits;
   int32_t max_concurrent = 4096;  // requests in the router; more are ResourceExhausted
+  int32_t max_waiting = 0;        // of these, waiting for the fleet; 0: no limit of their own
   Duration request_timeout = std::chrono::minutes(10);
   Duration worker_wait = std::chrono::seconds(5);  // how long a request waits for a decode worker
   // Workers that fail.
@@ -64,6 +68,10 @@ class Dispatcher {
   // perhaps before Submit returns. A request whose worker has not come yet waits up to worker_wait,
   // then on_error(Unavailable). All three functions of the sink are set.
   virtual absl::StatusOr<Handle> Submit(GenerateInput input, ResponseSink sink) = 0;
+  // Whether Submit would most likely take a request now: Unavailable while draining,
+  // ResourceExhausted with Retry-After for overload. Takes microseconds, so that front ends can
+  // refuse before any work.
+  virtual absl::Status CheckRoom() const = 0;
   // The client went away: workers are told at once. Unknown or ended handles are ignored.
   virtual void Cancel(Handle handle) = 0;
 

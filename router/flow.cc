@@ -52,7 +52,38 @@ Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
     : request_(std::move(request)),
       tokenizer_(tokenizer),
       detokenizer_(tokenizer),
-      stop_matcher_(request_.stop) {}
+      stop_matcher_(request_.stop) {
+  Replay();
+}
+
+// What the client has is delivered already: only the text that it made must not come again.
+void Flow::Replay() {
+  if (request_.resume_tokens.empty()) return;
+  const std::vector<TokenId>& ends = tokenizer_->end_tokens();
+  for (const TokenId token : request_.resume_tokens) {
+    OutputToken output;
+    output.position = tokens_delivered();
+    output.token = token;
+    bool stopped = false;
+    TextOf(output, stopped);
+    delivered_.push_back(token);
+    const std::vector<TokenId>& stops = request_.sampling.stop_token_ids;
+    const bool end_token =
+        std::find(stops.begin(), stops.end(), token) != stops.end() ||
+        (!request_.sampling.ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end());
+    if (stopped || end_token) {
+      resumed_end_ = FinishReason::kStop;
+      return;
+    }
+  }
+  if (tokens_delivered() >= request_.sampling.max_tokens) resumed_end_ = FinishReason::kLength;
+}
+
+FlowActions Flow::OnResumed(TimePoint now) {
+  FlowActions actions;
+  if (resumed_end_) EndWithRest(*resumed_end_, now, actions);
+  return actions;
+}
 
 void Flow::OnPlaced(FlowWorker decode, std::optional<FlowWorker> prefill,
                     std::optional<FlowWorker> donor) {
@@ -292,13 +323,18 @@ TokenDetail Flow::Detail(OutputToken token) const {
 
 void Flow::FinishIfComplete(TimePoint now, FlowActions& actions) {
   if (!finished_ || finished_->output_tokens != tokens_delivered()) return;
+  EndWithRest(finished_->reason, now, actions);
+}
+
+// The text that was held back comes first.
+void Flow::EndWithRest(FinishReason reason, TimePoint now, FlowActions& actions) {
   Delta rest;
   rest.index = tokens_delivered();
   StopMatcher::Result last = stop_matcher_.Push(detokenizer_.Flush());
   rest.text = std::move(last.text);
   if (!last.stopped) rest.text += stop_matcher_.Flush();
   if (!rest.text.empty()) actions.outputs.emplace_back(std::move(rest));
-  EndWithFinish(last.stopped ? FinishReason::kStop : finished_->reason, now, actions);
+  EndWithFinish(last.stopped ? FinishReason::kStop : reason, now, actions);
 }
 
 void Flow::EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions) {
@@ -361,9 +397,12 @@ RequestStats Flow::Stats(TimePoint now) const {
   stats.cached_prompt_tokens = std::min(stats.cached_prompt_tokens, request_.prompt_tokens);
   stats.total_s = Seconds(now - request_.arrival);
   if (times_.first_token) stats.ttft_s = Seconds(*times_.first_token);
-  if (tokens_delivered() > 1) {
+  // A resume that ends in the middle of its own tokens has fewer delivered than it came with.
+  const size_t resumed = std::min(request_.resume_tokens.size(), delivered_.size());
+  const size_t came = delivered_.size() - resumed;
+  if (came > 1 && times_.first_token) {
     const Duration streaming = *times_.last_token - request_.arrival - *times_.first_token;
-    stats.mean_itl_s = Seconds(streaming) / (tokens_delivered() - 1);
+    stats.mean_itl_s = Seconds(streaming) / static_cast<double>(came - 1);
   }
   return stats;
 }

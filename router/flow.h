@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,6 +39,8 @@ struct FlowRequest {
   SamplingParams sampling;
   std::vector<std::string> stop;
   TimePoint arrival;
+  std::shared_ptr<Visit> visit;        // as GenerateInput's
+  std::vector<TokenId> resume_tokens;  // likewise: counted as delivered
   // How often it is placed again because a worker failed it. More would let one request that kills
   // its workers kill the fleet.
   int32_t max_migrations = 3;
@@ -90,6 +93,9 @@ class Flow {
                 std::optional<FlowWorker> donor = std::nullopt);
   // attempt() could not be told to all its workers: the next one is of the next epoch.
   void SkipAttempt() { ++epoch_; }
+  // Before the first placement: ends the request when the tokens that it resumes after are all of
+  // its answer.
+  FlowActions OnResumed(TimePoint now);
   // From a worker; ignored unless it is of the current attempt and from one of its workers.
   FlowActions OnEvent(WorkerId from, worker_link::Event event, TimePoint now);
   FlowActions OnWorkerLost(WorkerId worker, const absl::Status& why);
@@ -127,11 +133,13 @@ class Flow {
   void OnDecodeGone(MoveReason reason, const absl::Status& why, FlowActions& actions);
 
   // False (and the request has ended with an error) when a twin differs or a position is absurd.
+  void Replay();
   bool Hold(OutputToken token, FlowActions& actions);
   void DeliverHeld(TimePoint now, FlowActions& actions);
   std::string TextOf(const OutputToken& token, bool& stopped);
   TokenDetail Detail(OutputToken token) const;
   void FinishIfComplete(TimePoint now, FlowActions& actions);
+  void EndWithRest(FinishReason reason, TimePoint now, FlowActions& actions);
   void EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions);
   void EndIncomplete(FlowActions& actions);
   void EndWithError(absl::Status status, FlowActions& actions);
@@ -156,6 +164,7 @@ class Flow {
   std::optional<FlowWorker> prefill_;
   std::optional<FlowWorker> donor_;
   std::vector<TokenId> delivered_;
+  std::optional<FinishReason> resumed_end_;
   std::map<int32_t, OutputToken> held_;  // came before their turn; positions < max_tokens
   std::optional<worker_link::FinishedEvent> finished_;  // may wait for a token that is on its way
   FlowTimes times_;

@@ -69,6 +69,7 @@ absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request) {
   ReadSampling(request.sampling(), input);
   input.stop.assign(request.stop().begin(), request.stop().end());
   input.cache_salt = request.cache_salt();
+  input.resume_tokens.assign(request.resume_tokens().begin(), request.resume_tokens().end());
   return input;
 }
 
@@ -156,11 +157,6 @@ v1::Worker FromWorker(const WorkerView& worker) {
     added->set_in_use(path.in_use);
   }
   return message;
-}
-
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  // absl and gRPC number their codes alike.
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
 }  // namespace baton::router

@@ -2,8 +2,6 @@
 
 // Between baton.v1 messages and the router's plain data.
 
-#include <grpcpp/support/status.h>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "baton/v1/baton.pb.h"
@@ -20,7 +18,5 @@ v1::TokenDelta FromDelta(const Delta& delta, bool with_logprobs);
 v1::Finish FromFinish(const Finish& finish);
 v1::Model FromModel(const ModelInfo& model);
 v1::Worker FromWorker(const WorkerView& worker);
-
-grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace baton::router

@@ -8,7 +8,10 @@
 #include <optional>
 #include <utility>
 
+#include "common/ids.h"
+#include "router/grpc_caller.h"
 #include "router/grpc_convert.h"
+#include "router/grpc_error.h"
 
 namespace baton::router {
 namespace {
@@ -32,6 +35,7 @@ class GenerateState {
         with_logprobs_(with_logprobs) {}
 
   void Submitted(Dispatcher::Handle handle);
+  void PutStarted(uint64_t seed);
   void PutDelta(const Delta& delta);
   void PutFinish(const Finish& finish);
   // After what is queued already.
@@ -82,6 +86,12 @@ void GenerateState::Submitted(Dispatcher::Handle handle) {
     handle_ = handle;
   }
   if (gone) dispatcher_->Cancel(handle);
+}
+
+void GenerateState::PutStarted(uint64_t seed) {
+  v1::GenerateResponse message;
+  message.mutable_started()->set_seed(seed);
+  Put(std::move(message));
 }
 
 void GenerateState::PutDelta(const Delta& delta) {
@@ -160,17 +170,25 @@ void GenerateState::Pump(std::unique_lock<std::mutex> lock) {
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher,
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher, KeyGate* gate,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest& request) {
   const bool with_logprobs = request.sampling().has_logprobs();
   auto* reactor = new GenerateReactor(dispatcher, context, with_logprobs);
   // The reactor may be gone as soon as an ending was put: from here on only the state is used.
   const std::shared_ptr<GenerateState> state = reactor->state();
-  absl::StatusOr<GenerateInput> input = ToInput(request);
+  absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(gate, *dispatcher, *context);
+  absl::StatusOr<GenerateInput> input = visit.ok() ? ToInput(request) : visit.status();
   if (!input.ok()) {
     state->End(ToGrpcStatus(input.status()));
     return reactor;
+  }
+  input->visit = *std::move(visit);
+  input->timeout = TimeLeft(*context);
+  if (request.resumable()) {
+    if (!input->has_seed && input->resume_tokens.empty()) input->sampling.seed = RandomU64();
+    input->has_seed = input->has_seed || input->resume_tokens.empty();
+    state->PutStarted(input->sampling.seed);
   }
   ResponseSink sink;
   sink.on_delta = [state](const Delta& delta) { state->PutDelta(delta); };

@@ -6,13 +6,14 @@
 
 #include "baton/v1/baton.pb.h"
 #include "router/dispatcher.h"
+#include "router/key_gate.h"
 
 namespace baton::router {
 
 // Submits the request and streams its answer. The reactor deletes itself when gRPC is done with it.
 // A client that cancels, whose deadline passes or whose connection breaks cancels the request; so
 // does one that leaves more than 4 MiB unread (it sees CANCELLED).
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher,
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher, KeyGate* gate,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest& request);
 

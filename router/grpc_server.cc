@@ -14,8 +14,12 @@
 #include <utility>
 
 #include "baton/v1/baton.grpc.pb.h"
+#include "router/grpc_caller.h"
 #include "router/grpc_convert.h"
+#include "router/grpc_error.h"
 #include "router/grpc_generate.h"
+#include "router/kserve_service.h"
+#include "worker_link/grpc_credentials.h"
 
 namespace baton::router {
 namespace {
@@ -26,11 +30,11 @@ constexpr auto kShutdownGrace = std::chrono::seconds(1);
 
 class BatonService final : public v1::Baton::CallbackService {
  public:
-  explicit BatonService(Dispatcher* dispatcher) : dispatcher_(dispatcher) {}
+  BatonService(Dispatcher* dispatcher, KeyGate* gate) : dispatcher_(dispatcher), gate_(gate) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override {
-    return StartGenerate(dispatcher_, context, *request);
+    return StartGenerate(dispatcher_, gate_, context, *request);
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
@@ -82,17 +86,19 @@ class BatonService final : public v1::Baton::CallbackService {
 
  private:
   template <typename Work>
-  static grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Work work) {
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Work work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(work()));
+    const absl::Status key = CheckKey(gate_, *context);
+    reactor->Finish(ToGrpcStatus(key.ok() ? work() : key));
     return reactor;
   }
 
   Dispatcher* const dispatcher_;
+  KeyGate* const gate_;
 };
 
-// The standard health service's answer for baton.v1.Baton follows Dispatcher::Ready; "" is the
-// process itself.
+// The standard health service's answer for baton.v1.Baton, and for each model by its name, follows
+// Dispatcher::Ready; "" is the process itself.
 class HealthFollower {
  public:
   HealthFollower(grpc::Server* server, const Dispatcher* dispatcher)
@@ -114,7 +120,14 @@ class HealthFollower {
   }
 
  private:
-  void Follow() { health_->SetServingStatus(kServiceName, dispatcher_->Ready()); }
+  void Follow() {
+    const bool ready = dispatcher_->Ready();
+    health_->SetServingStatus(kServiceName, ready);
+    health_->SetServingStatus(inference::GRPCInferenceService::service_full_name(), ready);
+    for (const ModelInfo& model : dispatcher_->Models()) {
+      health_->SetServingStatus(model.name, ready);
+    }
+  }
 
   grpc::HealthCheckServiceInterface* const health_;
   const Dispatcher* const dispatcher_;
@@ -127,12 +140,15 @@ class HealthFollower {
 class CallbackServer final : public GrpcServer {
  public:
   CallbackServer(const GrpcOptions& options, Dispatcher* dispatcher)
-      : service_(dispatcher), address_(options.address) {
+      : service_(dispatcher, options.gate),
+        kserve_({dispatcher, options.gate, options.limits}),
+        address_(options.address) {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
-    builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(options.address, worker_link::ServerCredentials(options.tls), &port_);
     builder.RegisterService(&service_);
+    builder.RegisterService(&kserve_);
     builder.SetMaxReceiveMessageSize(static_cast<int>(
         std::min<size_t>(options.limits.max_body_bytes, std::numeric_limits<int>::max())));
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error
@@ -156,6 +172,7 @@ class CallbackServer final : public GrpcServer {
 
  private:
   BatonService service_;
+  KserveService kserve_;
   std::string address_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;

@@ -6,13 +6,18 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/tls_files.h"
 #include "router/dispatcher.h"
 
 namespace baton::router {
 
+class KeyGate;
+
 struct GrpcOptions {
   std::string address = "127.0.0.1:8001";
   RequestLimits limits;
+  TlsFiles tls;             // off: unencrypted
+  KeyGate* gate = nullptr;  // who may come in; null: everybody. Outlives the server
 };
 
 class GrpcServer {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/ids.h"
+#include "router/key_gate.h"
 
 namespace baton::router {
 
@@ -58,12 +59,16 @@ std::string HttpContext::MetricsText() const {
   family("baton_http_slow_clients_total", "counter",
          "Completions cancelled because the client read too slowly.");
   sample("baton_http_slow_clients_total", slow_clients_.load());
+  family("baton_http_failed_handshakes_total", "counter",
+         "Connections on which TLS could not be agreed on.");
+  sample("baton_http_failed_handshakes_total", failed_handshakes_.load());
   family("baton_http_responses_total", "counter", "HTTP answers by status code.");
   for (size_t status = 0; status < responses_.size(); ++status) {
     const uint64_t count = responses_[status].load();
     if (count == 0) continue;
     sample(fmt::format("baton_http_responses_total{{code=\"{}\"}}", status), count);
   }
+  if (options_.gate != nullptr) text += options_.gate->MetricsText();
   return text;
 }
 

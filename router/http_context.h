@@ -38,6 +38,7 @@ class HttpContext {
   void CountResponse(int status);
   void CountDisconnect() { ++disconnects_; }
   void CountSlowClient() { ++slow_clients_; }
+  void CountFailedHandshake() { ++failed_handshakes_; }
 
   // Prometheus text of the above.
   std::string MetricsText() const;
@@ -53,6 +54,7 @@ class HttpContext {
   std::atomic<int32_t> connections_{0};
   std::atomic<uint64_t> disconnects_{0};
   std::atomic<uint64_t> slow_clients_{0};
+  std::atomic<uint64_t> failed_handshakes_{0};
   std::array<std::atomic<uint64_t>, 600> responses_{};  // by status code
 };
 

@@ -1,5 +1,10 @@
 #include "router/http_error.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
 #include "router/error_code.h"
 #include "router/json_text.h"
 
@@ -14,20 +19,34 @@ void AppendStringOrNull(std::string_view text, std::string* out) {
   }
 }
 
+// Whole seconds, and at least one: nobody shall come again at once.
+int RetrySeconds(const absl::Status& status) {
+  const std::optional<Duration> retry = RetryAfter(status);
+  if (!retry) return 1;
+  const int64_t seconds = std::chrono::ceil<std::chrono::seconds>(*retry).count();
+  return static_cast<int>(std::clamp<int64_t>(seconds, 1, 86'400));
+}
+
 }  // namespace
 
 HttpError ToHttpError(const absl::Status& status) {
+  const std::string code = ErrorCode(status);
+  const auto code_or = [&code](const char* other) { return code.empty() ? other : code; };
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kOutOfRange:
-      return {400, "invalid_request_error", ErrorCode(status), 0};
+      return {400, "invalid_request_error", code, 0};
     case absl::StatusCode::kNotFound:
       return {404, "invalid_request_error", "model_not_found", 0};
+    case absl::StatusCode::kUnauthenticated:
+      return {401, "authentication_error", code_or("invalid_api_key"), 0};
+    case absl::StatusCode::kPermissionDenied:
+      return {403, "permission_error", code_or("permission_denied"), 0};
     case absl::StatusCode::kResourceExhausted:
-      return {429, "rate_limit_error", "rate_limit_exceeded", 1};
+      return {429, "rate_limit_error", code_or("rate_limit_exceeded"), RetrySeconds(status)};
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kCancelled:
-      return {503, "server_error", "unavailable", 1};
+      return {503, "server_error", "unavailable", RetrySeconds(status)};
     case absl::StatusCode::kDeadlineExceeded:
       return {504, "server_error", "deadline_exceeded", 0};
     default:

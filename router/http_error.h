@@ -11,13 +11,14 @@ namespace baton::router {
 
 struct HttpError {
   int status = 500;       // HTTP status code
-  std::string_view type;  // "invalid_request_error", "rate_limit_error", "server_error"
+  std::string_view type;  // "invalid_request_error", "rate_limit_error", "server_error", ...
   std::string code;       // "": null
   int retry_after_s = 0;  // 0: no Retry-After header
 };
 
-// 400 InvalidArgument, OutOfRange · 404 NotFound (the model) · 429 ResourceExhausted ·
-// 503 Unavailable, Cancelled · 504 DeadlineExceeded · 500 the rest.
+// 400 InvalidArgument, OutOfRange · 401 Unauthenticated · 403 PermissionDenied · 404 NotFound (the
+// model) · 429 ResourceExhausted · 503 Unavailable, Cancelled · 504 DeadlineExceeded · 500 the
+// rest. Code and Retry-After are the status' own (error_code.h), if it has them.
 HttpError ToHttpError(const absl::Status& status);
 
 // {"error":{"message":...,"type":...,"param":...,"code":...}}; "" for `param` and `code` is null.

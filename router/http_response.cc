@@ -17,6 +17,10 @@ std::string_view Reason(int status) {
       return "Accepted";
     case 400:
       return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
     case 405:
@@ -75,6 +79,7 @@ HttpResponse ErrorResponse(const absl::Status& status, std::string_view param) {
   if (error.retry_after_s > 0) {
     response.headers = "Retry-After: " + std::to_string(error.retry_after_s) + "\r\n";
   }
+  if (error.status == 401) response.headers += "WWW-Authenticate: Bearer\r\n";
   return response;
 }
 

@@ -96,6 +96,18 @@ HttpResponse AnswerGet(const Route& route, const Dispatcher& dispatcher,
   }
 }
 
+bool NeedsKey(const Route& route, bool open_metrics) {
+  switch (route.resource) {
+    case Resource::kHealth:
+    case Resource::kReady:
+      return false;
+    case Resource::kMetrics:
+      return !open_metrics;
+    default:
+      return true;
+  }
+}
+
 HttpResponse UnknownPath(std::string_view target) {
   const std::string_view path = PathOf(target);
   std::vector<std::string> known;

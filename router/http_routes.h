@@ -41,6 +41,10 @@ Route FindRoute(std::string_view target);
 HttpResponse AnswerGet(const Route& route, const Dispatcher& dispatcher,
                        std::string_view http_metrics, int64_t started_s);
 
+// Whether an API key is asked for where keys are in use. Whoever watches a server, and balances
+// load over several, has none.
+bool NeedsKey(const Route& route, bool open_metrics);
+
 // 404 for an unknown path, naming the nearest known one.
 HttpResponse UnknownPath(std::string_view target);
 

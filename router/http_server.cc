@@ -57,6 +57,7 @@ class BeastServer final : public HttpServer {
         loops_(static_cast<size_t>(std::max(1, options.threads))),
         acceptor_(loops_.front().io),
         pause_(loops_.front().io),
+        tls_(options.tls),
         tokenizers_(kTokenizeThreads) {}
 
   ~BeastServer() override {
@@ -79,6 +80,7 @@ class BeastServer final : public HttpServer {
   }
 
   absl::Status Listen() {
+    BATON_RETURN_IF_ERROR(tls_.Load());
     BATON_ASSIGN_OR_RETURN(const tcp::endpoint endpoint,
                            Resolve(context_.options().address, loops_.front().io));
     error_code error;
@@ -123,9 +125,11 @@ class BeastServer final : public HttpServer {
         return;
       }
       if (context_.OpenConnection()) {
-        net::post(loop.io, [this, &loop, client = std::move(socket)]() mutable {
-          std::make_shared<HttpSession>(std::move(client), &loop, &context_)->Start();
-        });
+        net::post(
+            loop.io, [this, &loop, client = std::move(socket), tls = tls_.Current()]() mutable {
+              std::make_shared<HttpSession>(std::move(client), std::move(tls), &loop, &context_)
+                  ->Start();
+            });
       } else {
         Refuse(std::move(socket));
       }
@@ -135,13 +139,14 @@ class BeastServer final : public HttpServer {
 
   // One try without waiting: a client that is not served may not cost anything either.
   void Refuse(tcp::socket socket) {
+    context_.CountResponse(503);
+    if (context_.options().tls.on()) return;  // it would have to be greeted first
     std::string answer;
     AppendResponse(ErrorResponse(503,
                                  fmt::format("there are {} connections already",
                                              context_.options().max_connections),
                                  "too_many_connections"),
                    {.request_id = "", .keep_alive = false}, &answer);
-    context_.CountResponse(503);
     error_code ignored;
     socket.non_blocking(true, ignored);
     socket.write_some(net::buffer(answer), ignored);
@@ -152,6 +157,7 @@ class BeastServer final : public HttpServer {
   std::vector<HttpLoop> loops_;
   tcp::acceptor acceptor_;   // on the first loop
   net::steady_timer pause_;  // likewise
+  HttpTls tls_;              // the first loop's thread
   bool stopping_ = false;    // the first loop's thread
   size_t next_loop_ = 0;     // the first loop's thread
   net::thread_pool tokenizers_;

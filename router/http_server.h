@@ -7,9 +7,12 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/tls_files.h"
 #include "router/dispatcher.h"
 
 namespace baton::router {
+
+class KeyGate;
 
 struct HttpOptions {
   std::string address = "127.0.0.1:8000";  // "host:0" takes a free port
@@ -23,6 +26,9 @@ struct HttpOptions {
       4 << 20;  // of one stream, written slower than generated: cut off above
   size_t max_bodies_bytes = 512 << 20;  // of all requests being read at a time: 503 above
   RequestLimits limits;
+  TlsFiles tls;              // off: unencrypted; files that change are read again
+  KeyGate* gate = nullptr;   // who may come in; null: everybody. Outlives the server
+  bool open_metrics = true;  // /metrics needs no API key
 };
 
 class HttpServer {

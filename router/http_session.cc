@@ -14,14 +14,32 @@ constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 }  // namespace
 
-HttpSession::HttpSession(net::ip::tcp::socket socket, HttpLoop* loop, HttpContext* context)
-    : socket_(std::move(socket)), loop_(loop), context_(context), timer_(loop->io) {}
+HttpSession::HttpSession(net::ip::tcp::socket socket, SslContext tls, HttpLoop* loop,
+                         HttpContext* context)
+    : stream_(std::move(socket), std::move(tls)),
+      loop_(loop),
+      context_(context),
+      timer_(loop->io) {}
 
 void HttpSession::Start() {
   loop_->sessions.insert(this);
   error_code ignored;
-  socket_.set_option(net::ip::tcp::no_delay(true), ignored);
+  stream_.socket().set_option(net::ip::tcp::no_delay(true), ignored);
   if (loop_->closing) {
+    Close();
+  } else if (stream_.encrypted()) {
+    SetDeadline(context_->options().read_timeout);
+    stream_.AsyncHandshake(
+        [self = shared_from_this()](error_code error) { self->OnGreeted(error); });
+  } else {
+    NextRequest();
+  }
+}
+
+void HttpSession::OnGreeted(error_code error) {
+  if (state_ == State::kClosed) return;
+  if (error) {
+    context_->CountFailedHandshake();
     Close();
   } else {
     NextRequest();
@@ -36,7 +54,7 @@ void HttpSession::Close() {
   call_.reset();
   FreeBody();
   error_code ignored;
-  socket_.close(ignored);
+  stream_.socket().close(ignored);
   timer_.cancel();
   loop_->sessions.erase(this);
   context_->CloseConnection();
@@ -50,7 +68,10 @@ AnswerFraming HttpSession::framing() const {
 }
 
 void HttpSession::Handle() {
-  if (route_.is_completion()) {
+  if (refusal_) {
+    FreeBody();
+    Respond(*refusal_);
+  } else if (route_.is_completion()) {
     StartCall();
   } else {
     const std::string http_metrics =
@@ -66,7 +87,7 @@ void HttpSession::StartCall() {
   const Endpoint endpoint =
       route_.resource == Resource::kChat ? Endpoint::kChat : Endpoint::kCompletions;
   call_ = std::make_shared<CompletionCall>(
-      context_->dispatcher(), context_->options().limits, endpoint, request_id_,
+      context_->dispatcher(), context_->options().limits, endpoint, request_id_, std::move(visit_),
       [self = shared_from_this(), number = ++call_number_] {
         net::post(self->loop_->io, [self, number] { self->OnWake(number); });
       });
@@ -171,7 +192,7 @@ void HttpSession::OnWritten(error_code error, size_t bytes) {
     }
   }
   if (state_ == State::kAnswering) SetDeadline(context_->options().write_timeout);
-  socket_.async_write_some(
+  stream_.async_write_some(
       net::buffer(writing_.data() + write_offset_, writing_.size() - write_offset_),
       [self = shared_from_this()](error_code failed, size_t written) {
         self->OnWritten(failed, written);
@@ -196,9 +217,13 @@ void HttpSession::OnAllWritten() {
 // lose the answer.
 void HttpSession::Linger() {
   state_ = State::kLingering;
-  error_code ignored;
-  socket_.shutdown(net::ip::tcp::socket::shutdown_send, ignored);
   SetDeadline(kLingerTime);
+  if (stream_.encrypted()) {
+    stream_.AsyncShutdown([self = shared_from_this()](error_code) { self->Close(); });
+    return;
+  }
+  error_code ignored;
+  stream_.socket().shutdown(net::ip::tcp::socket::shutdown_send, ignored);
   if (parsing_) {  // the read that timed out has the buffer
     Close();
     return;

@@ -3,7 +3,6 @@
 // One HTTP connection. Internal to the HTTP server: includes Boost.Asio and Beast.
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
@@ -17,6 +16,7 @@
 #include "router/http_context.h"
 #include "router/http_response.h"
 #include "router/http_routes.h"
+#include "router/http_stream.h"
 
 namespace baton::router {
 
@@ -41,7 +41,9 @@ inline constexpr size_t kReadAheadBytes = 64 << 10;  // of later requests, while
 // Lifetime: kept by its outstanding operations and its call until Close.
 class HttpSession : public std::enable_shared_from_this<HttpSession> {
  public:
-  HttpSession(boost::asio::ip::tcp::socket socket, HttpLoop* loop, HttpContext* context);
+  // `tls` null: unencrypted.
+  HttpSession(boost::asio::ip::tcp::socket socket, SslContext tls, HttpLoop* loop,
+              HttpContext* context);
 
   void Start();
   // Cancels the running completion and closes the socket. Idempotent.
@@ -52,6 +54,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   using Error = boost::system::error_code;
 
   enum class State {
+    kGreeting,   // TLS is being agreed on
     kIdle,       // waiting for the first bytes of a request
     kReading,    // a request is coming
     kAnswering,  // a request is being answered
@@ -68,6 +71,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void OnHeader(Error error);
   bool RefuseHeader();  // true: answered already
   bool CheckPost();     // the same for a POST's headers
+  bool CheckCaller();   // the same for who asks, and how much
   void ReadBody();
   void OnBody(Error error);
   void OnReadError(Error error);
@@ -84,6 +88,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void OnWritten(Error error, size_t bytes);
   void OnAllWritten();
   void Linger();
+  void OnGreeted(Error error);
 
   // One timer for all deadlines: moving a deadline back costs nothing until it fires.
   void SetDeadline(Duration from_now);
@@ -93,10 +98,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   AnswerFraming framing() const;
 
-  boost::asio::ip::tcp::socket socket_;
+  HttpStream stream_;
   HttpLoop* const loop_;
   HttpContext* const context_;
-  State state_ = State::kIdle;
+  State state_ = State::kGreeting;
   Afterwards afterwards_ = Afterwards::kStay;
 
   boost::beast::flat_buffer buffer_;  // bytes received and not yet parsed
@@ -105,6 +110,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool parsing_ = false;  // OnHeader or OnBody is outstanding
   size_t body_reserved_ = 0;
   size_t lingered_bytes_ = 0;
+  std::shared_ptr<Visit> visit_;         // of the request that is read
+  std::optional<HttpResponse> refusal_;  // likewise: its answer, once its body is out of the way
 
   std::string request_id_;
   Route route_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "router/http_session.h"
+#include "router/key_gate.h"
 
 namespace baton::router {
 namespace {
@@ -19,6 +20,7 @@ using boost::system::error_code;
 constexpr size_t kReadBytes = 16 << 10;
 constexpr size_t kKeptBufferBytes = 64 << 10;  // capacity that an idle connection may hold
 constexpr size_t kLingerBytes = 64 << 20;
+constexpr size_t kDroppedBodyBytes = 64 << 10;
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) {
@@ -50,7 +52,7 @@ void HttpSession::NextRequest() {
     // The read that watched for a disconnect now waits for the next request. When that is here
     // already, the read has to give the buffer back first.
     error_code ignored;
-    if (buffer_.size() > 0) socket_.cancel(ignored);
+    if (buffer_.size() > 0) stream_.socket().cancel(ignored);
     return;
   }
   if (buffer_.size() > 0) {
@@ -63,7 +65,7 @@ void HttpSession::NextRequest() {
 
 void HttpSession::ReadMore() {
   reading_ = true;
-  socket_.async_read_some(
+  stream_.async_read_some(
       buffer_.prepare(kReadBytes),
       [self = shared_from_this()](error_code error, size_t bytes) { self->OnBytes(error, bytes); });
 }
@@ -106,12 +108,14 @@ void HttpSession::ReadHeader() {
   head_only_ = false;
   http_1_0_ = false;
   request_id_ = context_->NextRequestId();
+  visit_.reset();
+  refusal_.reset();
   parser_.emplace();
   parser_->header_limit(static_cast<uint32_t>(context_->options().max_header_bytes));
   parser_->body_limit(context_->options().limits.max_body_bytes);
   parsing_ = true;
   http::async_read_header(
-      socket_, buffer_, *parser_,
+      stream_, buffer_, *parser_,
       [self = shared_from_this()](error_code error, size_t) { self->OnHeader(error); });
 }
 
@@ -164,7 +168,36 @@ bool HttpSession::RefuseHeader() {
   if (!expect.empty() && !EqualsIgnoringCase(expect, "100-continue")) {
     return refuse(ErrorResponse(417, "only 'Expect: 100-continue' is understood", ""));
   }
-  return route_.is_completion() && CheckPost();
+  return (route_.is_completion() && CheckPost()) || CheckCaller();
+}
+
+// A refused request's small body is read and dropped, so that the connection lives on: clients that
+// come again would otherwise open a new one each time.
+bool HttpSession::CheckCaller() {
+  const auto& request = parser_->get();
+  const std::string_view authorization = View(request[http::field::authorization]);
+  KeyGate* const gate = context_->options().gate;
+  absl::Status status;
+  if (route_.is_completion()) {
+    absl::StatusOr<std::shared_ptr<Visit>> visit =
+        ComeIn(gate, *context_->dispatcher(), authorization);
+    status = visit.status();
+    if (status.ok()) visit_ = *std::move(visit);
+  } else if (gate != nullptr && NeedsKey(route_, context_->options().open_metrics)) {
+    status = gate->Check(authorization);
+  }
+  if (status.ok()) return false;
+  HttpResponse response = ErrorResponse(status, "");
+  const bool expects = !View(request[http::field::expect]).empty();
+  if (parser_->is_done() ||
+      (!expects && body_reserved_ <= kDroppedBodyBytes && route_.is_completion())) {
+    refusal_ = std::move(response);
+    return false;
+  }
+  keep_alive_ = false;
+  FreeBody();
+  Respond(response);
+  return true;
 }
 
 bool HttpSession::CheckPost() {
@@ -196,7 +229,7 @@ bool HttpSession::CheckPost() {
 
 void HttpSession::ReadBody() {
   parsing_ = true;
-  http::async_read(socket_, buffer_, *parser_,
+  http::async_read(stream_, buffer_, *parser_,
                    [self = shared_from_this()](error_code error, size_t) { self->OnBody(error); });
 }
 

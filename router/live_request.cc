@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "router/key_gate.h"
 
 namespace baton::router {
 
@@ -30,14 +31,34 @@ LiveRequest::LiveRequest(const LiveContext* context, FlowRequest request,
 
 absl::Status LiveRequest::Start() {
   ResponseSink over;  // destroyed without the lock
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   started_ = true;
-  PlaceLocked();
-  waiting_ = flow_.waiting();
+  PlaceFirstLocked();
   if (!flow_.ended()) return absl::OkStatus();
+  if (!std::holds_alternative<absl::Status>(outbox_.back())) {
+    Deliver(std::move(lock));
+    return absl::OkStatus();
+  }
   reported_ = true;
   over = std::exchange(sink_, {});
   return std::get<absl::Status>(std::exchange(outbox_, {}).back());
+}
+
+void LiveRequest::Begin() {
+  std::unique_lock lock(mutex_);
+  if (started_ || flow_.ended()) return;
+  started_ = true;
+  const TimePoint now = context_.clock->Now();
+  context_.metrics->OnLeftQueue(now - flow_.request().arrival);
+  wait_until_ = now + context_.worker_wait;
+  PlaceFirstLocked();
+  Deliver(std::move(lock));
+}
+
+void LiveRequest::PlaceFirstLocked() {
+  ApplyLocked(flow_.OnResumed(context_.clock->Now()));
+  if (!flow_.ended()) PlaceLocked();
+  waiting_ = flow_.waiting();
 }
 
 void LiveRequest::OnEvent(WorkerId from, worker_link::Event event) {
@@ -255,6 +276,9 @@ void LiveRequest::MeasureLocked(const Output& output) {
     size_t tokens = std::get<Delta>(output).tokens.size();
     if (tokens == 0) return;
     const TimePoint now = context_.clock->Now();
+    if (const auto& visit = flow_.request().visit) {
+      visit->Charge(static_cast<int64_t>(tokens), now);
+    }
     if (!last_token_) {
       context_.metrics->OnFirstToken(*flow_.times().first_token);
       last_token_ = now;

@@ -46,6 +46,10 @@ class LiveRequest {
   // the sink is not called then.
   absl::Status Start();
 
+  // Instead of Start, for a request that had to wait for its turn: every outcome comes through the
+  // sink.
+  void Begin();
+
   void OnEvent(WorkerId from, worker_link::Event event);
   void OnWorkerLost(WorkerId worker, const absl::Status& why);
   void OnWorkerStalled(WorkerId worker, const absl::Status& why);
@@ -61,6 +65,7 @@ class LiveRequest {
  private:
   using Output = std::variant<Delta, Finish, absl::Status>;
 
+  void PlaceFirstLocked();
   void PlaceLocked(bool only_others = false);
   // After a worker's failure, unless the fleet's budget is spent.
   void PlaceAgainLocked(const FlowActions::Place& place);
@@ -91,7 +96,7 @@ class LiveRequest {
   Flow flow_;
   ResponseSink sink_;
   bool started_ = false;
-  std::atomic<bool> waiting_{false};  // as flow_ says; read without the lock
+  std::atomic<bool> waiting_{true};  // as flow_ says; read without the lock
   TimePoint wait_until_;
   std::string why_waiting_;
   std::string why_again_;  // ends in "; " when a worker has failed it

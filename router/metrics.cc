@@ -109,6 +109,13 @@ void RouterMetrics::OnMoreTokens(Duration since_last, size_t tokens) {
   }
 }
 
+void RouterMetrics::OnLeftQueue(Duration waited) {
+  instruments_
+      ->Histogram("baton_queue_seconds", "How long requests waited in the router for their turn.",
+                  {}, kHandoffBuckets)
+      .Observe(Seconds(waited));
+}
+
 void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times) {
   Instruments& to = *instruments_;
   (finish.reason == FinishReason::kStop ? to.finished_stop : to.finished_length).Increment();

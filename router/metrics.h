@@ -27,6 +27,7 @@ class RouterMetrics {
   void OnFirstToken(Duration since_arrival);
   // `tokens` tokens came together, `since_last` after the one before them.
   void OnMoreTokens(Duration since_last, size_t tokens);
+  void OnLeftQueue(Duration waited);  // in the router, for its turn
   void OnFinish(const Finish& finish, const FlowTimes& times);
   void OnError(const absl::Status& status);
   void OnCancelled();

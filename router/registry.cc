@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "common/loopback.h"
 #include "common/status_macros.h"
 #include "router/workers_file.h"
 
@@ -90,7 +91,21 @@ void Registry::ReadFileAgain() {
   file_trouble_ = std::move(trouble);
 }
 
-void Registry::SetAddresses(const std::vector<std::string>& addresses) {
+// What would carry prompts over a network for everybody to read.
+void Registry::DropUnsafe(std::vector<std::string>& addresses) const {
+  if (!options_.only_safe || options_.security.tls.on()) return;
+  std::erase_if(addresses, [](const std::string& address) {
+    if (IsLoopback(address)) return false;
+    LogError(fmt::format(
+        "worker {} is not dialled: the link would not be encrypted; give --link-cert, --link-key "
+        "and --link-ca, or --insecure",
+        address));
+    return true;
+  });
+}
+
+void Registry::SetAddresses(std::vector<std::string> addresses) {
+  DropUnsafe(addresses);
   std::set<std::string> missing(addresses.begin(), addresses.end());
   std::vector<std::pair<WorkerId, std::string>> added;
   bool returned = false;
@@ -116,9 +131,9 @@ void Registry::SetAddresses(const std::vector<std::string>& addresses) {
 
 void Registry::Connect(WorkerId id, const std::string& address) {
   const std::unique_lock lock(clients_mutex_);
-  clients_[id] = LinkClient::Create(address, options_.router_name, [this, id](ClientInput input) {
-    OnInput(id, std::move(input));
-  });
+  clients_[id] = LinkClient::Create(
+      address, options_.router_name,
+      [this, id](ClientInput input) { OnInput(id, std::move(input)); }, options_.security);
 }
 
 void Registry::DropIdleLeavers() {

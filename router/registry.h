@@ -32,6 +32,8 @@ struct RegistryOptions {
   std::vector<std::string> workers;
   std::string workers_file;  // one address a line, '#' begins a comment; "": none
   Duration file_poll = std::chrono::milliseconds(500);
+  worker_link::ClientSecurity security;
+  bool only_safe = false;  // without TLS, addresses other than loopback are not dialled
   // A worker that says nothing for so long, and three times its longest step, is silent: workers
   // report once a second, between steps.
   Duration stall_timeout = std::chrono::seconds(5);
@@ -103,6 +105,7 @@ class Registry {
   // Finds workers that are silent; called now and then.
   void CheckSilence(TimePoint now);
 
+  bool HasRoom() const;  // for one more request now, as room.h says
   std::vector<WorkerView> Fleet() const;
   bool Ready() const;                // a decode worker is usable
   int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any
@@ -133,7 +136,8 @@ class Registry {
 
   Registry(const RegistryOptions& options, RegistryEvents events);
   // Dials new addresses; those that are gone begin to leave.
-  void SetAddresses(const std::vector<std::string>& addresses);
+  void SetAddresses(std::vector<std::string> addresses);
+  void DropUnsafe(std::vector<std::string>& addresses) const;
   void Connect(WorkerId id, const std::string& address);
   void DropIdleLeavers();
   void PollFile();

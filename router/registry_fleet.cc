@@ -7,6 +7,7 @@
 
 #include "common/logging.h"
 #include "router/registry.h"
+#include "router/room.h"
 
 namespace baton::router {
 
@@ -96,6 +97,27 @@ void Registry::Release(const Share& share) {
   --worker.open_requests;
   worker.open_prompt_tokens -= share.prompt_tokens;
   worker.open_blocks -= share.blocks;
+}
+
+bool Registry::HasRoom() const {
+  const std::lock_guard lock(mutex_);
+  FleetRoom fleet;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker.usable()) continue;
+    const worker_link::WorkerStatus& status = worker.status;
+    WorkerLoad load;
+    load.role = worker.info.role;
+    load.requests = std::max(status.running + status.waiting, worker.open_requests);
+    load.prompt_tokens_queued = std::max(status.prompt_tokens_queued, worker.open_prompt_tokens);
+    load.prefill_tokens_per_s = status.prefill_tokens_per_s;
+    load.max_sequences = worker.info.max_sequences;
+    load.blocks_available = std::min<int64_t>(int64_t{status.blocks_free} + status.blocks_cached,
+                                              status.blocks_total - worker.open_blocks);
+    load.blocks_total = status.blocks_total;
+    fleet.Add(load);
+    if (fleet.decided()) return true;
+  }
+  return fleet.room();
 }
 
 std::vector<WorkerView> Registry::Fleet() const {

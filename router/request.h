@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/clock.h"
 #include "common/ids.h"
 #include "common/sampling.h"
 #include "text/chat_template.h"
@@ -24,7 +26,12 @@ struct RequestLimits {
   int32_t max_choices = 16;
   size_t max_messages = 4096;
   size_t max_prompts = 64;  // of one completions call
+  size_t max_salt_bytes = 512;
+  int32_t max_input_tokens = 0;  // of a prompt; 0: what the context allows
+  int32_t max_total_tokens = 0;  // of a prompt and its answer; 0: the context
 };
+
+class Visit;  // key_gate.h
 
 struct GenerateInput {
   std::string model;  // "": the only one
@@ -35,6 +42,12 @@ struct GenerateInput {
   bool has_seed = false;        // false: the router draws one
   std::vector<std::string> stop;
   std::string cache_salt;
+  // Who asks, where API keys are in use: its limits are charged, its prefixes are its tenant's.
+  std::shared_ptr<Visit> visit;
+  // Tokens of the answer that the client has: it goes on after them. Needs the seed, if any is
+  // used.
+  std::vector<TokenId> resume_tokens;
+  Duration timeout{};  // the caller's own deadline, from now; 0: only the router's
 };
 
 struct TokenLogprobText {

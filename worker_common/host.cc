@@ -129,6 +129,7 @@ absl::Status WorkerHost::LoadModel() {
   info_.block_tokens = size.layout.block_tokens;
   info_.handoff_address = handoff_->address();
   info_.incarnation = RandomU64();
+  info_.max_sequences = options_.max_batch;
   info_.kv_bytes_per_token = size.layout.block_bytes() / size.layout.block_tokens;
   LogInfo(fmt::format("model {}, {} weight bytes, {}, {} KV blocks of {} tokens ({} bytes)",
                       info_.model, engine_->model().weight_bytes(), engine_->ops().Describe(),
@@ -140,11 +141,12 @@ absl::Status WorkerHost::LoadModel() {
 absl::Status WorkerHost::Serve(worker_link::Role role) {
   info_.role = role;
   duty_.role = role;
-  BATON_ASSIGN_OR_RETURN(
-      server_, worker_link::LinkServer::Create(options_.listen_address, info_,
-                                               [this](worker_link::LinkInput input) {
-                                                 return inputs_.PushLink(std::move(input));
-                                               }));
+  BATON_ASSIGN_OR_RETURN(server_, worker_link::LinkServer::Create(
+                                      options_.listen_address, info_,
+                                      [this](worker_link::LinkInput input) {
+                                        return inputs_.PushLink(std::move(input));
+                                      },
+                                      options_.link_tls));
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/clock.h"
+#include "common/tls_files.h"
 #include "kernels/ops.h"
 #include "kv_transfer/handoff.h"
 
@@ -15,6 +16,7 @@ namespace baton::worker_common {
 struct WorkerOptions {
   std::string name = "worker";
   std::string listen_address = "127.0.0.1:0";  // port 0 takes a free one
+  TlsFiles link_tls;                           // of what routers dial; off: unencrypted
   std::string model_path;                      // a GGUF file
   std::string served_model;                    // what clients call it; "": the file's own name
 

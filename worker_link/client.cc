@@ -13,6 +13,7 @@
 #include "baton/v1/worker.grpc.pb.h"
 #include "common/logging.h"
 #include "worker_link/convert.h"
+#include "worker_link/grpc_credentials.h"
 #include "worker_link/limits.h"
 
 namespace baton::worker_link {
@@ -23,7 +24,7 @@ using std::chrono::milliseconds;
 constexpr Duration kFirstPause = milliseconds(50);
 constexpr Duration kLongestPause = std::chrono::seconds(2);
 
-std::shared_ptr<grpc::Channel> Dial(const std::string& address) {
+std::shared_ptr<grpc::Channel> Dial(const std::string& address, const ClientSecurity& security) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
@@ -34,7 +35,8 @@ std::shared_ptr<grpc::Channel> Dial(const std::string& address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  if (!security.peer_name.empty()) arguments.SetSslTargetNameOverride(security.peer_name);
+  return grpc::CreateCustomChannel(address, ClientCredentials(security.tls), arguments);
 }
 
 // One dial and the stream that comes of it. gRPC calls On...(); the client calls the rest from any
@@ -42,10 +44,10 @@ std::shared_ptr<grpc::Channel> Dial(const std::string& address) {
 class ClientStream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1::WorkerMessage> {
  public:
   ClientStream(const std::string& address, const std::string& router_name,
-               const std::function<void(ClientInput)>* on_input)
+               const ClientSecurity& security, const std::function<void(ClientInput)>* on_input)
       : address_(address),
         on_input_(on_input),
-        channel_(Dial(address)),
+        channel_(Dial(address, security)),
         stub_(v1::WorkerLink::NewStub(channel_)) {
     outgoing_.mutable_hello()->set_router_name(router_name);
     outgoing_.mutable_hello()->set_protocol(kProtocol);
@@ -214,9 +216,10 @@ absl::Status ClientStream::WaitUntilDone() {
 class LinkClientImpl final : public LinkClient {
  public:
   LinkClientImpl(std::string address, std::string router_name,
-                 std::function<void(ClientInput)> on_input)
+                 std::function<void(ClientInput)> on_input, const ClientSecurity& security)
       : address_(std::move(address)),
         router_name_(std::move(router_name)),
+        security_(security),
         on_input_(std::move(on_input)),
         dialler_([this] { DialUntilStopped(); }) {}
 
@@ -245,6 +248,7 @@ class LinkClientImpl final : public LinkClient {
 
   const std::string address_;
   const std::string router_name_;
+  const ClientSecurity security_;
   const std::function<void(ClientInput)> on_input_;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -257,7 +261,7 @@ void LinkClientImpl::DialUntilStopped() {
   Duration pause = kFirstPause;
   absl::Status last_failure;
   while (true) {
-    auto stream = std::make_shared<ClientStream>(address_, router_name_, &on_input_);
+    auto stream = std::make_shared<ClientStream>(address_, router_name_, security_, &on_input_);
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) return;
@@ -289,9 +293,10 @@ void LinkClientImpl::DialUntilStopped() {
 }  // namespace
 
 std::unique_ptr<LinkClient> LinkClient::Create(std::string address, std::string router_name,
-                                               std::function<void(ClientInput)> on_input) {
+                                               std::function<void(ClientInput)> on_input,
+                                               const ClientSecurity& security) {
   return std::make_unique<LinkClientImpl>(std::move(address), std::move(router_name),
-                                          std::move(on_input));
+                                          std::move(on_input), security);
 }
 
 }  // namespace baton::worker_link

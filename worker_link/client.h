@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/tls_files.h"
 #include "worker_link/commands.h"
 
 namespace baton::worker_link {
@@ -16,6 +17,11 @@ namespace baton::worker_link {
 struct WorkerConnected { WorkerInfo info; };
 struct WorkerLost { absl::Status why; };  // every attempt on it is lost; a redial is under way
 using ClientInput = std::variant<WorkerConnected, WorkerLost, WorkerStatus, std::vector<Event>>;
+
+struct ClientSecurity {
+  TlsFiles tls;           // with its CA, that the workers' certificates must be from
+  std::string peer_name;  // that they must bear; "": the host that is dialled
+};
 
 // Dials until destroyed, with growing pauses (50 ms to 2 s). Between WorkerConnected and WorkerLost
 // the stream is up. A dial that fails gives WorkerLost too, when its reason is a new one. A worker
@@ -26,7 +32,8 @@ using ClientInput = std::variant<WorkerConnected, WorkerLost, WorkerStatus, std:
 class LinkClient {
  public:
   static std::unique_ptr<LinkClient> Create(std::string address, std::string router_name,
-                                            std::function<void(ClientInput)> on_input);
+                                            std::function<void(ClientInput)> on_input,
+                                            const ClientSecurity& security = {});
   virtual ~LinkClient() = default;
 
   // False when the stream is down or has more than 64 MiB waiting: nothing was sent.

@@ -38,6 +38,7 @@ struct WorkerInfo {
   std::string handoff_address;  // for the other side of a handoff
   uint64_t incarnation = 0;
   int64_t kv_bytes_per_token = 0;
+  int32_t max_sequences = 0;  // of a step; 0: not told
 };
 
 // The KV disk cache of a worker: of now, and counts since its start. All zero without one.

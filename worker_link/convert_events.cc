@@ -194,6 +194,7 @@ void ToWire(const WorkerInfo& info, v1::WorkerHello* wire) {
   wire->set_incarnation(info.incarnation);
   wire->set_protocol(kProtocol);
   wire->set_kv_bytes_per_token(info.kv_bytes_per_token);
+  wire->set_max_sequences(info.max_sequences);
 }
 
 absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
@@ -208,6 +209,7 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   BATON_RETURN_IF_ERROR(
       CheckLength("handoff_address", wire.handoff_address().size(), kMaxAddressBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckCount("kv_bytes_per_token", wire.kv_bytes_per_token()));
+  BATON_RETURN_IF_ERROR(CheckCount("max_sequences", wire.max_sequences()));
   if (wire.vocab_size() < 1 || wire.context_tokens() < 1 || wire.block_tokens() < 1) {
     return absl::InvalidArgumentError(
         fmt::format("vocab_size {}, context_tokens {} and block_tokens {} must be positive",
@@ -225,6 +227,7 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   info.handoff_address = wire.handoff_address();
   info.incarnation = wire.incarnation();
   info.kv_bytes_per_token = wire.kv_bytes_per_token();
+  info.max_sequences = wire.max_sequences();
   return info;
 }
 

@@ -14,6 +14,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker_link/convert.h"
+#include "worker_link/grpc_credentials.h"
 #include "worker_link/limits.h"
 #include "worker_link/outbox.h"
 
@@ -283,7 +284,7 @@ class LinkServerImpl final : public LinkServer {
       : registry_(info, std::move(on_input)), service_(&registry_) {}
   ~LinkServerImpl() override;
 
-  absl::Status Listen(const std::string& address);
+  absl::Status Listen(const std::string& address, const TlsFiles& tls);
   std::string address() const override { return address_; }
   void Send(LinkId link, std::vector<Event> events) override;
   void SetStatus(const WorkerStatus& status) override;
@@ -307,7 +308,7 @@ class LinkServerImpl final : public LinkServer {
   std::unique_ptr<grpc::Server> server_;
 };
 
-absl::Status LinkServerImpl::Listen(const std::string& address) {
+absl::Status LinkServerImpl::Listen(const std::string& address, const TlsFiles& tls) {
   static std::once_flag plugins;
   std::call_once(plugins, [] {
     grpc::EnableDefaultHealthCheckService(true);
@@ -316,7 +317,7 @@ absl::Status LinkServerImpl::Listen(const std::string& address) {
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(address, ServerCredentials(tls), &port);
   builder.RegisterService(&service_);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
@@ -361,13 +362,14 @@ void LinkServerImpl::SetStatus(const WorkerStatus& status) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LinkServer>> LinkServer::Create(
-    const std::string& address, const WorkerInfo& info, std::function<bool(LinkInput)> on_input) {
+    const std::string& address, const WorkerInfo& info, std::function<bool(LinkInput)> on_input,
+    const TlsFiles& tls) {
   if (address.rfind(':') == std::string::npos) {
     return absl::InvalidArgumentError(
         fmt::format("listen address '{}' is not of the form HOST:PORT", address));
   }
   auto server = std::make_unique<LinkServerImpl>(info, std::move(on_input));
-  if (absl::Status status = server->Listen(address); !status.ok()) return status;
+  if (absl::Status status = server->Listen(address, tls); !status.ok()) return status;
   return server;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/tls_files.h"
 #include "worker_link/commands.h"
 
 namespace baton::worker_link {
@@ -30,10 +31,11 @@ using LinkInput = std::variant<LinkOpened, LinkCommand, LinkLost>;
 class LinkServer {
  public:
   // Listens on `address` ("127.0.0.1:0" takes a free port) for WorkerLink, standard health and
-  // reflection. Unavailable when the port is taken, with the address.
+  // reflection. Unavailable when the port is taken, with the address. With `tls`, only routers
+  // whose certificate is from its CA are served.
   static absl::StatusOr<std::unique_ptr<LinkServer>> Create(
       const std::string& address, const WorkerInfo& info,
-      std::function<bool(LinkInput)> on_input);
+      std::function<bool(LinkInput)> on_input, const TlsFiles& tls = {});
   // Closes all streams after what was sent has been written, or after a second.
   virtual ~LinkServer() = default;
 

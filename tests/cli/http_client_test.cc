@@ -74,11 +74,14 @@ TEST(PostJson, BrokenAnswersAreErrors) {
   }
 }
 
-TEST(ParseUrl, TakesHttpOnly) {
+TEST(ParseUrl, TakesHttpAndHttps) {
   EXPECT_EQ(ParseUrl("http://127.0.0.1:8000")->port, "8000");
   EXPECT_EQ(ParseUrl("http://localhost")->port, "80");
   EXPECT_EQ(ParseUrl("http://[::1]:81")->host, "::1");
-  for (const char* bad : {"", "127.0.0.1:8000", "https://host", "ftp://host"}) {
+  EXPECT_FALSE(ParseUrl("http://localhost")->tls);
+  EXPECT_EQ(ParseUrl("https://localhost")->port, "443");
+  EXPECT_TRUE(ParseUrl("https://localhost:1")->tls);
+  for (const char* bad : {"", "127.0.0.1:8000", "ftp://host", "https://"}) {
     EXPECT_EQ(ParseUrl(bad).status().code(), absl::StatusCode::kInvalidArgument) << bad;
   }
 }

@@ -155,12 +155,12 @@ TEST_F(PrefillLoopTest, ARefusalEndsTheAttemptWithItsReason) {
 
 TEST_F(PrefillLoopTest, WaitsForBlocksInOrderAndCanBeCancelledThere) {
   Target target(model());
-  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", 8));
+  RunningWorker<PrefillWorker> worker(model().Options("prefill-0", 5));
   TestRouter router(worker->address());
-  router.Send(CommandFor(AttemptOf(1), Prompt(100, 1), target));  // 7 blocks
+  router.Send(CommandFor(AttemptOf(1), Prompt(60, 1), target));  // 4 blocks
   const auto first = target.Next<kv_transfer::OfferArrived>().offer;
-  router.Send(CommandFor(AttemptOf(2), Prompt(100, 2), target));
-  router.Send(CommandFor(AttemptOf(3), Prompt(10, 3), target));  // would fit, but is not next
+  router.Send(CommandFor(AttemptOf(2), Prompt(60, 2), target));
+  router.Send(CommandFor(AttemptOf(3), Prompt(16, 3), target));  // would fit, but is not next
   router.WaitForStatus("two wait", [](const auto& s) { return s.waiting == 2; });
   router.Send(CancelCommand{AttemptOf(2)});
   EXPECT_EQ(router.Wait(AttemptOf(2)).failed->code(), absl::StatusCode::kCancelled);

@@ -101,6 +101,41 @@ FlowRequest WithStop(std::vector<std::string> stop) {
   return request;
 }
 
+TEST(FlowTest, AResumedFlowContinuesTextAndStopStringsWhereTheyWere) {
+  const std::vector<TokenId> ids = DemoTokens("Paris is big");
+  FlowRequest request = WithStop({"is b"});
+  request.resume_tokens = {ids[0], ids[1]};  // "Paris is": " is" is held back, "is b" may follow
+  Driver driver(request);
+  EXPECT_THAT(driver.flow.OnResumed(At(0)).outputs, IsEmpty());
+  driver.Place();
+  driver.Tokens(kDecode, 2, {ids[2]}, 5);
+  EXPECT_EQ(driver.tokens, (std::vector<TokenId>{ids[2]}));
+  EXPECT_EQ(driver.deltas.at(0).index, 2);
+  EXPECT_EQ(driver.text, "");
+  ASSERT_TRUE(driver.finish);
+  EXPECT_EQ(driver.finish->reason, FinishReason::kStop);
+  EXPECT_EQ(driver.finish->output_tokens, 3);
+}
+
+TEST(FlowTest, AResumedFlowWhoseTokensStoppedIsOver) {
+  FlowRequest request = WithStop({"is"});
+  request.resume_tokens = DemoTokens("Paris is big");
+  Driver stopped(request);
+  stopped.Take(stopped.flow.OnResumed(At(0)));
+  ASSERT_TRUE(stopped.finish);
+  EXPECT_EQ(stopped.finish->reason, FinishReason::kStop);
+  FlowRequest ended;
+  ended.resume_tokens = {DemoTokens("Paris")[0], DemoTokenizer().end_tokens().front()};
+  Driver over(ended);
+  over.Take(over.flow.OnResumed(At(0)));
+  ASSERT_TRUE(over.finish);
+  EXPECT_EQ(over.finish->output_tokens, 2);
+  ended.sampling.ignore_eos = true;
+  Driver goes_on(ended);
+  goes_on.Take(goes_on.flow.OnResumed(At(0)));
+  EXPECT_FALSE(goes_on.finish);
+}
+
 TEST(FlowTest, DeliversTokensTextAndStats) {
   Driver driver;
   driver.Place();

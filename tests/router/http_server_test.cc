@@ -328,5 +328,30 @@ TEST(HttpServer, ManyStreamsAtATime) {
   EXPECT_EQ(complete, 160);
 }
 
+TEST_F(HttpServerTest, AFullRouterRefusesFromTheHeadersAlone) {
+  ScriptedDispatcher dispatcher;
+  dispatcher.set_room(
+      WithRetryAfter(absl::ResourceExhaustedError("full"), std::chrono::seconds(7)));
+  const auto server = Serve(&dispatcher);
+  HttpTestClient client(server->address());
+  for (int i = 0; i < 2; ++i) {  // a small body is out of the way, and the connection lives on
+    const TestResponse refused = client.Post(kChatPath, "this would not even parse");
+    EXPECT_EQ(refused.status, 429);
+    EXPECT_EQ(refused.headers.at("retry-after"), "7");
+    EXPECT_EQ(refused.headers.at("connection"), "keep-alive");
+    EXPECT_THAT(refused.body, HasSubstr("\"code\":\"rate_limit_exceeded\""));
+  }
+  // A large one is not waited for.
+  ASSERT_TRUE(
+      client.Send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                  "application/json\r\nContent-Length: 1000000\r\n\r\n"));
+  const TestResponse refused = client.Read();
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.headers.at("connection"), "close");
+  dispatcher.set_room(absl::OkStatus());
+  HttpTestClient next(server->address());
+  EXPECT_EQ(next.Post(kChatPath, kBody).status, 200);
+}
+
 }  // namespace
 }  // namespace baton::router

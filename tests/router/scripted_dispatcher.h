@@ -102,6 +102,15 @@ class ScriptedDispatcher final : public Dispatcher {
     return handle;
   }
 
+  absl::Status CheckRoom() const override {
+    const std::lock_guard lock(room_mutex_);
+    return room_;
+  }
+  void set_room(absl::Status room) {
+    const std::lock_guard lock(room_mutex_);
+    room_ = std::move(room);
+  }
+
   void Cancel(Handle handle) override {
     const std::lock_guard lock(mutex_);
     cancelled_.insert(handle);
@@ -204,7 +213,9 @@ class ScriptedDispatcher final : public Dispatcher {
 
   const Script script_;
   std::atomic<bool> ready_{true};
-  std::mutex mutex_;  // guards all below
+  mutable std::mutex room_mutex_;
+  absl::Status room_;  // guarded by room_mutex_
+  std::mutex mutex_;   // guards all below
   std::condition_variable changed_;
   std::deque<Submission> queue_;
   std::vector<GenerateInput> inputs_;

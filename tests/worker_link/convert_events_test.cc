@@ -22,7 +22,8 @@ TEST(ConvertInfo, KeepsEveryFieldAndChecksProtocolAndRole) {
                         .block_tokens = 16,
                         .handoff_address = std::string("\xff\x00", 2),
                         .incarnation = 0x8000000000000001,
-                        .kv_bytes_per_token = 23040};
+                        .kv_bytes_per_token = 23040,
+                        .max_sequences = 64};
   v1::WorkerHello wire;
   ToWire(sent, &wire);
   const absl::StatusOr<WorkerInfo> got = FromWire(wire);
@@ -38,6 +39,7 @@ TEST(ConvertInfo, KeepsEveryFieldAndChecksProtocolAndRole) {
   EXPECT_EQ(got->handoff_address, sent.handoff_address);
   EXPECT_EQ(got->incarnation, sent.incarnation);
   EXPECT_EQ(got->kv_bytes_per_token, sent.kv_bytes_per_token);
+  EXPECT_EQ(got->max_sequences, sent.max_sequences);
 
   v1::WorkerHello other = wire;
   other.set_protocol(kProtocol + 1);

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/file_limit.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
@@ -18,6 +19,10 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--served-model-name", flags->model_name,
                   "the model's name for clients; from the file when not given");
   app->add_option("--max-concurrent", flags->max_concurrent, "most requests at a time; 429 above")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app->add_option("--max-connections", flags->max_connections,
+                  "most HTTP connections at a time; 503 above")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app->add_option("--http-threads", flags->http_threads, "threads of the HTTP front end")
@@ -47,6 +52,7 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       "--http=" + flags.http,
       "--grpc=" + flags.grpc,
       fmt::format("--max-concurrent={}", flags.max_concurrent),
+      fmt::format("--max-connections={}", flags.max_connections),
       fmt::format("--http-threads={}", flags.http_threads),
       fmt::format("--request-timeout={}", flags.request_timeout_s),
       fmt::format("--worker-wait={}", flags.worker_wait_s),
@@ -70,6 +76,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
                                                               router::DispatcherOptions options) {
   BATON_RETURN_IF_ERROR(CheckLoopback(flags.http, flags.insecure));
   BATON_RETURN_IF_ERROR(CheckLoopback(flags.grpc, flags.insecure));
+  RaiseFileLimit();
   options.model_name = flags.model_name;
   options.max_concurrent = flags.max_concurrent;
   options.request_timeout = std::chrono::seconds(flags.request_timeout_s);
@@ -81,6 +88,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   router::HttpOptions http;
   http.address = flags.http;
   http.threads = flags.http_threads;
+  http.max_connections = flags.max_connections;
   http.limits = options.limits;
   BATON_ASSIGN_OR_RETURN(node->http_, router::HttpServer::Create(http, node->dispatcher_.get()));
   router::GrpcOptions grpc;

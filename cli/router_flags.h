@@ -24,6 +24,7 @@ struct RouterFlags {
   std::string grpc = "127.0.0.1:8001";
   std::string model_name;
   int32_t max_concurrent = 4096;
+  int32_t max_connections = 8192;
   int32_t http_threads = 1;
   int32_t request_timeout_s = 600;
   int32_t worker_wait_s = 5;

@@ -71,6 +71,7 @@ class AnswerReader::Parser final : public http::basic_parser<false> {
   AnswerFacts facts;
   int32_t pieces = 0;
   absl::Status unsound;
+  const std::string& body() const { return text_; }
 
  private:
   void on_request_impl(http::verb, string_view, string_view, int, error_code&) override {}
@@ -200,5 +201,6 @@ absl::Status AnswerReader::Close() {
 bool AnswerReader::complete() const { return parser_->is_done(); }
 bool AnswerReader::keep_alive() const { return parser_->is_done() && parser_->keep_alive(); }
 const AnswerFacts& AnswerReader::facts() const { return parser_->facts; }
+const std::string& AnswerReader::body() const { return parser_->body(); }
 
 }  // namespace baton::bench

@@ -43,6 +43,7 @@ class AnswerReader {
   bool complete() const;
   bool keep_alive() const;  // once complete: the connection can take another request
   const AnswerFacts& facts() const;
+  const std::string& body() const;  // of an answer in one piece, once complete
 
  private:
   class Parser;

@@ -196,6 +196,7 @@ void Connection::End(LoadEnd end, std::string error) {
   answer.end = end;
   answer.facts = reader_->facts();
   answer.facts.error = std::move(error);
+  answer.body = reader_->body();
   answer.ended = SystemClock().Now();
   if (answer.pieces == 0) answer.first_piece = answer.ended;
   if (reader_->keep_alive() && end != LoadEnd::kTimeout && rest_.empty()) {
@@ -244,6 +245,20 @@ class AsioLoadClient final : public LoadClient {
     }
     connection->Start(std::move(next));
     if (!std::exchange(sweeping_, true)) Sweep();
+  }
+
+  void Get(std::string_view path, std::function<void(absl::StatusOr<std::string>)> done) override {
+    const LoadUrl& url = pool_.options.url;
+    Send(
+        fmt::format("GET {}{} HTTP/1.1\r\nHost: {}:{}\r\n{}\r\n", url.path, path, url.host,
+                    url.port, pool_.options.headers),
+        SystemClock().Now(),
+        [path = std::string(path), done = std::move(done)](LoadAnswer answer) {
+          if (answer.facts.status == 200) return done(std::move(answer.body));
+          done(absl::UnavailableError(fmt::format("GET {}: {} (HTTP {})", path,
+                                                  LoadEndName(answer.end), answer.facts.status)));
+        },
+        nullptr);
   }
 
   void At(TimePoint when, std::function<void()> call) override {

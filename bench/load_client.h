@@ -43,11 +43,13 @@ struct LoadAnswer {
   TimePoint ended;
   int32_t pieces = 0;
   std::vector<float> gaps_s;  // between pieces
+  std::string body;           // of an answer in one piece
 };
 
 struct LoadClientOptions {
   LoadUrl url;
   Duration timeout = std::chrono::minutes(10);  // of one request, from when it was sent
+  std::string headers;                          // whole lines, of every request that Get makes
   bool keep_gaps = true;
 };
 
@@ -62,6 +64,9 @@ class LoadClient {
   // when the first piece of a stream comes.
   virtual void Send(std::string request, TimePoint due, std::function<void(LoadAnswer)> done,
                     std::function<void()> on_first = nullptr) = 0;
+  // A GET of a path below the URL's: the body of an answer with status 200.
+  virtual void Get(std::string_view path,
+                   std::function<void(absl::StatusOr<std::string>)> done) = 0;
   virtual void At(TimePoint when, std::function<void()> call) = 0;
   // Until Stop, or until nothing is open and no call is due.
   virtual void Run() = 0;

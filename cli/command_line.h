@@ -44,6 +44,7 @@ Action AddBenchKernels(CLI::App* app);
 Action AddBenchEngine(CLI::App* app);
 Action AddBenchTransfer(CLI::App* app);
 Action AddBenchRouter(CLI::App* app);
+Action AddBenchServe(CLI::App* app);
 Action AddPlan(CLI::App* app);
 Action AddSimulate(CLI::App* app);
 Action AddPull(CLI::App* app);

@@ -17,6 +17,7 @@
 #include "router/metrics.h"
 #include "router/registry.h"
 #include "router/served_model.h"
+#include "router/wake_batch.h"
 
 namespace baton::router {
 namespace {
@@ -172,6 +173,7 @@ void DispatcherImpl::Cancel(Handle handle) {
 }
 
 void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
+  const WakeBatch batch;
   std::vector<LivePtr> targets(events.size());
   {
     const std::lock_guard lock(mutex_);

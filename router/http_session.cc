@@ -14,6 +14,29 @@ constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 }  // namespace
 
+void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number) {
+  bool first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    first = ready_.empty();
+    ready_.emplace_back(std::move(session), call_number);
+  }
+  if (first) WakeBatch::Wake(shared_from_this());
+}
+
+void HttpLoop::Wake() {
+  net::post(io, [this] { CallReady(); });
+}
+
+void HttpLoop::CallReady() {
+  {
+    const std::lock_guard lock(mutex_);
+    taken_.swap(ready_);
+  }
+  for (const auto& [session, call_number] : taken_) session->OnWake(call_number);
+  taken_.clear();
+}
+
 HttpSession::HttpSession(net::ip::tcp::socket socket, HttpLoop* loop, HttpContext* context)
     : socket_(std::move(socket)), loop_(loop), context_(context), timer_(loop->io) {}
 
@@ -21,6 +44,7 @@ void HttpSession::Start() {
   loop_->sessions.insert(this);
   error_code ignored;
   socket_.set_option(net::ip::tcp::no_delay(true), ignored);
+  socket_.non_blocking(true, ignored);
   if (loop_->closing) {
     Close();
   } else {
@@ -67,9 +91,7 @@ void HttpSession::StartCall() {
       route_.resource == Resource::kChat ? Endpoint::kChat : Endpoint::kCompletions;
   call_ = std::make_shared<CompletionCall>(
       context_->dispatcher(), context_->options().limits, endpoint, request_id_,
-      [self = shared_from_this(), number = ++call_number_] {
-        net::post(self->loop_->io, [self, number] { self->OnWake(number); });
-      });
+      [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
   if (body.size() <= kInlineBodyBytes) {
@@ -149,26 +171,22 @@ void HttpSession::Flush() {
   if (!writing_.empty()) return;
   writing_.swap(outgoing_);
   write_offset_ = 0;
-  OnWritten({}, 0);
+  WriteOn();
 }
 
-// Writes on until all is written. A call without bytes begins.
-void HttpSession::OnWritten(error_code error, size_t bytes) {
-  if (state_ == State::kClosed) return;
-  if (error) {
-    if (call_ != nullptr) context_->CountDisconnect();
-    Close();
-    return;
-  }
-  write_offset_ += bytes;
-  if (write_offset_ == writing_.size()) {
+// Until all is written, or the socket takes no more: most answers need no wait.
+void HttpSession::WriteOn() {
+  while (true) {
+    error_code error;
+    write_offset_ += socket_.write_some(
+        net::buffer(writing_.data() + write_offset_, writing_.size() - write_offset_), error);
+    if (error == net::error::would_block) break;
+    if (error) return OnWriteError();
+    if (write_offset_ < writing_.size()) continue;
     writing_.clear();
     write_offset_ = 0;
     writing_.swap(outgoing_);
-    if (writing_.empty()) {
-      OnAllWritten();
-      return;
-    }
+    if (writing_.empty()) return OnAllWritten();
   }
   if (state_ == State::kAnswering) SetDeadline(context_->options().write_timeout);
   socket_.async_write_some(
@@ -176,6 +194,20 @@ void HttpSession::OnWritten(error_code error, size_t bytes) {
       [self = shared_from_this()](error_code failed, size_t written) {
         self->OnWritten(failed, written);
       });
+}
+
+void HttpSession::OnWritten(error_code error, size_t bytes) {
+  if (state_ == State::kClosed) return;
+  if (error) return OnWriteError();
+  write_offset_ += bytes;
+  if (write_offset_ < writing_.size()) return WriteOn();
+  writing_.clear();
+  Flush();
+}
+
+void HttpSession::OnWriteError() {
+  if (call_ != nullptr) context_->CountDisconnect();
+  Close();
 }
 
 void HttpSession::OnAllWritten() {

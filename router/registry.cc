@@ -103,10 +103,12 @@ void Registry::SetAddresses(const std::vector<std::string>& addresses) {
       }
       returned |= worker.leaving && !leaving;
       worker.leaving = leaving;
+      RefreshLocked(id);
     }
     for (const std::string& address : addresses) {  // ids in the order of the list
       if (missing.erase(address) == 0) continue;
       workers_[next_id_].address = address;
+      RefreshLocked(next_id_);
       added.emplace_back(next_id_++, address);
     }
   }
@@ -130,6 +132,8 @@ void Registry::DropIdleLeavers() {
       if (drop) idle.push_back(it->first);
       it = drop ? workers_.erase(it) : std::next(it);
     }
+    for (const WorkerId id : idle) RefreshLocked(id);
+    CountContextLocked();
   }
   for (const WorkerId id : idle) {
     std::unique_ptr<LinkClient> client;  // destroyed without the lock: it waits for its calls
@@ -189,6 +193,8 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
   if (check.ok()) WarnOfUnlikeLocked(worker);
   worker.has_status = false;
   ++worker.connection;
+  RefreshLocked(id);
+  CountContextLocked();
 }
 
 // One line is enough: a model or a machine that is not the others' shows at the first of them.
@@ -219,6 +225,7 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
     }
     worker.status = status;
     worker.has_status = true;
+    RefreshLocked(id);
     became_usable = worker.usable() && !was_usable;
   }
   if (became_usable) events_.on_usable();
@@ -239,6 +246,8 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
     worker.open_requests = 0;
     worker.open_prompt_tokens = 0;
     worker.open_blocks = 0;
+    RefreshLocked(id);
+    CountContextLocked();
   }
   events_.on_lost(id, why);
 }

@@ -3,6 +3,7 @@
 // The workers that this router knows: a link to each, what each last said, and what this router has
 // open there.
 
+#include <climits>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -109,7 +110,7 @@ class Registry {
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
     }
-    WorkerSnapshot Snapshot(WorkerId id) const;
+    void FillSnapshot(WorkerSnapshot* snapshot) const;
     const char* StateName() const;
   };
 
@@ -127,13 +128,18 @@ class Registry {
   void OnStatus(WorkerId id, const worker_link::WorkerStatus& status);
   void OnLost(WorkerId id, const absl::Status& why);
   Share OpenLocked(WorkerId id, int32_t prompt_tokens);
+  // Brings the worker's snapshot up to date: after every change of the worker.
+  void RefreshLocked(WorkerId id);
+  void CountContextLocked();
 
   const RegistryOptions options_;
   const RegistryEvents events_;
   std::string file_trouble_;  // of the poll thread: said once
 
-  mutable std::mutex mutex_;  // guards the next three
+  mutable std::mutex mutex_;  // guards the next five
   std::map<WorkerId, Worker> workers_;
+  std::vector<WorkerSnapshot> snapshots_;   // of workers_, in their order: what placement looks at
+  int32_t min_context_tokens_ = INT32_MAX;  // of connected workers
   WorkerId next_id_ = 0;
   PrefixMemory prefixes_{kRememberedPrefixes};
 

@@ -11,9 +11,8 @@ using worker_link::Role;
 
 // A status may be older than what was sent last, and counts other routers' requests too: the larger
 // number of the two is nearer to the truth.
-WorkerSnapshot Registry::Worker::Snapshot(WorkerId id) const {
-  WorkerSnapshot snapshot;
-  snapshot.id = id;
+void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
+  WorkerSnapshot& snapshot = *into;
   snapshot.role = info.role;
   snapshot.fingerprint = info.fingerprint;
   snapshot.kv_layout = info.kv_layout;
@@ -28,7 +27,18 @@ WorkerSnapshot Registry::Worker::Snapshot(WorkerId id) const {
   snapshot.kv_bytes_per_token = info.kv_bytes_per_token;
   snapshot.prefill_tokens_per_s = status.prefill_tokens_per_s;
   snapshot.kv_bytes_per_s = status.kv_bytes_per_s;
-  return snapshot;
+}
+
+void Registry::RefreshLocked(WorkerId id) {
+  const auto at = std::ranges::lower_bound(snapshots_, id, {}, &WorkerSnapshot::id);
+  const bool has = at != snapshots_.end() && at->id == id;
+  const auto worker = workers_.find(id);
+  if (worker == workers_.end()) {
+    if (has) snapshots_.erase(at);
+    return;
+  }
+  WorkerSnapshot& snapshot = has ? *at : *snapshots_.insert(at, WorkerSnapshot{.id = id});
+  worker->second.FillSnapshot(&snapshot);
 }
 
 const char* Registry::Worker::StateName() const {
@@ -43,10 +53,7 @@ std::variant<Registry::Assignment, Refusal> Registry::Assign(
     PlacementRequest request, std::span<const uint64_t> affinity_keys) {
   const std::lock_guard lock(mutex_);
   request.affinity = prefixes_.Find(affinity_keys);
-  std::vector<WorkerSnapshot> snapshot;
-  snapshot.reserve(workers_.size());
-  for (const auto& [id, worker] : workers_) snapshot.push_back(worker.Snapshot(id));
-  Placement placement = Place(snapshot, request);
+  Placement placement = Place(snapshots_, request);
   if (auto* refusal = std::get_if<Refusal>(&placement)) return std::move(*refusal);
   const Placed& placed = std::get<Placed>(placement);
   prefixes_.Remember(affinity_keys, placed.prefill, placed.decode);
@@ -72,6 +79,7 @@ Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens) {
   ++worker.open_requests;
   worker.open_prompt_tokens += share.prompt_tokens;
   worker.open_blocks += share.blocks;
+  RefreshLocked(id);
   return share;
 }
 
@@ -83,6 +91,7 @@ void Registry::Release(const Share& share) {
   --worker.open_requests;
   worker.open_prompt_tokens -= share.prompt_tokens;
   worker.open_blocks -= share.blocks;
+  RefreshLocked(share.worker);
 }
 
 std::vector<WorkerView> Registry::Fleet() const {
@@ -124,11 +133,15 @@ bool Registry::Ready() const {
 
 int32_t Registry::MinContextTokens() const {
   const std::lock_guard lock(mutex_);
-  int32_t tokens = INT32_MAX;
+  return min_context_tokens_;
+}
+
+void Registry::CountContextLocked() {
+  min_context_tokens_ = INT32_MAX;
   for (const auto& [id, worker] : workers_) {
-    if (worker.connected && !worker.refused) tokens = std::min(tokens, worker.info.context_tokens);
+    if (!worker.connected || worker.refused) continue;
+    min_context_tokens_ = std::min(min_context_tokens_, worker.info.context_tokens);
   }
-  return tokens;
 }
 
 }  // namespace baton::router

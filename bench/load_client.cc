@@ -270,7 +270,15 @@ class AsioLoadClient final : public LoadClient {
 
   void Run() override {
     pool_.io.restart();
-    pool_.io.run();
+    TimePoint last = SystemClock().Now();
+    while (!pool_.io.stopped()) {  // which it is when nothing is left, too
+      if (pool_.io.poll() > 0) {
+        last = SystemClock().Now();
+      } else if (SystemClock().Now() - last > pool_.options.spin) {
+        pool_.io.run_one();
+        last = SystemClock().Now();
+      }
+    }
   }
   void Stop() override { pool_.io.stop(); }
   int64_t open() const override { return static_cast<int64_t>(pool_.busy.size()); }

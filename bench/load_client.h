@@ -51,6 +51,9 @@ struct LoadClientOptions {
   Duration timeout = std::chrono::minutes(10);  // of one request, from when it was sent
   std::string headers;                          // whole lines, of every request that Get makes
   bool keep_gaps = true;
+  // How long it looks for more before it sleeps. A sender pays for waking a sleeping receiver of
+  // the same machine, as it would not pay for one behind a network card.
+  Duration spin{};
 };
 
 // Not thread-safe: all calls on the thread that runs it, callbacks inside Run.

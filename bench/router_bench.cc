@@ -17,6 +17,7 @@ namespace {
 constexpr Duration kStep = std::chrono::milliseconds(10);
 constexpr Duration kIdleStep = std::chrono::seconds(5);
 constexpr double kMiB = 1 << 20;
+constexpr Duration kSpin = std::chrono::microseconds(100);
 
 absl::Status CheckAnswer(int64_t number, const LoadAnswer& answer) {
   if (answer.end == LoadEnd::kOk) return absl::OkStatus();
@@ -72,7 +73,8 @@ absl::StatusOr<RouterBench::Measured> RouterBench::Measure(
     const char* what, int64_t requests, int32_t output_tokens, bool stream,
     const std::function<void(LoadClient*, LoadSource)>& run) {
   Progress(what);
-  BATON_ASSIGN_OR_RETURN(const auto client, LoadClient::Create({.url = url_, .keep_gaps = false}));
+  BATON_ASSIGN_OR_RETURN(const auto client,
+                         LoadClient::Create({.url = url_, .keep_gaps = false, .spin = kSpin}));
   Measured measured;
   absl::Status failed;
   measured.ttft_s.reserve(static_cast<size_t>(requests));
@@ -156,7 +158,8 @@ absl::StatusOr<std::vector<RouterRow>> RouterBench::Unary() {
 
 absl::StatusOr<double> RouterBench::LongPromptMs(bool ids) {
   workers_->SetStep(Duration::zero());
-  BATON_ASSIGN_OR_RETURN(const auto client, LoadClient::Create({.url = url_, .keep_gaps = false}));
+  BATON_ASSIGN_OR_RETURN(const auto client,
+                         LoadClient::Create({.url = url_, .keep_gaps = false, .spin = kSpin}));
   const BodyOptions body{.output_tokens = 1, .stream = false, .ignore_eos = true};
   std::vector<std::string> requests;
   for (int32_t i = 0; i <= options_.long_prompts; ++i) {  // one to warm up

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "bench/load_run.h"
-#include "bench/load_testing.h"
+#include "tests/bench/load_testing.h"
 
 namespace baton::bench {
 namespace {

@@ -1,7 +1,6 @@
 // `baton bench ...`: how fast this machine computes, and how near that is to what it could do.
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -12,26 +11,12 @@
 #include "cli/command_line.h"
 #include "cli/engine_flags.h"
 #include "cli/print_line.h"
+#include "cli/progress_line.h"
 #include "cli/signals.h"
 #include "common/status_macros.h"
 
 namespace baton::cli {
 namespace {
-
-// A line on standard error that is written over, where that is a terminal.
-class ProgressLine {
- public:
-  explicit ProgressLine(bool shown = isatty(STDERR_FILENO) == 1) : shown_(shown) {}
-  ~ProgressLine() { Clear(); }
-
-  void Show(const std::string& text) {
-    if (shown_) std::fprintf(stderr, "\r\033[K%s", text.c_str());
-  }
-  void Clear() { Show(""); }
-
- private:
-  const bool shown_;
-};
 
 struct EngineBenchFlags {
   EngineFlags engine{.chunk_tokens = 512};

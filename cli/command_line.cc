@@ -120,6 +120,8 @@ const std::vector<Command>& Commands() {
       {"bench kernels", "each kernel, and its share of what the machine can do", AddBenchKernels},
       {"bench engine", "tokens per second of a model in this process", AddBenchEngine},
       {"bench transfer", "the KV handoff, and its share of what its way can do", AddBenchTransfer},
+      {"bench router", "what the router itself costs", AddBenchRouter},
+      {"bench serve", "a load on any OpenAI endpoint, and what its users see", AddBenchServe},
       {"plan", "how many prefill and decode workers a load needs", AddPlan},
       {"simulate", "play a load through a fleet, on the cost model", AddSimulate},
       {"keys add", "make an API key, and show it once", AddKeysAdd},

@@ -45,6 +45,8 @@ Action AddEval(CLI::App* app);
 Action AddBenchKernels(CLI::App* app);
 Action AddBenchEngine(CLI::App* app);
 Action AddBenchTransfer(CLI::App* app);
+Action AddBenchRouter(CLI::App* app);
+Action AddBenchServe(CLI::App* app);
 Action AddPlan(CLI::App* app);
 Action AddSimulate(CLI::App* app);
 Action AddKeysAdd(CLI::App* app);

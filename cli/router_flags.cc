@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <utility>
 
+#include "common/file_limit.h"
 #include "common/logging.h"
 #include "common/loopback.h"
 #include "common/status_macros.h"
@@ -42,6 +43,10 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
                   "API keys ('baton keys'), read again when it changes; without it everybody may "
                   "ask");
   app->add_flag("--metrics-need-key", flags->metrics_need_key, "/metrics needs an API key too");
+  app->add_option("--max-connections", flags->max_connections,
+                  "most HTTP connections at a time; 503 above")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app->add_option("--http-threads", flags->http_threads, "threads of the HTTP front end")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
@@ -109,6 +114,7 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       fmt::format("--max-input-tokens={}", flags.max_input_tokens),
       fmt::format("--max-total-tokens={}", flags.max_total_tokens),
       fmt::format("--metrics-need-key={}", flags.metrics_need_key),
+      fmt::format("--max-connections={}", flags.max_connections),
       fmt::format("--http-threads={}", flags.http_threads),
       fmt::format("--request-timeout={}", flags.request_timeout_s),
       fmt::format("--worker-wait={}", flags.worker_wait_s),
@@ -161,6 +167,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   }
   options.link_security = {flags.link_tls, flags.link_name};
   options.only_safe_links = !flags.insecure;
+  RaiseFileLimit();
   options.model_name = flags.model_name;
   options.max_concurrent = flags.max_concurrent_requests;
   options.max_waiting = flags.max_waiting_requests;
@@ -180,6 +187,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   router::HttpOptions http;
   http.address = flags.http;
   http.threads = flags.http_threads;
+  http.max_connections = flags.max_connections;
   http.limits = options.limits;
   http.tls = flags.tls;
   http.gate = node->gate_.get();

@@ -8,6 +8,11 @@
 #include "router/http_error.h"
 
 namespace baton::router {
+namespace {
+
+constexpr size_t kMostWaiting = 128;  // pieces of an answer that is not streamed
+
+}  // namespace
 
 CompletionCall::CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits,
                                Endpoint endpoint, std::string id, std::shared_ptr<Visit> visit,
@@ -29,13 +34,14 @@ void CompletionCall::Start(std::string_view body) {
     mailbox_.push_back({0, status});
   }
   submitted_ = true;
-  if (!mailbox_.empty()) wake_();
+  if (!mailbox_.empty()) WakeLocked();
 }
 
 absl::Status CompletionCall::Submit(std::string_view body) {
   BATON_ASSIGN_OR_RETURN(const OpenAiRequest request,
                          ParseOpenAiRequest(endpoint_, body, limits_, &error_param_));
   BATON_ASSIGN_OR_RETURN(AnswerShape shape, MakeShape(request));
+  streams_ = request.stream;
   if (request.stream) {
     answer_.emplace(StreamAnswer(std::move(shape)));
   } else {
@@ -108,9 +114,14 @@ ResponseSink CompletionCall::SinkOf(int32_t choice) {
 void CompletionCall::Put(Event event) {
   const std::lock_guard lock(mutex_);
   if (ended_) return;
-  const bool was_empty = mailbox_.empty();
+  // An answer in one piece has nothing to send before its end.
+  const bool later = !streams_ && std::holds_alternative<Delta>(event.piece);
   mailbox_.push_back(std::move(event));
-  if (submitted_ && was_empty) wake_();
+  if (submitted_ && (!later || mailbox_.size() >= kMostWaiting)) WakeLocked();
+}
+
+void CompletionCall::WakeLocked() {
+  if (!std::exchange(woken_, true)) wake_();
 }
 
 void CompletionCall::Apply(const Event& event, std::string* out) {
@@ -133,6 +144,7 @@ CompletionCall::Progress CompletionCall::Advance(std::string* out) {
   {
     const std::lock_guard lock(mutex_);
     taken_.swap(mailbox_);
+    woken_ = false;
   }
   const size_t before = out->size();
   for (const Event& event : taken_) {

@@ -62,6 +62,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   absl::StatusOr<AnswerShape> MakeShape(const OpenAiRequest& request) const;
   ResponseSink SinkOf(int32_t choice);
   void Put(Event event);
+  void WakeLocked();
   void Apply(const Event& event, std::string* out);
   // No more wakes and pieces. What was running.
   std::vector<Dispatcher::Handle> End();
@@ -77,10 +78,12 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   std::vector<Event> mailbox_;               // guarded by mutex_
   std::vector<Dispatcher::Handle> handles_;  // guarded by mutex_
   bool submitted_ = false;                   // guarded by mutex_: wakes begin
+  bool woken_ = false;                       // guarded by mutex_: Advance is due
   bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.
   std::optional<std::variant<StreamAnswer, WholeAnswer>> answer_;
+  bool streams_ = true;  // written before the first piece
   std::string error_param_;
   absl::Status error_;
   std::vector<Event> taken_;

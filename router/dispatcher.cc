@@ -21,6 +21,7 @@
 #include "router/request_queue.h"
 #include "router/retry_budget.h"
 #include "router/served_model.h"
+#include "router/wake_batch.h"
 
 namespace baton::router {
 namespace {
@@ -257,6 +258,7 @@ void DispatcherImpl::Cancel(Handle handle) {
 }
 
 void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
+  const WakeBatch batch;
   std::vector<LivePtr> targets(events.size());
   {
     const std::lock_guard lock(mutex_);

@@ -313,7 +313,9 @@ std::string Flow::TextOf(const OutputToken& token, bool& stopped) {
 }
 
 TokenDetail Flow::Detail(OutputToken token) const {
-  TokenDetail detail{token.token, tokenizer_->TokenText(token.token), token.logprob, {}};
+  TokenDetail detail{token.token, {}, token.logprob, {}};
+  if (request_.sampling.logprobs < 0) return detail;  // nobody asked what its text is
+  detail.text = tokenizer_->TokenText(token.token);
   detail.top.reserve(token.top.size());
   for (const TokenLogprob& top : token.top) {
     detail.top.push_back({top.token, tokenizer_->TokenText(top.token), top.logprob});

@@ -49,14 +49,20 @@ absl::StatusOr<tcp::endpoint> Resolve(const std::string& address, net::io_contex
   return found.begin()->endpoint();
 }
 
+std::vector<std::shared_ptr<HttpLoop>> MakeLoops(int32_t count) {
+  std::vector<std::shared_ptr<HttpLoop>> loops;
+  for (int32_t i = 0; i < count; ++i) loops.push_back(std::make_shared<HttpLoop>());
+  return loops;
+}
+
 class BeastServer final : public HttpServer {
  public:
   BeastServer(const HttpOptions& options, Dispatcher* dispatcher)
       : context_(options, dispatcher,
                  [this](std::function<void()> work) { net::post(tokenizers_, std::move(work)); }),
-        loops_(static_cast<size_t>(std::max(1, options.threads))),
-        acceptor_(loops_.front().io),
-        pause_(loops_.front().io),
+        loops_(MakeLoops(std::max(1, options.threads))),
+        acceptor_(loops_.front()->io),
+        pause_(loops_.front()->io),
         tls_(options.tls),
         tokenizers_(kTokenizeThreads) {}
 
@@ -67,10 +73,10 @@ class BeastServer final : public HttpServer {
       pause_.cancel();
       stopping_ = true;
     });
-    for (HttpLoop& loop : loops_) {
-      net::post(loop.io, [&loop] {
-        loop.closing = true;
-        const std::vector<HttpSession*> open(loop.sessions.begin(), loop.sessions.end());
+    for (const std::shared_ptr<HttpLoop>& loop : loops_) {
+      net::post(loop->io, [loop = loop.get()] {
+        loop->closing = true;
+        const std::vector<HttpSession*> open(loop->sessions.begin(), loop->sessions.end());
         for (HttpSession* session : open) session->Close();
       });
     }
@@ -82,7 +88,7 @@ class BeastServer final : public HttpServer {
   absl::Status Listen() {
     BATON_RETURN_IF_ERROR(tls_.Load());
     BATON_ASSIGN_OR_RETURN(const tcp::endpoint endpoint,
-                           Resolve(context_.options().address, loops_.front().io));
+                           Resolve(context_.options().address, loops_.front()->io));
     error_code error;
     acceptor_.open(endpoint.protocol(), error);
     // Takes a port whose old connections are in TIME_WAIT, never one that somebody listens on.
@@ -102,9 +108,9 @@ class BeastServer final : public HttpServer {
 
   void Run() {
     Accept();
-    for (HttpLoop& loop : loops_) {
-      guards_.push_back(net::make_work_guard(loop.io));
-      threads_.emplace_back([&loop] { loop.io.run(); });
+    for (const std::shared_ptr<HttpLoop>& loop : loops_) {
+      guards_.push_back(net::make_work_guard(loop->io));
+      threads_.emplace_back([loop = loop.get()] { loop->io.run(); });
     }
   }
 
@@ -113,8 +119,8 @@ class BeastServer final : public HttpServer {
  private:
   // Connections go to the loops in turn.
   void Accept() {
-    HttpLoop& loop = loops_[next_loop_++ % loops_.size()];
-    acceptor_.async_accept(loop.io, [this, &loop](error_code error, tcp::socket socket) {
+    HttpLoop* const loop = loops_[next_loop_++ % loops_.size()].get();
+    acceptor_.async_accept(loop->io, [this, loop](error_code error, tcp::socket socket) {
       if (stopping_ || error == net::error::operation_aborted) return;
       if (error) {  // most likely out of file descriptors: others may close theirs
         LogWarning(fmt::format("cannot accept an HTTP connection: {}", error.message()));
@@ -126,8 +132,8 @@ class BeastServer final : public HttpServer {
       }
       if (context_.OpenConnection()) {
         net::post(
-            loop.io, [this, &loop, client = std::move(socket), tls = tls_.Current()]() mutable {
-              std::make_shared<HttpSession>(std::move(client), std::move(tls), &loop, &context_)
+            loop->io, [this, loop, client = std::move(socket), tls = tls_.Current()]() mutable {
+              std::make_shared<HttpSession>(std::move(client), std::move(tls), loop, &context_)
                   ->Start();
             });
       } else {
@@ -154,7 +160,8 @@ class BeastServer final : public HttpServer {
   }
 
   HttpContext context_;
-  std::vector<HttpLoop> loops_;
+  // Shared with who has yet to wake them.
+  const std::vector<std::shared_ptr<HttpLoop>> loops_;
   tcp::acceptor acceptor_;   // on the first loop
   net::steady_timer pause_;  // likewise
   HttpTls tls_;              // the first loop's thread

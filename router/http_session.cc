@@ -14,6 +14,29 @@ constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 }  // namespace
 
+void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number) {
+  bool first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    first = ready_.empty();
+    ready_.emplace_back(std::move(session), call_number);
+  }
+  if (first) WakeBatch::Wake(shared_from_this());
+}
+
+void HttpLoop::Wake() {
+  net::post(io, [this] { CallReady(); });
+}
+
+void HttpLoop::CallReady() {
+  {
+    const std::lock_guard lock(mutex_);
+    taken_.swap(ready_);
+  }
+  for (const auto& [session, call_number] : taken_) session->OnWake(call_number);
+  taken_.clear();
+}
+
 HttpSession::HttpSession(net::ip::tcp::socket socket, SslContext tls, HttpLoop* loop,
                          HttpContext* context)
     : stream_(std::move(socket), std::move(tls)),
@@ -25,6 +48,7 @@ void HttpSession::Start() {
   loop_->sessions.insert(this);
   error_code ignored;
   stream_.socket().set_option(net::ip::tcp::no_delay(true), ignored);
+  stream_.socket().non_blocking(true, ignored);
   if (loop_->closing) {
     Close();
   } else if (stream_.encrypted()) {
@@ -88,9 +112,7 @@ void HttpSession::StartCall() {
       route_.resource == Resource::kChat ? Endpoint::kChat : Endpoint::kCompletions;
   call_ = std::make_shared<CompletionCall>(
       context_->dispatcher(), context_->options().limits, endpoint, request_id_, std::move(visit_),
-      [self = shared_from_this(), number = ++call_number_] {
-        net::post(self->loop_->io, [self, number] { self->OnWake(number); });
-      });
+      [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
   if (body.size() <= kInlineBodyBytes) {
@@ -167,29 +189,25 @@ void HttpSession::EndStream() {
 }
 
 void HttpSession::Flush() {
-  if (!writing_.empty()) return;
-  writing_.swap(outgoing_);
-  write_offset_ = 0;
-  OnWritten({}, 0);
+  if (writing_.empty()) WriteOn();
 }
 
-// Writes on until all is written. A call without bytes begins.
-void HttpSession::OnWritten(error_code error, size_t bytes) {
-  if (state_ == State::kClosed) return;
-  if (error) {
-    if (call_ != nullptr) context_->CountDisconnect();
-    Close();
-    return;
-  }
-  write_offset_ += bytes;
-  if (write_offset_ == writing_.size()) {
-    writing_.clear();
-    write_offset_ = 0;
-    writing_.swap(outgoing_);
-    if (writing_.empty()) {
-      OnAllWritten();
-      return;
+// Until all is written, or the socket takes no more: most answers need no wait. With
+// TLS a write may be in the way of the read that is outstanding, so Asio orders them.
+void HttpSession::WriteOn() {
+  while (true) {
+    if (write_offset_ == writing_.size()) {
+      writing_.clear();
+      write_offset_ = 0;
+      writing_.swap(outgoing_);
+      if (writing_.empty()) return OnAllWritten();
     }
+    if (stream_.encrypted()) break;
+    error_code error;
+    write_offset_ += stream_.socket().write_some(
+        net::buffer(writing_.data() + write_offset_, writing_.size() - write_offset_), error);
+    if (error == net::error::would_block) break;
+    if (error) return OnWriteError();
   }
   if (state_ == State::kAnswering) SetDeadline(context_->options().write_timeout);
   stream_.async_write_some(
@@ -197,6 +215,18 @@ void HttpSession::OnWritten(error_code error, size_t bytes) {
       [self = shared_from_this()](error_code failed, size_t written) {
         self->OnWritten(failed, written);
       });
+}
+
+void HttpSession::OnWritten(error_code error, size_t bytes) {
+  if (state_ == State::kClosed) return;
+  if (error) return OnWriteError();
+  write_offset_ += bytes;
+  WriteOn();
+}
+
+void HttpSession::OnWriteError() {
+  if (call_ != nullptr) context_->CountDisconnect();
+  Close();
 }
 
 void HttpSession::OnAllWritten() {

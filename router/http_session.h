@@ -8,15 +8,19 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "router/completion_call.h"
 #include "router/http_context.h"
 #include "router/http_response.h"
 #include "router/http_routes.h"
 #include "router/http_stream.h"
+#include "router/wake_batch.h"
 
 namespace baton::router {
 
@@ -24,11 +28,23 @@ class HttpSession;
 
 // A thread's event loop and the connections that live on it. A connection never changes its loop,
 // so what belongs to it needs no locks.
-struct HttpLoop {
+class HttpLoop final : public Wakeable, public std::enable_shared_from_this<HttpLoop> {
+ public:
+  // The call of this number has something for the session to do. Any thread.
+  void Ready(std::shared_ptr<HttpSession> session, uint64_t call_number);
+  void Wake() override;
+
   boost::asio::io_context io{1};
   // The loop's thread only:
   std::unordered_set<HttpSession*> sessions;  // open ones
   bool closing = false;                       // new ones are closed at once
+
+ private:
+  void CallReady();
+
+  std::mutex mutex_;
+  std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>> ready_;  // guarded by mutex_
+  std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>> taken_;  // the loop's thread
 };
 
 inline constexpr size_t kReadAheadBytes = 64 << 10;  // of later requests, while one is answered
@@ -48,6 +64,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Start();
   // Cancels the running completion and closes the socket. Idempotent.
   void Close();
+  // The call of this number has something to send.
+  void OnWake(uint64_t call_number);
 
  private:
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
@@ -80,12 +98,13 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Answering (http_session.cc).
   void Handle();
   void StartCall();
-  void OnWake(uint64_t call_number);
   void Respond(const HttpResponse& response);
   void AppendStream(std::string_view bytes);
   void EndStream();
   void Flush();
+  void WriteOn();
   void OnWritten(Error error, size_t bytes);
+  void OnWriteError();
   void OnAllWritten();
   void Linger();
   void OnGreeted(Error error);

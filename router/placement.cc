@@ -104,11 +104,14 @@ int64_t BlocksNeeded(int32_t block_tokens, int32_t prompt_tokens) {
 
 Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest& request) {
   const WorkerSnapshot* decode = nullptr;
+  decltype(DecodeCost(workers[0], request)) least_decode;
   for (const WorkerSnapshot& worker : workers) {
     if (!Usable(worker, Role::kDecode) || !Holds(worker, request.prompt_tokens)) continue;
     if (request.only_others && Avoided(worker, request)) continue;
-    if (decode == nullptr || DecodeCost(worker, request) < DecodeCost(*decode, request)) {
+    const auto cost = DecodeCost(worker, request);
+    if (decode == nullptr || cost < least_decode) {
       decode = &worker;
+      least_decode = cost;
     }
   }
   if (decode == nullptr) return WhyNoDecodeWorker(workers, request.prompt_tokens);
@@ -119,17 +122,20 @@ Placement Place(std::span<const WorkerSnapshot> workers, const PlacementRequest&
     return Usable(worker, Role::kPrefill) && worker.fingerprint == decode->fingerprint;
   };
   const WorkerSnapshot* donor = nullptr;
-  for (const WorkerSnapshot& worker : workers) {
-    const bool has_prefix =
-        worker.id == request.affinity.prefill && !Avoided(worker, request) && !worker.suspect;
-    if (has_prefix && usable(worker)) donor = &worker;
+  if (request.affinity.prefill) {
+    const auto found =
+        std::ranges::lower_bound(workers, *request.affinity.prefill, {}, &WorkerSnapshot::id);
+    const bool known = found != workers.end() && found->id == *request.affinity.prefill;
+    if (known && usable(*found) && !Avoided(*found, request) && !found->suspect) donor = &*found;
   }
   const WorkerSnapshot* prefill = nullptr;
+  decltype(PrefillCost(*decode, *decode, donor, request)) least_prefill;
   for (const WorkerSnapshot& worker : workers) {
     if (!usable(worker) || !Holds(worker, request.prompt_tokens)) continue;
-    if (prefill == nullptr || PrefillCost(worker, *decode, donor, request) <
-                                  PrefillCost(*prefill, *decode, donor, request)) {
+    const auto cost = PrefillCost(worker, *decode, donor, request);
+    if (prefill == nullptr || cost < least_prefill) {
       prefill = &worker;
+      least_prefill = cost;
     }
   }
   // Only prefill workers that fail are left: the decode worker is safer.

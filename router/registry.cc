@@ -118,10 +118,12 @@ void Registry::SetAddresses(std::vector<std::string> addresses) {
       }
       returned |= worker.leaving && !leaving;
       worker.leaving = leaving;
+      RefreshLocked(id);
     }
     for (const std::string& address : addresses) {  // ids in the order of the list
       if (missing.erase(address) == 0) continue;
       workers_[next_id_].address = address;
+      RefreshLocked(next_id_);
       added.emplace_back(next_id_++, address);
     }
   }
@@ -145,6 +147,8 @@ void Registry::DropIdleLeavers() {
       if (drop) idle.push_back(it->first);
       it = drop ? workers_.erase(it) : std::next(it);
     }
+    for (const WorkerId id : idle) RefreshLocked(id);
+    CountContextLocked();
   }
   for (const WorkerId id : idle) {
     std::unique_ptr<LinkClient> client;  // destroyed without the lock: it waits for its calls
@@ -206,6 +210,8 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
   worker.has_status = false;
   worker.last_heard = SystemClock().Now();
   ++worker.connection;
+  RefreshLocked(id);
+  CountContextLocked();
 }
 
 // One line is enough: a model or a machine that is not the others' shows at the first of them.
@@ -243,6 +249,7 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
     worker.status = status;
     worker.has_status = true;
     worker.last_heard = SystemClock().Now();
+    RefreshLocked(id);
     became_usable = worker.usable() && !was_usable;
     moves = status.leaving && HasOtherLocked(worker, worker.last_heard);
   }
@@ -266,6 +273,8 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
     worker.open_requests = 0;
     worker.open_prompt_tokens = 0;
     worker.open_blocks = 0;
+    RefreshLocked(id);
+    CountContextLocked();
   }
   events_.on_lost(id, why);
 }

@@ -3,6 +3,7 @@
 // The workers that this router knows: a link to each, what each last said, and what this router has
 // open there.
 
+#include <climits>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -66,6 +67,7 @@ class Registry {
  public:
   static constexpr size_t kMaxWorkers = 10000;
   static constexpr size_t kRememberedPrefixes = 65536;
+  static constexpr Duration kSuspectsLast = std::chrono::milliseconds(20);
 
   // NotFound when the workers file cannot be read, InvalidArgument for over kMaxWorkers.
   static absl::StatusOr<std::unique_ptr<Registry>> Create(const RegistryOptions& options,
@@ -130,7 +132,7 @@ class Registry {
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
     }
-    WorkerSnapshot Snapshot(WorkerId id) const;
+    void FillSnapshot(WorkerSnapshot* snapshot) const;
     const char* StateName() const;
   };
 
@@ -159,17 +161,24 @@ class Registry {
   bool HasOtherLocked(const Worker& worker, TimePoint now) const;
   absl::StatusOr<WorkerId> FindLocked(const std::string& worker) const;
   absl::Status CheckLeftLocked(const Worker& worker) const;
-  std::vector<WorkerSnapshot> SnapshotLocked() const;
   Share OpenLocked(WorkerId id, int32_t prompt_tokens);
+  // Brings the worker's snapshot up to date: after every change of the worker.
+  void RefreshLocked(WorkerId id);
+  // Time alone makes workers suspect, and makes up for it.
+  void RefreshSuspectsLocked(TimePoint now);
+  void CountContextLocked();
 
   const RegistryOptions options_;
   const RegistryEvents events_;
   std::string file_trouble_;  // of the poll thread: said once
 
-  mutable std::mutex mutex_;  // guards the next four
+  mutable std::mutex mutex_;  // guards the next seven
   std::map<WorkerId, Worker> workers_;
+  std::vector<WorkerSnapshot> snapshots_;   // of workers_, in their order: what placement looks at
+  int32_t min_context_tokens_ = INT32_MAX;  // of connected workers
   WorkerId next_id_ = 0;
   TimePoint last_silence_check_;
+  TimePoint suspects_of_;  // when the snapshots' suspects were looked for last
   PrefixMemory prefixes_{kRememberedPrefixes};
 
   // Held shared while sending, so that a client is never destroyed under a sender.

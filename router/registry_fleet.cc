@@ -15,9 +15,8 @@ using worker_link::Role;
 
 // A status may be older than what was sent last, and counts other routers' requests too: the larger
 // number of the two is nearer to the truth.
-WorkerSnapshot Registry::Worker::Snapshot(WorkerId id) const {
-  WorkerSnapshot snapshot;
-  snapshot.id = id;
+void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
+  WorkerSnapshot& snapshot = *into;
   snapshot.role = info.role;
   snapshot.fingerprint = info.fingerprint;
   snapshot.kv_layout = info.kv_layout;
@@ -32,7 +31,19 @@ WorkerSnapshot Registry::Worker::Snapshot(WorkerId id) const {
   snapshot.kv_bytes_per_token = info.kv_bytes_per_token;
   snapshot.prefill_tokens_per_s = status.prefill_tokens_per_s;
   snapshot.kv_bytes_per_s = status.kv_bytes_per_s;
-  return snapshot;
+}
+
+void Registry::RefreshLocked(WorkerId id) {
+  const auto at = std::ranges::lower_bound(snapshots_, id, {}, &WorkerSnapshot::id);
+  const bool has = at != snapshots_.end() && at->id == id;
+  const auto worker = workers_.find(id);
+  if (worker == workers_.end()) {
+    if (has) snapshots_.erase(at);
+    return;
+  }
+  WorkerSnapshot& snapshot = has ? *at : *snapshots_.insert(at, WorkerSnapshot{.id = id});
+  worker->second.FillSnapshot(&snapshot);
+  snapshot.suspect = SuspectLocked(worker->second, SystemClock().Now());
 }
 
 const char* Registry::Worker::StateName() const {
@@ -44,22 +55,19 @@ const char* Registry::Worker::StateName() const {
   return has_status ? "ready" : "connecting";
 }
 
-std::vector<WorkerSnapshot> Registry::SnapshotLocked() const {
-  const TimePoint now = SystemClock().Now();
-  std::vector<WorkerSnapshot> snapshot;
-  snapshot.reserve(workers_.size());
-  for (const auto& [id, worker] : workers_) {
-    snapshot.push_back(worker.Snapshot(id));
-    snapshot.back().suspect = SuspectLocked(worker, now);
-  }
-  return snapshot;
+void Registry::RefreshSuspectsLocked(TimePoint now) {
+  if (now - suspects_of_ < kSuspectsLast) return;
+  suspects_of_ = now;
+  auto snapshot = snapshots_.begin();
+  for (const auto& [id, worker] : workers_) (snapshot++)->suspect = SuspectLocked(worker, now);
 }
 
 std::variant<Registry::Assignment, Refusal> Registry::Assign(
     PlacementRequest request, std::span<const uint64_t> affinity_keys) {
   const std::lock_guard lock(mutex_);
   request.affinity = prefixes_.Find(affinity_keys);
-  Placement placement = Place(SnapshotLocked(), request);
+  RefreshSuspectsLocked(SystemClock().Now());
+  Placement placement = Place(snapshots_, request);
   if (auto* refusal = std::get_if<Refusal>(&placement)) return std::move(*refusal);
   const Placed& placed = std::get<Placed>(placement);
   prefixes_.Remember(affinity_keys, placed.prefill, placed.decode);
@@ -86,6 +94,7 @@ Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens) {
   ++worker.open_requests;
   worker.open_prompt_tokens += share.prompt_tokens;
   worker.open_blocks += share.blocks;
+  RefreshLocked(id);
   return share;
 }
 
@@ -97,6 +106,7 @@ void Registry::Release(const Share& share) {
   --worker.open_requests;
   worker.open_prompt_tokens -= share.prompt_tokens;
   worker.open_blocks -= share.blocks;
+  RefreshLocked(share.worker);
 }
 
 bool Registry::HasRoom() const {
@@ -174,6 +184,7 @@ void Registry::NoteEvents(WorkerId id, const std::vector<worker_link::Event>& ev
       worker.circuit.OnSuccess();
     }
   }
+  RefreshLocked(id);
 }
 
 // At most half of a role's workers have open circuits.
@@ -204,7 +215,7 @@ bool Registry::HasPlaceBeside(WorkerId worker, int32_t prompt_tokens) const {
   request.avoid = {worker};
   request.only_others = true;
   const std::lock_guard lock(mutex_);
-  return std::holds_alternative<Placed>(Place(SnapshotLocked(), request));
+  return std::holds_alternative<Placed>(Place(snapshots_, request));
 }
 
 bool Registry::HasOtherLocked(const Worker& worker, TimePoint now) const {
@@ -249,11 +260,15 @@ bool Registry::Ready() const {
 
 int32_t Registry::MinContextTokens() const {
   const std::lock_guard lock(mutex_);
-  int32_t tokens = INT32_MAX;
+  return min_context_tokens_;
+}
+
+void Registry::CountContextLocked() {
+  min_context_tokens_ = INT32_MAX;
   for (const auto& [id, worker] : workers_) {
-    if (worker.connected && !worker.refused) tokens = std::min(tokens, worker.info.context_tokens);
+    if (!worker.connected || worker.refused) continue;
+    min_context_tokens_ = std::min(min_context_tokens_, worker.info.context_tokens);
   }
-  return tokens;
 }
 
 }  // namespace baton::router

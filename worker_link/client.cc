@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 
 constexpr Duration kFirstPause = milliseconds(50);
 constexpr Duration kLongestPause = std::chrono::seconds(2);
+constexpr size_t kCommandBatchBytes = size_t{1} << 20;  // commands join a message up to this size
 
 std::shared_ptr<grpc::Channel> Dial(const std::string& address, const ClientSecurity& security) {
   grpc::ChannelArguments arguments;
@@ -71,6 +72,7 @@ class ClientStream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1:
     size_t bytes = 0;
   };
   absl::Status TakeMessage();
+  void TakeWaitingLocked();
   void CloseLocked();
 
   const std::string address_;
@@ -129,11 +131,22 @@ void ClientStream::OnWriteDone(bool ok) {
     return;
   }
   if (waiting_.empty() || !held_) return;
-  outgoing_ = std::move(waiting_.front().message);
-  waiting_bytes_ -= waiting_.front().bytes;
-  waiting_.pop_front();
+  TakeWaitingLocked();
   writing_ = true;
   StartWrite(&outgoing_);
+}
+
+// What has been waiting travels together: a busy moment makes fewer, larger messages.
+void ClientStream::TakeWaitingLocked() {
+  outgoing_.Clear();
+  size_t bytes = 0;
+  do {
+    Waiting& next = waiting_.front();
+    bytes += next.bytes;
+    waiting_bytes_ -= next.bytes;
+    *outgoing_.mutable_batch()->add_messages() = std::move(next.message);
+    waiting_.pop_front();
+  } while (!waiting_.empty() && bytes + waiting_.front().bytes <= kCommandBatchBytes);
 }
 
 void ClientStream::OnReadDone(bool ok) {

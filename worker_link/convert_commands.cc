@@ -235,6 +235,8 @@ absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire) {
       return ServePrefixFromWire(wire.serve_prefix());
     case v1::RouterMessage::kDuty:
       return DutyFromWire(wire.duty());
+    case v1::RouterMessage::kBatch:  // the stream takes batches apart
+      return absl::InvalidArgumentError("a batch within a batch");
     case v1::RouterMessage::kHello:
       return absl::InvalidArgumentError("a second hello on one stream");
     case v1::RouterMessage::MESSAGE_NOT_SET:

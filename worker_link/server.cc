@@ -52,6 +52,7 @@ class ServerStream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1:
 
   absl::Status TakeMessage();
   absl::Status TakeHello();
+  absl::Status TakeCommand(const v1::RouterMessage& message);
   void ReportLost();
   void AdvanceLocked();
 
@@ -168,7 +169,15 @@ absl::Status ServerStream::TakeMessage() {
     if (phase_ != Phase::kExpectHello && phase_ != Phase::kOpen) return absl::OkStatus();
   }
   if (!announced_) return TakeHello();
-  absl::StatusOr<Command> command = CommandFromWire(incoming_);
+  if (incoming_.message_case() != v1::RouterMessage::kBatch) return TakeCommand(incoming_);
+  for (const v1::RouterMessage& message : incoming_.batch().messages()) {
+    BATON_RETURN_IF_ERROR(TakeCommand(message));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ServerStream::TakeCommand(const v1::RouterMessage& message) {
+  absl::StatusOr<Command> command = CommandFromWire(message);
   if (!command.ok()) return command.status();
   const bool request = IsRequest(*command);
   const std::optional<Attempt> attempt = AttemptOf(*command);

@@ -137,7 +137,9 @@ TEST(FlowTest, AResumedFlowWhoseTokensStoppedIsOver) {
 }
 
 TEST(FlowTest, DeliversTokensTextAndStats) {
-  Driver driver;
+  FlowRequest with_logprobs;
+  with_logprobs.sampling.logprobs = 1;
+  Driver driver(with_logprobs);
   driver.Place();
   const std::vector<TokenId> ids = DemoTokens("Paris is big");
   ASSERT_THAT(ids, SizeIs(3));

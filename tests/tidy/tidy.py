@@ -74,6 +74,8 @@ COLUMNS = 100
 PROVEN_BY = {
     "bench/raw_ucx*.cc": "tests/bench/transfer_bench_test.cc",
     "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
+    "bench/placement_bench.cc": "tests/bench/router_bench_test.cc",
+    "bench/simulated_workers.cc": "tests/bench/router_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",
     "engine/fingerprint.cc": "tests/engine/model_config_test.cc",
     "engine/host_slab.cc": "tests/engine/local_engine_test.cc",

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -114,7 +115,7 @@ absl::StatusOr<DutyChange> ParseChange(std::string worker, bool drain, std::stri
     return absl::InvalidArgumentError(
         fmt::format("'grace_s' is {}, but must be in [0, {}]", grace_s, kMostGraceS));
   }
-  change.grace = std::chrono::duration_cast<Duration>(std::chrono::duration<float>(grace_s));
+  change.grace = std::chrono::milliseconds(std::lround(grace_s * 1000));
   BATON_RETURN_IF_ERROR(fields.Read("force", &change.force));
   if (drain) {
     bool undo = false;

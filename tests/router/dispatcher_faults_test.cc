@@ -178,9 +178,8 @@ TEST(DispatcherFaultsTest, AWorkerThatRefusesIsReplacedAndWhenAllDoThatIsTheAnsw
     }
     const Collected all = answer.AwaitEnd();
     EXPECT_EQ(all.finish.has_value(), !both);
-    if (both) {
-      EXPECT_THAT(all.Error(), HasSubstr("RESOURCE_EXHAUSTED: decode worker 'd1'"));
-    }
+    if (!both) continue;
+    EXPECT_THAT(all.Error(), HasSubstr("RESOURCE_EXHAUSTED: decode worker 'd1'"));
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "baton/v1/worker.grpc.pb.h"
 #include "tests/worker_link/link_testing.h"
+#include "worker_link/convert.h"
 #include "worker_link/limits.h"
 
 namespace baton::worker_link {
@@ -196,6 +197,36 @@ TEST(LinkServer, AnUnsoundMessageClosesTheStreamAndSaysWhy) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "prompt is empty");
   EXPECT_TRUE(worker.Next<LinkLost>());
+}
+
+TEST(LinkServer, ABatchIsItsCommandsInOrderAndHoldsNoBatch) {
+  Mailbox<LinkInput> worker;
+  const auto server = Serve(&worker, "127.0.0.1:0");
+  const auto stub = v1::WorkerLink::NewStub(
+      grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto stream = stub->Connect(&context);
+  v1::RouterMessage message;
+  message.mutable_hello()->set_router_name("router-0");
+  message.mutable_hello()->set_protocol(kProtocol);
+  stream->Write(message);
+  ToWire(Command(Decode(1)), message.mutable_batch()->add_messages());
+  ToWire(Command(CancelCommand{AttemptOf(1)}), message.mutable_batch()->add_messages());
+  message.mutable_batch()->add_messages()->mutable_batch();
+  stream->Write(message);
+  const auto decode = worker.Next<LinkCommand>();
+  ASSERT_TRUE(decode);
+  EXPECT_EQ(std::get<DecodeCommand>(decode->command).attempt, AttemptOf(1));
+  const auto cancel = worker.Next<LinkCommand>();
+  ASSERT_TRUE(cancel);
+  EXPECT_EQ(std::get<CancelCommand>(cancel->command).attempt, AttemptOf(1));
+  EXPECT_TRUE(worker.Next<LinkLost>());
+  v1::WorkerMessage answer;
+  while (stream->Read(&answer)) {
+  }
+  const grpc::Status status = stream->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_NE(status.error_message().find("a batch within a batch"), std::string::npos);
 }
 
 TEST(LinkServer, TheFirstMessageIsAHello) {

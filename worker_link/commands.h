@@ -16,7 +16,7 @@
 
 namespace baton::worker_link {
 
-inline constexpr uint32_t kProtocol = 4;  // both ends must have the same
+inline constexpr uint32_t kProtocol = 5;  // both ends must have the same
 
 inline constexpr size_t kMaxKvPaths = 256;  // that one worker tells of
 

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "router/request.h"
+#include "router/tool_calls.h"
 #include "worker_link/commands.h"
 
 namespace baton::router {
@@ -19,6 +20,7 @@ struct ModelInfo {
   std::string name;
   int32_t context_tokens = 0;
   int32_t vocab_size = 0;
+  ToolFormat tool_format = ToolFormat::kHermes;
 };
 
 struct WorkerView {  // GetFleet

@@ -63,10 +63,8 @@ void HttpSession::StartCall() {
   state_ = State::kAnswering;
   ClearDeadline();
   stream_begun_ = false;
-  const Endpoint endpoint =
-      route_.resource == Resource::kChat ? Endpoint::kChat : Endpoint::kCompletions;
   call_ = std::make_shared<CompletionCall>(
-      context_->dispatcher(), context_->options().limits, endpoint, request_id_,
+      context_->dispatcher(), context_->options().limits, *route_.endpoint(), request_id_,
       [self = shared_from_this(), number = ++call_number_] {
         net::post(self->loop_->io, [self, number] { self->OnWake(number); });
       });
@@ -113,9 +111,12 @@ void HttpSession::OnWake(uint64_t call_number) {
       Respond(response);
       return;
     }
-    case CompletionCall::Progress::kFailed:
-      Respond(ErrorResponse(call_->error(), call_->error_param()));
+    case CompletionCall::Progress::kFailed: {
+      HttpResponse response = ErrorResponse(call_->error(), call_->error_param());
+      if (call_->is_tgi()) response.body = TgiErrorBody(call_->error());
+      Respond(response);
       return;
+    }
   }
   Flush();
 }

@@ -14,12 +14,14 @@ uint64_t PairKey(int32_t a, int32_t b) {
 
 }  // namespace
 
-LazyDfa::LazyDfa(std::shared_ptr<const Automaton> automaton) : automaton_(std::move(automaton)) {
+LazyDfa::LazyDfa(std::shared_ptr<const Automaton> automaton)
+    : automaton_(std::move(automaton)), classes_(static_cast<size_t>(automaton_->class_count())) {
   Clear();
 }
 
 void LazyDfa::Clear() {
   states_.clear();
+  next_.clear();
   stack_ids_.clear();
   state_ids_.clear();
   accepting_ids_.clear();
@@ -30,14 +32,16 @@ void LazyDfa::Clear() {
 }
 
 int32_t LazyDfa::FindNext(int32_t state, uint8_t byte_class) {
-  State& from = states_[static_cast<size_t>(state)];
+  const State& from = states_[static_cast<size_t>(state)];
   for (const Way& way : from.ways) {
     for (const Automaton::ByteEdge& edge : automaton_->state(way.at).bytes) {
       const bool reads = edge.first_class <= byte_class && byte_class <= edge.last_class;
       if (reads) Follow({edge.target, way.stack});
     }
   }
-  return from.next[byte_class] = TakeFound();
+  const int32_t next = TakeFound();
+  next_[NextIndex(state, byte_class)] = next;
+  return next;
 }
 
 // Adds to found_ everything that can be reached from here without reading.
@@ -100,11 +104,11 @@ int32_t LazyDfa::TakeFound() {
   if (const auto known = ids.find(key(ways)); known != ids.end()) return known->second;
   const auto id = static_cast<int32_t>(states_.size());
   ways.shrink_to_fit();
-  const auto classes = static_cast<size_t>(automaton_->class_count());
-  states_.push_back({std::move(ways), std::vector<int32_t>(classes, kUnknown), accepts});
+  states_.push_back({std::move(ways), accepts});
+  next_.resize(next_.size() + classes_, kUnknown);
   const State& state = states_.back();
   ids.emplace(key(state.ways), id);
-  memory_bytes_ += 2 * sizeof(State) + state.ways.size() * sizeof(Way) + classes * sizeof(int32_t);
+  memory_bytes_ += 2 * sizeof(State) + state.ways.size() * sizeof(Way) + classes_ * sizeof(int32_t);
   return id;
 }
 

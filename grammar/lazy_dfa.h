@@ -30,7 +30,7 @@ class LazyDfa {
   // kDead when no text that satisfies the constraint goes on like this.
   int32_t Next(int32_t state, uint8_t byte) {
     const uint8_t byte_class = automaton_->class_of(byte);
-    const int32_t next = states_[static_cast<size_t>(state)].next[byte_class];
+    const int32_t next = next_[NextIndex(state, byte_class)];
     return next == kUnknown ? FindNext(state, byte_class) : next;
   }
   bool accepts(int32_t state) const { return states_[static_cast<size_t>(state)].accepts; }
@@ -56,10 +56,12 @@ class LazyDfa {
   };
   struct State {
     std::vector<Way> ways;  // at states that read bytes, in the order they were found
-    std::vector<int32_t> next;
     bool accepts = false;
   };
 
+  size_t NextIndex(int32_t state, uint8_t byte_class) const {
+    return static_cast<size_t>(state) * classes_ + byte_class;
+  }
   void Clear();
   int32_t FindNext(int32_t state, uint8_t byte_class);
   void Follow(Way way);
@@ -68,7 +70,9 @@ class LazyDfa {
   int32_t TakeFound();
 
   const std::shared_ptr<const Automaton> automaton_;
+  const size_t classes_;
   std::deque<State> states_;
+  std::vector<int32_t> next_;      // of each state, by class: kUnknown, kDead or a state
   std::vector<StackNode> stacks_;  // 0: the empty one
   absl::flat_hash_map<uint64_t, int32_t> stack_ids_;
   absl::flat_hash_map<std::string_view, int32_t> state_ids_;  // by the bytes of its ways

@@ -4,9 +4,10 @@ what one process gives for it."""
 import concurrent.futures
 import json
 import re
+import tempfile
 import unittest
 
-from cluster import ClusterTestCase, reference
+from cluster import MODEL, ClusterTestCase, reference, run_baton
 
 PERSON = {
     "type": "object",
@@ -92,6 +93,21 @@ class ConstraintsTest(ClusterTestCase):
         self.assertIn("'uniqueItems' is not supported at #/properties/a",
                       answer["error"]["message"])
         self.assert_works()
+
+    def test_flags_of_baton_run(self):
+        def run(*flags):
+            return run_baton("run", "--model", MODEL, "-p", "A number:", "--temperature", "0",
+                             *flags)
+
+        self.assertRegex(run("--regex", "[0-9]{2}").stdout, r"\A[0-9]{2}\n\Z")
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"type": "array", "items": {"type": "integer", "maximum": 9},
+                       "minItems": 2, "maxItems": 2}, file)
+            file.flush()
+            self.assertEqual(len(json.loads(run("--json-schema", file.name).stdout)), 2)
+        refused = run("--regex", "(?=a)")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("a look-around", refused.stderr)
 
     def test_watermark_is_the_same_everywhere(self):
         sampling = {"temperature": 1.0, "seed": 5, "max_tokens": 40, "watermark": True}

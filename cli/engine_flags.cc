@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "common/status_macros.h"
+#include "worker_common/constraints.h"
 
 namespace baton::cli {
 
@@ -71,6 +72,7 @@ absl::StatusOr<LoadedModel> LoadModel(const EngineFlags& flags) {
   options.kv_bytes = flags.kv_mb << 20;
   options.max_context = flags.max_context;
   options.prefix_cache = flags.prefix_cache;
+  options.make_constraint = worker_common::ConstraintMakerFor(*loaded.tokenizer);
   const bool terminal = isatty(STDERR_FILENO) == 1;
   if (terminal) {
     options.progress = [&flags](double share) {

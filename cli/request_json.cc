@@ -87,6 +87,12 @@ absl::Status ReadSampling(const json::value& value, RunRequest* request) {
        {"min_tokens", into("min_tokens", &s.min_tokens)},
        {"stop_token_ids", into("stop_token_ids", &s.stop_token_ids)},
        {"ignore_eos", into("ignore_eos", &s.ignore_eos)},
+       {"watermark", into("watermark", &s.watermark)},
+       {"constraint",
+        [&s](const json::value& v) {
+          s.constraint = json::serialize(v);
+          return absl::OkStatus();
+        }},
        {"logprobs", into("logprobs", &s.logprobs)}});
 }
 

@@ -13,6 +13,7 @@
 #include "cli/engine_flags.h"
 #include "cli/request_json.h"
 #include "common/status_macros.h"
+#include "grammar/constraint.h"
 #include "text/detokenizer.h"
 
 namespace baton::cli {
@@ -21,6 +22,7 @@ namespace {
 struct RunFlags {
   EngineFlags engine;
   std::string prompt, chat, tokens, requests;
+  std::string json_schema, regex;
   SamplingParams sampling;
   bool has_max_tokens = false;
   bool json = false;
@@ -103,7 +105,18 @@ absl::Status RunFile(Runner* runner, const RunFlags& flags) {
   return absl::OkStatus();
 }
 
-absl::Status RunModel(const RunFlags& flags) {
+// --json-schema and --regex to the sampler's constraint.
+absl::StatusOr<std::string> ReadConstraint(const RunFlags& flags) {
+  if (!flags.regex.empty()) return grammar::RegexConstraint(flags.regex);
+  if (flags.json_schema.empty()) return "";
+  std::ifstream file(flags.json_schema);
+  std::string schema(std::istreambuf_iterator<char>(file), {});
+  if (!file) return absl::NotFoundError(fmt::format("cannot read {}", flags.json_schema));
+  return grammar::JsonSchemaConstraint(schema);
+}
+
+absl::Status RunModel(RunFlags flags) {
+  BATON_ASSIGN_OR_RETURN(flags.sampling.constraint, ReadConstraint(flags));
   RunRequest request{.sampling = flags.sampling, .has_max_tokens = flags.has_max_tokens};
   request.prompt.text = flags.prompt;
   if (!flags.chat.empty()) request.prompt.messages = {{"user", flags.chat}};
@@ -135,6 +148,10 @@ void AddSamplingFlags(CLI::App* app, RunFlags* flags) {
   app->add_option("--seed", s.seed, "of the sampler")->capture_default_str();
   app->add_option("--min-tokens", s.min_tokens, "no end before this many")->capture_default_str();
   app->add_flag("--ignore-eos", s.ignore_eos, "go on after end-of-sequence tokens");
+  CLI::Option* schema = app->add_option("--json-schema", flags->json_schema,
+                                        "file with a JSON schema that the answer satisfies");
+  app->add_option("--regex", flags->regex, "regular expression that the whole answer matches")
+      ->excludes(schema);
   app->add_option("--logprobs", s.logprobs, "-1: none; n: the chosen token's and the n best")
       ->capture_default_str();
 }

@@ -7,6 +7,7 @@ find_package(absl REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(fmt REQUIRED)
 find_package(OpenSSL REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json url)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 if(BATON_TESTS)
@@ -19,13 +20,12 @@ function(baton_note LINE)
   set(BATON_SUMMARY "${BATON_SUMMARY}  ${LINE}\n" PARENT_SCOPE)
 endfunction()
 
-# gRPC, Protobuf, Boost, prometheus-cpp, CLI11 and yaml-cpp carry the router, workers and command
+# gRPC, Protobuf, prometheus-cpp, CLI11 and yaml-cpp carry the router, workers and command
 # line. Sanitizer presets leave them out (BATON_RPC=OFF): Debian's libraries are not instrumented.
 option(BATON_RPC "Build the router, workers and command line" ON)
 if(BATON_RPC)
   find_package(Protobuf REQUIRED)
   find_package(gRPC REQUIRED)
-  find_package(Boost 1.81 REQUIRED COMPONENTS json url)
   find_package(prometheus-cpp REQUIRED)
   find_package(CLI11 REQUIRED)
   find_package(yaml-cpp REQUIRED)

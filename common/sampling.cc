@@ -39,6 +39,9 @@ absl::Status CheckSamplingParams(const SamplingParams& params, int32_t vocab_siz
                                    static_cast<int64_t>(params.logit_bias.size()), 0, 1024));
   BATON_RETURN_IF_ERROR(CheckRange("number of stop_token_ids",
                                    static_cast<int64_t>(params.stop_token_ids.size()), 0, 64));
+  BATON_RETURN_IF_ERROR(CheckRange("bytes of the constraint",
+                                   static_cast<int64_t>(params.constraint.size()), 0,
+                                   int64_t{64} << 10));
   for (const auto& [token, bias] : params.logit_bias) {
     BATON_RETURN_IF_ERROR(CheckRange("logit_bias token", token, 0, vocab_size - 1));
     BATON_RETURN_IF_ERROR(CheckRange("logit_bias value", bias, -100, 100, false));

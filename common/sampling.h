@@ -28,6 +28,10 @@ struct SamplingParams {
   int32_t min_tokens = 0;               // no end-of-sequence or stop token before this many
   std::vector<TokenId> stop_token_ids;  // at most 64; beside the model's own end tokens
   bool ignore_eos = false;
+  bool watermark = false;  // engine/watermark.h
+  // What the output must be, as grammar/constraint.h has it; "": anything. Then end tokens come
+  // only where it is satisfied, and the output ends where it can only end.
+  std::string constraint;
   int32_t logprobs = -1;  // -1: none; 0: the chosen token's; n: and the n best, n <= 20
 };
 

@@ -71,6 +71,12 @@ absl::StatusOr<Sequence> Executor::NewSequence(std::vector<TokenId> tokens,
   sequence.prompt_tokens = static_cast<int32_t>(count) - output_tokens;
   sequence.sampling = sampling;
   sequence.chain_root = ChainRootFor(salt);
+  if (!sampling.constraint.empty()) {
+    if (!options_.make_constraint) {
+      return absl::InvalidArgumentError("constrained output is not possible without a tokenizer");
+    }
+    BATON_ASSIGN_OR_RETURN(sequence.constraint, options_.make_constraint(sampling.constraint));
+  }
   return sequence;
 }
 
@@ -134,7 +140,7 @@ std::span<const std::optional<OutputToken>> Executor::Step(
     const auto prompt_tokens = static_cast<size_t>(sequence.prompt_tokens);
     results_[i] = sampler_.Sample(logits.subspan(logit_row++ * vocab, vocab), sequence.sampling,
                                   tokens.first(prompt_tokens), tokens.subspan(prompt_tokens),
-                                  model_->config().end_tokens);
+                                  model_->config().end_tokens, sequence.constraint.get());
     sequence.tokens.push_back(results_[i]->token);
   }
   return results_;
@@ -165,6 +171,9 @@ std::optional<FinishReason> Executor::Finished(const Sequence& sequence) const {
   const bool may_stop = output_tokens > sampling.min_tokens;
   if (may_stop && (last_is_in(sampling.stop_token_ids) ||
                    (!sampling.ignore_eos && last_is_in(model_->config().end_tokens)))) {
+    return FinishReason::kStop;
+  }
+  if (sequence.constraint != nullptr && sequence.constraint->MustEnd(sequence.output())) {
     return FinishReason::kStop;
   }
   const bool context_full =

@@ -8,12 +8,14 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/block_hash.h"
 #include "common/sampling.h"
+#include "common/token_constraint.h"
 #include "engine/block_pool.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -29,6 +31,7 @@ struct Sequence {
   BlockHash chain_root{};  // of the prefix cache: fingerprint and tenant salt
   BlockTable blocks;
   std::vector<BlockHash> hashes;  // of the full blocks of tokens[0, computed) published so far
+  std::unique_ptr<TokenConstraint> constraint;  // of sampling.constraint; null: none
   // False: its output's KV is not what a prefill of the same tokens would have given; only blocks
   // of the prompt are published.
   bool publish_output = true;
@@ -47,10 +50,15 @@ struct StepRange {
   int32_t tokens = 0;  // how many of its pending tokens
 };
 
+// Makes what a sequence obeys of SamplingParams::constraint.
+using ConstraintMaker =
+    std::function<absl::StatusOr<std::unique_ptr<TokenConstraint>>(const std::string& constraint)>;
+
 struct ExecutorOptions {
   kernels::KvLayout layout;  // of LayoutFor
   int32_t block_count = 0;
   bool prefix_cache = true;
+  ConstraintMaker make_constraint = nullptr;  // null: sequences with a constraint are refused
 };
 
 class Executor {
@@ -75,6 +83,7 @@ class Executor {
   // room for one more: InvalidArgument with the numbers otherwise) that holds no blocks yet.
   // The last `output_tokens` of them are output of an earlier attempt (a migration): sampling and
   // max_tokens go on from there. They may be all of the output already: see Finished.
+  // InvalidArgument, too, for a constraint that cannot be made.
   absl::StatusOr<Sequence> NewSequence(std::vector<TokenId> tokens, const SamplingParams& sampling,
                                        std::string_view salt, int32_t output_tokens = 0) const;
 
@@ -101,7 +110,7 @@ class Executor {
   void PublishFullBlocks(Sequence* sequence);
 
   // Whether the last output token ends the sequence: an end or stop token gives kStop, which goes
-  // before kLength, of max_tokens or a full context.
+  // before kLength, of max_tokens or a full context. So does a constraint that can only end.
   std::optional<FinishReason> Finished(const Sequence& sequence) const;
 
  private:

@@ -65,7 +65,8 @@ absl::Status LocalEngine::MakeExecutor(const LocalEngineOptions& options) {
     BATON_ASSIGN_OR_RETURN(own_slab_, HostSlab::Allocate(slab_bytes));
     slab_ = own_slab_.bytes();
   }
-  const ExecutorOptions executor_options{layout, block_count, options.prefix_cache};
+  const ExecutorOptions executor_options{layout, block_count, options.prefix_cache,
+                                         options.make_constraint};
   executor_ = std::make_unique<Executor>(model_.get(), slab_, executor_options);
   return absl::OkStatus();
 }

@@ -30,6 +30,7 @@ struct LocalEngineOptions {
   int32_t max_rows = 512;
   int32_t max_logit_rows = 64;
   bool prefix_cache = true;
+  ConstraintMaker make_constraint = nullptr;       // as in ExecutorOptions
   std::function<void(double)> progress = nullptr;  // share of weights loaded
   // Gives the slab, which outlives the engine; null: the engine maps and owns one.
   std::function<absl::StatusOr<std::span<std::byte>>(int64_t bytes)> allocate_slab = nullptr;

@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "engine/random.h"
 #include "engine/softmax.h"
+#include "engine/watermark.h"
 
 namespace baton::engine {
 namespace {
@@ -43,13 +44,19 @@ Sampler::Sampler(int32_t vocab_size)
 
 OutputToken Sampler::Sample(std::span<float> logits, const SamplingParams& params,
                             std::span<const TokenId> prompt, std::span<const TokenId> output,
-                            std::span<const TokenId> end_tokens) {
+                            std::span<const TokenId> end_tokens, TokenConstraint* constraint) {
   BATON_CHECK(logits.size() == counts_.size(), "there is a logit for every token");
   const auto mask = [&](std::span<const TokenId> tokens) {
     for (const TokenId token : tokens) logits[token] = kMinusInfinity;
   };
   for (const auto& [token, bias] : params.logit_bias) logits[token] += bias;
+  if (params.watermark && !(prompt.empty() && output.empty())) {
+    ApplyWatermark(output.empty() ? prompt.back() : output.back(), logits);
+  }
   if (HasPenalties(params)) ApplyPenalties(logits, params, prompt, output);
+  if (constraint != nullptr) {
+    ApplyConstraint(logits, constraint->After(output), end_tokens, params.ignore_eos);
+  }
   if (output.size() < static_cast<size_t>(params.min_tokens)) {
     if (!params.ignore_eos) mask(end_tokens);
     mask(params.stop_token_ids);
@@ -92,6 +99,26 @@ void Sampler::ApplyPenalties(std::span<float> logits, const SamplingParams& para
   for (const TokenId token : prompt) penalise_once(token);
   for (const TokenId token : output) counts_[token] = 0;
   for (const TokenId token : prompt) counts_[token] = 0;
+}
+
+void Sampler::ApplyConstraint(std::span<float> logits, const TokenConstraint::Next& next,
+                              std::span<const TokenId> end_tokens, bool ignore_eos) {
+  uint64_t any = 0;
+  for (const uint64_t word : next.allowed) any |= word;
+  const bool may_end = (next.may_end && !ignore_eos) || any == 0;
+  const auto is_end = [&](size_t token) {
+    return may_end &&
+           std::ranges::find(end_tokens, static_cast<TokenId>(token)) != end_tokens.end();
+  };
+  for (size_t begin = 0; begin < logits.size(); begin += 64) {
+    const uint64_t word = begin / 64 < next.allowed.size() ? next.allowed[begin / 64] : 0;
+    if (word == ~uint64_t{0}) continue;
+    const size_t end = std::min(begin + 64, logits.size());
+    for (size_t token = begin; token < end; ++token) {
+      const bool allowed = (word >> (token - begin) & 1) != 0 || is_end(token);
+      if (!allowed) logits[token] = kMinusInfinity;
+    }
+  }
 }
 
 void Sampler::FillLogprobs(std::span<const float> logits, float best, int32_t count,

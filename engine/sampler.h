@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/sampling.h"
+#include "common/token_constraint.h"
 
 namespace baton::engine {
 
@@ -21,14 +22,17 @@ class Sampler {
   explicit Sampler(int32_t vocab_size);
 
   // `logits` [vocab] are changed in place. `prompt` and `output` are what came before; the token
-  // sampled is output number output.size(). Order: logit bias; repetition, presence and frequency
-  // penalties; end and stop tokens masked before min_tokens; [logprobs are taken here, by
-  // log-softmax]; temperature; top-k; top-p; min-p; draw keyed by (seed, output.size()).
-  // Temperature 0 takes the best logit. Wherever logits are equal, the lowest id comes first.
-  // `end_tokens` are the model's; with ignore_eos they end nothing and are not masked.
+  // sampled is output number output.size(). Order: logit bias; watermark; repetition, presence and
+  // frequency penalties; what the constraint does not allow and, before min_tokens, end and stop
+  // tokens masked; [logprobs are taken here, by log-softmax]; temperature; top-k; top-p; min-p;
+  // draw keyed by (seed, output.size()). Temperature 0 takes the best logit. Wherever logits are
+  // equal, the lowest id comes first. `end_tokens` are the model's; with ignore_eos they end
+  // nothing and are not masked. With a constraint they are allowed where it is satisfied, and never
+  // with ignore_eos. Should it leave no token at all, since the vocabulary lacks one, they are
+  // allowed, too.
   OutputToken Sample(std::span<float> logits, const SamplingParams& params,
                      std::span<const TokenId> prompt, std::span<const TokenId> output,
-                     std::span<const TokenId> end_tokens);
+                     std::span<const TokenId> end_tokens, TokenConstraint* constraint = nullptr);
 
  private:
   struct Candidate {
@@ -41,6 +45,8 @@ class Sampler {
 
   void ApplyPenalties(std::span<float> logits, const SamplingParams& params,
                       std::span<const TokenId> prompt, std::span<const TokenId> output);
+  static void ApplyConstraint(std::span<float> logits, const TokenConstraint::Next& next,
+                              std::span<const TokenId> end_tokens, bool ignore_eos);
   void FillLogprobs(std::span<const float> logits, float best, int32_t count, OutputToken* token);
   TokenId Draw(std::span<const float> logits, float best, const SamplingParams& params,
                double uniform);

@@ -1,11 +1,15 @@
 #include "router/completion_call.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <utility>
 
 #include "common/status_macros.h"
+#include "grammar/constraint.h"
 #include "router/error_code.h"
 #include "router/http_error.h"
+#include "router/text_calls.h"
 
 namespace baton::router {
 namespace {
@@ -38,8 +42,42 @@ void CompletionCall::Start(std::string_view body) {
 }
 
 absl::Status CompletionCall::Submit(std::string_view body) {
-  BATON_ASSIGN_OR_RETURN(const OpenAiRequest request,
+  switch (endpoint_) {
+    case Endpoint::kTokenize: {
+      BATON_ASSIGN_OR_RETURN(ready_body_,
+                             AnswerTokenize(*dispatcher_, body, limits_, &error_param_));
+      return PutReady();
+    }
+    case Endpoint::kDetokenize: {
+      BATON_ASSIGN_OR_RETURN(ready_body_, AnswerDetokenize(*dispatcher_, body, &error_param_));
+      return PutReady();
+    }
+    case Endpoint::kEmbeddings:
+      return absl::InvalidArgumentError("the model generates text; it gives no embeddings");
+    case Endpoint::kGenerate:
+    case Endpoint::kGenerateStream: {
+      const bool stream = endpoint_ == Endpoint::kGenerateStream;
+      TgiOptions options;
+      BATON_ASSIGN_OR_RETURN(const OpenAiRequest request,
+                             ParseTgiRequest(body, stream, limits_, &options, &error_param_));
+      streams_ = stream;
+      answer_.emplace(TgiAnswer(std::move(options), stream));
+      return SubmitChoices(request);
+    }
+    default:
+      return SubmitOpenAi(body);
+  }
+}
+
+absl::Status CompletionCall::PutReady() {
+  Put({0, Finish{}});
+  return absl::OkStatus();
+}
+
+absl::Status CompletionCall::SubmitOpenAi(std::string_view body) {
+  BATON_ASSIGN_OR_RETURN(OpenAiRequest request,
                          ParseOpenAiRequest(endpoint_, body, limits_, &error_param_));
+  BATON_RETURN_IF_ERROR(ConstrainToTools(&request));
   BATON_ASSIGN_OR_RETURN(AnswerShape shape, MakeShape(request));
   streams_ = request.stream;
   if (request.stream) {
@@ -47,6 +85,10 @@ absl::Status CompletionCall::Submit(std::string_view body) {
   } else {
     answer_.emplace(WholeAnswer(std::move(shape)));
   }
+  return SubmitChoices(request);
+}
+
+absl::Status CompletionCall::SubmitChoices(const OpenAiRequest& request) {
   for (int32_t choice = 0; choice < request.choices(); ++choice) {
     GenerateInput input = request.Choice(choice);
     input.visit = visit_;
@@ -71,6 +113,27 @@ absl::Status CompletionCall::Submit(std::string_view body) {
   return absl::OkStatus();
 }
 
+// A call is required, or may come instead of what the answer is else constrained to.
+absl::Status CompletionCall::ConstrainToTools(OpenAiRequest* request) {
+  std::string& constraint = request->prompts.front().sampling.constraint;
+  const bool required = request->tools.choice == ToolUse::Choice::kRequired;
+  if (!required && (constraint.empty() || request->tools.choice == ToolUse::Choice::kNone)) {
+    return absl::OkStatus();
+  }
+  error_param_ = "tools";
+  BATON_ASSIGN_OR_RETURN(const std::string calls, ToolConstraint(ToolFormatHere(), request->tools));
+  constraint = required ? calls : fmt::format(R"({{"any_of":[{},{}]}})", calls, constraint);
+  const auto compiled = grammar::CompileConstraint(constraint);
+  BATON_RETURN_IF_ERROR(compiled.status());
+  error_param_.clear();
+  return absl::OkStatus();
+}
+
+ToolFormat CompletionCall::ToolFormatHere() const {
+  const std::vector<ModelInfo> models = dispatcher_->Models();
+  return models.empty() ? ToolFormat::kHermes : models.front().tool_format;
+}
+
 absl::StatusOr<AnswerShape> CompletionCall::MakeShape(const OpenAiRequest& request) const {
   AnswerShape shape;
   shape.endpoint = endpoint_;
@@ -83,14 +146,26 @@ absl::StatusOr<AnswerShape> CompletionCall::MakeShape(const OpenAiRequest& reque
   shape.created_s = std::chrono::duration_cast<std::chrono::seconds>(
                         std::chrono::system_clock::now().time_since_epoch())
                         .count();
+  shape.tools = request.prompts.front().tools;
+  if (!shape.tools.empty()) shape.tool_format = ToolFormatHere();
   shape.choices = request.choices();
   shape.choices_per_prompt = request.choices_per_prompt;
+  shape.shown_per_prompt = request.shown_per_prompt;
   shape.logprobs = request.prompts.front().sampling.logprobs >= 0;
   shape.include_usage = request.include_usage;
   shape.return_stats = request.return_stats;
   shape.return_token_ids = request.return_token_ids;
-  if (!shape.return_token_ids) return shape;
   for (const GenerateInput& prompt : request.prompts) {
+    if (request.echo) {
+      if (const auto* text = std::get_if<std::string>(&prompt.prompt)) {
+        shape.echoes.push_back(*text);
+      } else {
+        BATON_ASSIGN_OR_RETURN(
+            shape.echoes.emplace_back(),
+            dispatcher_->Detokenize(prompt.model, std::get<std::vector<TokenId>>(prompt.prompt)));
+      }
+    }
+    if (!shape.return_token_ids) continue;
     BATON_ASSIGN_OR_RETURN(std::vector<TokenId> tokens, dispatcher_->Tokenize(prompt));
     shape.prompt_token_ids.push_back(std::move(tokens));
   }
@@ -129,6 +204,15 @@ void CompletionCall::Apply(const Event& event, std::string* out) {
     if (error_.ok()) error_ = *status;
     return;
   }
+  if (!answer_.has_value()) return;  // ready_body_ is all
+  if (auto* tgi = std::get_if<TgiAnswer>(&*answer_)) {
+    if (const auto* delta = std::get_if<Delta>(&event.piece)) {
+      tgi->Add(*delta, out);
+    } else {
+      tgi->Add(std::get<Finish>(event.piece), out);
+    }
+    return;
+  }
   auto* stream = std::get_if<StreamAnswer>(&*answer_);
   auto* whole = std::get_if<WholeAnswer>(&*answer_);
   if (const auto* delta = std::get_if<Delta>(&event.piece)) {
@@ -155,17 +239,30 @@ CompletionCall::Progress CompletionCall::Advance(std::string* out) {
       out->resize(before);
       return Progress::kFailed;
     }
-    out->append("data: ").append(ErrorBody(error_, error_param_)).append("\n\n");
+    const std::string body = is_tgi() ? TgiErrorBody(error_) : ErrorBody(error_, error_param_);
+    out->append("data: ").append(body).append("\n\n");
     return Progress::kStreamFailed;
   }
+  if (!ready_body_.empty()) {
+    End();
+    out->append(ready_body_);
+    return Progress::kAnswered;
+  }
   if (!answer_.has_value()) return Progress::kWaiting;
+  const auto* tgi = std::get_if<TgiAnswer>(&*answer_);
+  if (tgi != nullptr && !tgi->stream()) {
+    if (!tgi->complete()) return Progress::kWaiting;
+    End();
+    out->append(tgi->Body());
+    return Progress::kAnswered;
+  }
   if (const auto* whole = std::get_if<WholeAnswer>(&*answer_)) {
     if (!whole->complete()) return Progress::kWaiting;
     End();
     out->append(whole->Body());
     return Progress::kAnswered;
   }
-  if (std::get<StreamAnswer>(*answer_).complete()) {
+  if (tgi != nullptr ? tgi->complete() : std::get<StreamAnswer>(*answer_).complete()) {
     End();
     return Progress::kStreamed;
   }

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "router/dispatcher.h"
 #include "router/openai_answer.h"
+#include "router/tgi_answer.h"
 
 namespace baton::router {
 
@@ -47,6 +48,9 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   Progress Advance(std::string* out);
   const absl::Status& error() const { return error_; }
   const std::string& error_param() const { return error_param_; }
+  bool is_tgi() const {
+    return endpoint_ == Endpoint::kGenerate || endpoint_ == Endpoint::kGenerateStream;
+  }
 
   // Ends the call: the dispatcher cancels what is running. Any thread; idempotent.
   void Cancel();
@@ -59,6 +63,11 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   absl::Status Submit(std::string_view body);
+  absl::Status SubmitOpenAi(std::string_view body);
+  absl::Status SubmitChoices(const OpenAiRequest& request);
+  absl::Status PutReady();
+  absl::Status ConstrainToTools(OpenAiRequest* request);
+  ToolFormat ToolFormatHere() const;
   absl::StatusOr<AnswerShape> MakeShape(const OpenAiRequest& request) const;
   ResponseSink SinkOf(int32_t choice);
   void Put(Event event);
@@ -82,8 +91,9 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.
-  std::optional<std::variant<StreamAnswer, WholeAnswer>> answer_;
-  bool streams_ = true;  // written before the first piece
+  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer>> answer_;
+  std::string ready_body_;  // of calls that need no worker
+  bool streams_ = true;     // written before the first piece
   std::string error_param_;
   absl::Status error_;
   std::vector<Event> taken_;

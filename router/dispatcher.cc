@@ -339,7 +339,8 @@ absl::StatusOr<std::string> DispatcherImpl::Detokenize(const std::string& model,
 }
 
 std::vector<ModelInfo> DispatcherImpl::Models() const {
-  return {{model_->name(), ContextTokens(), model_->tokenizer().vocab_size()}};
+  return {
+      {model_->name(), ContextTokens(), model_->tokenizer().vocab_size(), model_->tool_format()}};
 }
 
 bool DispatcherImpl::Ready() const {

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "router/duty.h"
 #include "router/request.h"
+#include "router/tool_calls.h"
 #include "worker_link/client.h"
 #include "worker_link/commands.h"
 
@@ -21,6 +22,7 @@ struct ModelInfo {
   std::string name;
   int32_t context_tokens = 0;
   int32_t vocab_size = 0;
+  ToolFormat tool_format = ToolFormat::kHermes;
 };
 
 struct WorkerView {  // GetFleet

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "common/status_macros.h"
+#include "grammar/constraint.h"
+
 namespace baton::router {
 namespace {
 
@@ -39,6 +42,8 @@ void ReadSampling(const v1::SamplingParams& from, GenerateInput& input) {
   to.stop_token_ids.assign(from.stop_token_ids().begin(), from.stop_token_ids().end());
   if (from.has_ignore_eos()) to.ignore_eos = from.ignore_eos();
   if (from.has_logprobs()) to.logprobs = from.logprobs();
+  to.constraint = from.constraint();
+  to.watermark = from.watermark();
 }
 
 void Fill(TokenId token, const std::string& text, float logprob, v1::TokenLogprob* to) {
@@ -70,6 +75,9 @@ absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request) {
   input.stop.assign(request.stop().begin(), request.stop().end());
   input.cache_salt = request.cache_salt();
   input.resume_tokens.assign(request.resume_tokens().begin(), request.resume_tokens().end());
+  if (!input.sampling.constraint.empty()) {
+    BATON_RETURN_IF_ERROR(grammar::CompileConstraint(input.sampling.constraint).status());
+  }
   return input;
 }
 

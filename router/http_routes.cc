@@ -20,6 +20,12 @@ struct Known {
 constexpr Known kPaths[] = {
     {"/v1/chat/completions", Resource::kChat},
     {"/v1/completions", Resource::kCompletions},
+    {"/v1/embeddings", Resource::kEmbeddings},
+    {"/tokenize", Resource::kTokenize},
+    {"/detokenize", Resource::kDetokenize},
+    {"/generate", Resource::kGenerate},
+    {"/generate_stream", Resource::kGenerateStream},
+    {"/info", Resource::kInfo},
     {"/v1/models", Resource::kModels},
     {"/health", Resource::kHealth},
     {"/ready", Resource::kReady},
@@ -59,7 +65,43 @@ HttpResponse AnswerModel(const Dispatcher& dispatcher, const std::string& id, in
   return ErrorResponse(404, fmt::format("there is no model '{}'", id), "model_not_found");
 }
 
+// What TGI tells of itself, as far as there is such a thing here.
+HttpResponse AnswerInfo(const Dispatcher& dispatcher) {
+  const std::vector<ModelInfo> models = dispatcher.Models();
+  const ModelInfo model = models.empty() ? ModelInfo{} : models.front();
+  const RequestLimits limits;
+  HttpResponse response;
+  response.body = R"({"model_id":)";
+  AppendJsonString(model.name, &response.body);
+  response.body += fmt::format(
+      R"(,"model_sha":null,"max_input_tokens":{},"max_total_tokens":{},"max_best_of":1,)"
+      R"("max_stop_sequences":{},"max_client_batch_size":1,"router":"baton"}})",
+      model.context_tokens - 1, model.context_tokens, limits.max_stop_strings);
+  return response;
+}
+
 }  // namespace
+
+std::optional<Endpoint> Route::endpoint() const {
+  switch (resource) {
+    case Resource::kChat:
+      return Endpoint::kChat;
+    case Resource::kCompletions:
+      return Endpoint::kCompletions;
+    case Resource::kTokenize:
+      return Endpoint::kTokenize;
+    case Resource::kDetokenize:
+      return Endpoint::kDetokenize;
+    case Resource::kEmbeddings:
+      return Endpoint::kEmbeddings;
+    case Resource::kGenerate:
+      return Endpoint::kGenerate;
+    case Resource::kGenerateStream:
+      return Endpoint::kGenerateStream;
+    default:
+      return std::nullopt;
+  }
+}
 
 Route FindRoute(std::string_view target) {
   const std::string_view path = PathOf(target);
@@ -80,6 +122,8 @@ HttpResponse AnswerGet(const Route& route, const Dispatcher& dispatcher,
       return AnswerModels(dispatcher, started_s);
     case Resource::kModel:
       return AnswerModel(dispatcher, route.model_id, started_s);
+    case Resource::kInfo:
+      return AnswerInfo(dispatcher);
     case Resource::kReady:
       if (!dispatcher.Ready()) {
         return ErrorResponse(503, "no decode worker is connected and ready", "not_ready");

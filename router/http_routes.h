@@ -3,22 +3,30 @@
 // Which paths exist, and the answers of those that need no completion.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "router/dispatcher.h"
 #include "router/http_response.h"
+#include "router/openai_request.h"
 
 namespace baton::router {
 
 enum class Resource {
-  kChat,         // POST /v1/chat/completions
-  kCompletions,  // POST /v1/completions
-  kModels,       // GET /v1/models
-  kModel,        // GET /v1/models/{id}
-  kHealth,       // GET /health
-  kReady,        // GET /ready
-  kMetrics,      // GET /metrics
+  kChat,            // POST /v1/chat/completions
+  kCompletions,     // POST /v1/completions
+  kTokenize,        // POST /tokenize
+  kDetokenize,      // POST /detokenize
+  kEmbeddings,      // POST /v1/embeddings: refused
+  kGenerate,        // POST /generate
+  kGenerateStream,  // POST /generate_stream
+  kInfo,            // GET /info
+  kModels,          // GET /v1/models
+  kModel,           // GET /v1/models/{id}
+  kHealth,          // GET /health
+  kReady,           // GET /ready
+  kMetrics,         // GET /metrics
   kUnknown,
 };
 
@@ -26,9 +34,9 @@ struct Route {
   Resource resource = Resource::kUnknown;
   std::string model_id;  // of kModel, percent-decoded
 
-  bool is_completion() const {
-    return resource == Resource::kChat || resource == Resource::kCompletions;
-  }
+  // A POST, which a CompletionCall answers.
+  bool is_completion() const { return endpoint().has_value(); }
+  std::optional<Endpoint> endpoint() const;
   // For Allow.
   std::string_view methods() const { return is_completion() ? "POST" : "GET, HEAD"; }
 };

@@ -108,10 +108,9 @@ void HttpSession::StartCall() {
   state_ = State::kAnswering;
   ClearDeadline();
   stream_begun_ = false;
-  const Endpoint endpoint =
-      route_.resource == Resource::kChat ? Endpoint::kChat : Endpoint::kCompletions;
   call_ = std::make_shared<CompletionCall>(
-      context_->dispatcher(), context_->options().limits, endpoint, request_id_, std::move(visit_),
+      context_->dispatcher(), context_->options().limits, *route_.endpoint(), request_id_,
+      std::move(visit_),
       [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
@@ -156,9 +155,12 @@ void HttpSession::OnWake(uint64_t call_number) {
       Respond(response);
       return;
     }
-    case CompletionCall::Progress::kFailed:
-      Respond(ErrorResponse(call_->error(), call_->error_param()));
+    case CompletionCall::Progress::kFailed: {
+      HttpResponse response = ErrorResponse(call_->error(), call_->error_param());
+      if (call_->is_tgi()) response.body = TgiErrorBody(call_->error());
+      Respond(response);
       return;
+    }
   }
   Flush();
 }

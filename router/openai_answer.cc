@@ -1,5 +1,8 @@
 #include "router/openai_answer.h"
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include "router/json_text.h"
@@ -26,6 +29,25 @@ std::vector<Finish> Finishes(const std::vector<Choice>& choices) {
   return finishes;
 }
 
+// One element of tool_calls, but for the bracket that opens it.
+void AppendCall(const AnswerShape& shape, int64_t choice, int64_t index, const ToolCall& call,
+                std::string* out) {
+  out->append(R"("id":"call_)").append(shape.id.substr(shape.id.find('-') + 1));
+  out->push_back('-');
+  AppendJsonInt(choice, out);
+  out->push_back('-');
+  AppendJsonInt(index, out);
+  out->append(R"(","type":"function","function":{"name":)");
+  AppendJsonString(call.name, out);
+  out->append(R"(,"arguments":)");
+  AppendJsonString(call.arguments, out);
+  out->append("}}");
+}
+
+std::string_view FinishText(const Finish& finish, bool called) {
+  return called && finish.reason == FinishReason::kStop ? "tool_calls" : FinishName(finish.reason);
+}
+
 }  // namespace
 
 StreamAnswer::StreamAnswer(AnswerShape shape)
@@ -33,6 +55,9 @@ StreamAnswer::StreamAnswer(AnswerShape shape)
   const bool chat = shape_.endpoint == Endpoint::kChat;
   head_ = "data: ";
   AppendIdentity(shape_, chat ? "chat.completion.chunk" : "text_completion", &head_);
+  if (!shape_.tools.empty()) {
+    for (Choice& choice : choices_) choice.parser.emplace(shape_.tool_format, shape_.tools);
+  }
   tail_ = shape_.include_usage ? "}],\"usage\":null}\n\n" : "}]}\n\n";
 }
 
@@ -83,13 +108,47 @@ void StreamAnswer::AppendExtras(int32_t choice, const Delta& delta, std::string*
   }
 }
 
+void StreamAnswer::AppendCalls(int32_t choice, const std::vector<ToolCall>& calls,
+                               std::string* out) {
+  int32_t& count = choices_[static_cast<size_t>(choice)].calls;
+  for (const ToolCall& call : calls) {
+    OpenEvent(choice, out);
+    out->append(R"(,"delta":{"tool_calls":[{"index":)");
+    AppendJsonInt(count, out);
+    out->push_back(',');
+    AppendCall(shape_, choice, count, call, out);
+    out->append(R"(]},"logprobs":null,"finish_reason":null)");
+    out->append(tail_);
+    ++count;
+  }
+}
+
 void StreamAnswer::Add(int32_t choice, const Delta& delta, std::string* out) {
+  std::optional<ToolCallParser>& parser = choices_[static_cast<size_t>(choice)].parser;
+  if (!parser.has_value()) {
+    AddShown(choice, delta, out);
+    return;
+  }
+  ToolCallParser::Piece piece = parser->Push(delta.text);
+  AddShown(choice, {delta.index, delta.tokens, std::move(piece.text)}, out);
+  AppendCalls(choice, piece.calls, out);
+}
+
+std::string_view StreamAnswer::EchoOf(int32_t choice) const {
+  if (shape_.echoes.empty()) return {};
+  return shape_.echoes[static_cast<size_t>(choice / shape_.choices_per_prompt)];
+}
+
+void StreamAnswer::AddShown(int32_t choice, const Delta& delta, std::string* out) {
   Begin(choice, out);
+  std::string_view echo = EchoOf(choice);
+  if (choices_[static_cast<size_t>(choice)].begun) echo = {};
   const bool has_details = (shape_.logprobs || shape_.return_token_ids) && !delta.tokens.empty();
-  if (delta.text.empty() && !has_details) return;
+  if (delta.text.empty() && echo.empty() && !has_details) return;
   const bool chat = shape_.endpoint == Endpoint::kChat;
   OpenEvent(choice, out);
   out->append(chat ? R"(,"delta":{"content":")" : R"(,"text":")");
+  AppendJsonEscaped(echo, out);
   AppendJsonEscaped(delta.text, out);
   out->append(chat ? "\"}" : "\"");
   AppendExtras(choice, delta, out);
@@ -101,12 +160,18 @@ void StreamAnswer::Add(int32_t choice, const Delta& delta, std::string* out) {
 void StreamAnswer::Add(int32_t choice, const Finish& finish, std::string* out) {
   Begin(choice, out);
   Choice& state = choices_[static_cast<size_t>(choice)];
+  if (state.parser.has_value()) {
+    ToolCallParser::Piece rest = state.parser->Finish();
+    AddShown(choice, {.text = std::move(rest.text)}, out);
+    AppendCalls(choice, rest.calls, out);
+  }
+  if (!EchoOf(choice).empty()) AddShown(choice, {}, out);  // where no token came
   OpenEvent(choice, out);
   out->append(shape_.endpoint == Endpoint::kChat ? R"(,"delta":{},"logprobs":null)"
                                                  : R"(,"text":"","logprobs":null)");
   const bool bare = shape_.endpoint == Endpoint::kCompletions && !state.begun;
   if (bare && shape_.return_token_ids) AppendPromptTokens(choice, out);
-  out->append(R"(,"finish_reason":")").append(FinishName(finish.reason)).append("\"");
+  out->append(R"(,"finish_reason":")").append(FinishText(finish, state.calls > 0)).append("\"");
   out->append(tail_);
   state.begun = true;
   state.finish = finish;
@@ -135,6 +200,7 @@ WholeAnswer::WholeAnswer(AnswerShape shape)
 void WholeAnswer::Add(int32_t choice, const Delta& delta) {
   Choice& state = choices_[static_cast<size_t>(choice)];
   state.text += delta.text;
+  for (const TokenDetail& detail : delta.tokens) state.logprob += detail.logprob;
   if (shape_.return_token_ids) {
     for (const TokenDetail& detail : delta.tokens) state.tokens.push_back(detail.token);
   }
@@ -162,16 +228,70 @@ void WholeAnswer::AppendLogprobs(const Choice& choice, std::string* out) const {
   }
 }
 
-void WholeAnswer::AppendChoice(size_t index, std::string* out) const {
+// Whether it has calls.
+bool WholeAnswer::AppendMessage(size_t index, std::string* out) const {
+  const Choice& choice = choices_[index];
+  out->append(R"(,"message":{"role":"assistant","content":)");
+  ToolCallParser::Piece piece;
+  if (shape_.tools.empty()) {
+    AppendJsonString(choice.text, out);
+  } else {
+    ToolCallParser parser(shape_.tool_format, shape_.tools);
+    piece = parser.Push(choice.text);
+    ToolCallParser::Piece rest = parser.Finish();
+    piece.text += rest.text;
+    piece.calls.insert(piece.calls.end(), rest.calls.begin(), rest.calls.end());
+    if (piece.text.empty() && !piece.calls.empty()) {
+      out->append("null");
+    } else {
+      AppendJsonString(piece.text, out);
+    }
+  }
+  out->append(R"(,"refusal":null)");
+  for (size_t i = 0; i < piece.calls.size(); ++i) {
+    out->append(i == 0 ? R"(,"tool_calls":[{)" : ",{");
+    AppendCall(shape_, static_cast<int64_t>(index), static_cast<int64_t>(i), piece.calls[i], out);
+  }
+  out->append(piece.calls.empty() ? "}" : "]}");
+  return !piece.calls.empty();
+}
+
+// The choices that are shown: of each prompt's the best by log probability a token, in their order.
+std::vector<size_t> WholeAnswer::Shown() const {
+  std::vector<size_t> shown;
+  const auto per_prompt = static_cast<size_t>(shape_.choices_per_prompt);
+  for (size_t first = 0; first < choices_.size(); first += per_prompt) {
+    std::vector<size_t> best(per_prompt);
+    std::iota(best.begin(), best.end(), first);
+    const auto mean = [this](size_t index) {
+      const Choice& choice = choices_[index];
+      return choice.logprob / std::max(choice.finish.output_tokens, 1);
+    };
+    if (shape_.shown_per_prompt < shape_.choices_per_prompt) {
+      std::ranges::stable_sort(best, std::greater(), mean);
+      best.resize(static_cast<size_t>(shape_.shown_per_prompt));
+    }
+    shown.insert(shown.end(), best.begin(), best.end());
+  }
+  return shown;
+}
+
+void WholeAnswer::AppendChoice(size_t index, size_t shown_as, std::string* out) const {
   const Choice& choice = choices_[index];
   const bool chat = shape_.endpoint == Endpoint::kChat;
   out->append(R"({"index":)");
-  AppendJsonInt(static_cast<int64_t>(index), out);
-  out->append(chat ? R"(,"message":{"role":"assistant","content":)" : R"(,"text":)");
-  AppendJsonString(choice.text, out);
-  if (chat) out->append(R"(,"refusal":null})");
+  AppendJsonInt(static_cast<int64_t>(shown_as), out);
+  bool called = false;
+  if (chat) {
+    called = AppendMessage(index, out);
+  } else {
+    out->append(R"(,"text":)");
+    const size_t prompt = index / static_cast<size_t>(shape_.choices_per_prompt);
+    AppendJsonString(shape_.echoes.empty() ? choice.text : shape_.echoes[prompt] + choice.text,
+                     out);
+  }
   AppendLogprobs(choice, out);
-  out->append(R"(,"finish_reason":")").append(FinishName(choice.finish.reason)).append("\"");
+  out->append(R"(,"finish_reason":")").append(FinishText(choice.finish, called)).append("\"");
   if (shape_.return_token_ids) {
     if (!chat) {
       out->append(R"(,"prompt_token_ids":)");
@@ -189,9 +309,10 @@ std::string WholeAnswer::Body() const {
   std::string body;
   AppendIdentity(shape_, chat ? "chat.completion" : "text_completion", &body);
   body += R"(,"choices":[)";
-  for (size_t i = 0; i < choices_.size(); ++i) {
+  const std::vector<size_t> shown = Shown();
+  for (size_t i = 0; i < shown.size(); ++i) {
     if (i > 0) body += ',';
-    AppendChoice(i, &body);
+    AppendChoice(shown[i], i, &body);
   }
   body += "],";
   const std::vector<Finish> finishes = Finishes(choices_);

@@ -4,7 +4,9 @@
 // streams, one JSON object otherwise. No I/O; used by one thread at a time.
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "router/openai_answer_parts.h"
@@ -21,10 +23,14 @@ struct AnswerShape {
   int64_t created_s = 0;  // Unix time
   int32_t choices = 1;
   int32_t choices_per_prompt = 1;
+  int32_t shown_per_prompt = 1;     // whole answers: the best of them; streams have all
+  std::vector<std::string> echoes;  // per prompt: what goes before each answer; empty: nothing
   bool logprobs = false;
   bool include_usage = false;  // streams only: whole answers always have it
   bool return_stats = false;
   bool return_token_ids = false;
+  std::string tools;  // a JSON array of what may be called; "": text is all there is
+  ToolFormat tool_format = ToolFormat::kHermes;
   std::vector<std::vector<TokenId>> prompt_token_ids;  // per prompt, when return_token_ids
 };
 
@@ -43,12 +49,17 @@ class StreamAnswer {
   struct Choice {
     bool begun = false;
     int64_t text_offset = 0;
+    std::optional<ToolCallParser> parser;
+    int32_t calls = 0;
     Finish finish;
   };
 
+  std::string_view EchoOf(int32_t choice) const;
+  void AddShown(int32_t choice, const Delta& delta, std::string* out);
   void Begin(int32_t choice, std::string* out);
   void OpenEvent(int32_t choice, std::string* out) const;
   void AppendExtras(int32_t choice, const Delta& delta, std::string* out);
+  void AppendCalls(int32_t choice, const std::vector<ToolCall>& calls, std::string* out);
   void AppendPromptTokens(int32_t choice, std::string* out) const;
   void AppendClosing(std::string* out) const;
 
@@ -76,10 +87,13 @@ class WholeAnswer {
     LegacyLogprobs legacy_logprobs;
     int64_t text_offset = 0;
     std::vector<TokenId> tokens;
+    double logprob = 0;  // the sum of its tokens'
     Finish finish;
   };
 
-  void AppendChoice(size_t index, std::string* out) const;
+  std::vector<size_t> Shown() const;
+  void AppendChoice(size_t index, size_t shown_as, std::string* out) const;
+  bool AppendMessage(size_t index, std::string* out) const;
   void AppendLogprobs(const Choice& choice, std::string* out) const;
 
   const AnswerShape shape_;

@@ -31,11 +31,6 @@ bool Never(const json::value&) { return false; }
 bool NoTool(const json::value& value) {
   return value.is_string() && (value.get_string() == "none" || value.get_string() == "auto");
 }
-bool PlainTextFormat(const json::value& value) {
-  if (!value.is_object()) return false;
-  const json::value* type = value.get_object().if_contains("type");
-  return type != nullptr && type->is_string() && type->get_string() == "text";
-}
 bool TextOnly(const json::value& value) {
   if (!value.is_array()) return false;
   for (const json::value& modality : value.get_array()) {
@@ -43,7 +38,6 @@ bool TextOnly(const json::value& value) {
   }
   return true;
 }
-bool False(const json::value& value) { return value.is_bool() && !value.get_bool(); }
 
 constexpr Field kFields[] = {
     // What Baton reads.
@@ -74,24 +68,35 @@ constexpr Field kFields[] = {
     {"cache_salt", true, true},
     {"return_stats", true, true},
     {"return_token_ids", true, true},
+    {"watermark", true, true},
+    {"add_special_tokens", false, true},
+    {"truncate_prompt_tokens", true, true},
+    {"echo", false, true},
+    {"tools", true, false},
+    {"tool_choice", true, false},
+    {"parallel_tool_calls", true, false},
+    {"response_format", true, true},
+    {"structured_outputs", true, true},
+    {"guided_json", true, true},
+    {"guided_regex", true, true},
+    {"guided_choice", true, true},
     // OpenAI's, without effect on the answer here.
     {"user", true, true},
+    {"guided_decoding_backend", true, true},
     {"metadata", true, false},
     {"store", true, false},
     {"service_tier", true, false},
-    {"parallel_tool_calls", true, false},
     {"prediction", true, false},
     {"prompt_cache_key", true, false},
     {"prompt_cache_retention", true, false},
     {"safety_identifier", true, false},
     // OpenAI's, not supported.
-    {"echo", false, true, False},
     {"suffix", false, true, Empty},
-    {"tools", true, false, Empty},
-    {"tool_choice", true, false, NoTool},
     {"functions", true, false, Empty},
     {"function_call", true, false, NoTool},
-    {"response_format", true, false, PlainTextFormat},
+    {"guided_grammar", true, true, Empty},
+    {"guided_whitespace_pattern", true, true, Empty},
+    {"structural_tag", true, true, Never},
     {"modalities", true, false, TextOnly},
     {"audio", true, false, Never},
     {"reasoning_effort", true, false, Never},

@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "router/json_fields.h"
 #include "router/openai_fields.h"
+#include "router/tool_fields.h"
 
 namespace baton::router {
 namespace {
@@ -68,8 +69,7 @@ absl::Status CheckMessageFields(const json::object& message, const std::string& 
       return absl::InvalidArgumentError(fmt::format("unknown field '{}.{}'{}", where,
                                                     name.substr(0, 64), DidYouMean(name, known)));
     }
-    const bool must_be_empty =
-        name == "tool_calls" || name == "function_call" || name == "refusal" || name == "audio";
+    const bool must_be_empty = name == "function_call" || name == "refusal" || name == "audio";
     const json::value& value = entry.value();
     const bool empty = value.is_null() || (value.is_array() && value.get_array().empty());
     if (must_be_empty && !empty) {
@@ -85,10 +85,13 @@ absl::StatusOr<text::ChatMessage> ReadMessage(const json::value& value, const st
   BATON_RETURN_IF_ERROR(CheckMessageFields(object, where));
   const json::value* role = object.if_contains("role");
   if (role == nullptr) return Missing(where, "role");
-  const json::value* content = object.if_contains("content");
-  if (content == nullptr) return Missing(where, "content");
   text::ChatMessage message;
   BATON_ASSIGN_OR_RETURN(message.role, ReadRole(*role, where + ".role"));
+  BATON_RETURN_IF_ERROR(ReadToolParts(object, where, &message));
+  const json::value* content = object.if_contains("content");
+  const bool no_content = content == nullptr || content->is_null();
+  if (no_content && !message.tool_calls.empty()) return message;
+  if (content == nullptr) return Missing(where, "content");
   BATON_ASSIGN_OR_RETURN(message.content, ReadContent(*content, where + ".content"));
   return message;
 }

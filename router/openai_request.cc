@@ -6,9 +6,11 @@
 #include <charconv>
 
 #include "common/status_macros.h"
+#include "router/constraint_fields.h"
 #include "router/json_fields.h"
 #include "router/openai_fields.h"
 #include "router/openai_prompt.h"
+#include "router/tool_fields.h"
 
 namespace baton::router {
 namespace {
@@ -136,6 +138,9 @@ absl::Status ReadSampling(Endpoint endpoint, FieldReader& fields, const RequestL
   BATON_RETURN_IF_ERROR(fields.Read("frequency_penalty", &sampling.frequency_penalty));
   BATON_RETURN_IF_ERROR(fields.Read("min_tokens", &sampling.min_tokens));
   BATON_RETURN_IF_ERROR(fields.Read("ignore_eos", &sampling.ignore_eos));
+  BATON_RETURN_IF_ERROR(fields.Read("watermark", &sampling.watermark));
+  BATON_RETURN_IF_ERROR(fields.Read("add_special_tokens", &input.add_special_tokens));
+  BATON_RETURN_IF_ERROR(fields.Read("truncate_prompt_tokens", &input.truncate_prompt_tokens));
   if (const json::value* tokens = fields.Find("stop_token_ids")) {
     if (!tokens->is_array()) return WrongType("stop_token_ids", "an array of token ids", *tokens);
     BATON_ASSIGN_OR_RETURN(sampling.stop_token_ids,
@@ -145,6 +150,7 @@ absl::Status ReadSampling(Endpoint endpoint, FieldReader& fields, const RequestL
   BATON_RETURN_IF_ERROR(ReadLogitBias(fields, sampling));
   BATON_RETURN_IF_ERROR(ReadStop(fields, limits, input));
   BATON_RETURN_IF_ERROR(ReadLogprobs(endpoint, fields, sampling));
+  BATON_ASSIGN_OR_RETURN(sampling.constraint, ReadConstraint(fields));
   return ReadMaxTokens(endpoint, fields, input);
 }
 
@@ -175,12 +181,25 @@ absl::Status ReadStreamOptions(FieldReader& fields, OpenAiRequest& request) {
 absl::Status ReadChoices(FieldReader& fields, const RequestLimits& limits, OpenAiRequest& request) {
   BATON_RETURN_IF_ERROR(fields.Read("n", &request.choices_per_prompt));
   BATON_RETURN_IF_ERROR(CheckCount("n", request.choices_per_prompt, 1, limits.max_choices));
+  request.shown_per_prompt = request.choices_per_prompt;
   int32_t best_of = request.choices_per_prompt;
   BATON_RETURN_IF_ERROR(fields.Read("best_of", &best_of));
-  if (best_of != request.choices_per_prompt) {
-    return absl::InvalidArgumentError(fmt::format(
-        "'best_of' is {}, but 'n' is {}: choosing the best of more answers is not supported",
-        best_of, request.choices_per_prompt));
+  BATON_RETURN_IF_ERROR(
+      CheckCount("best_of", best_of, request.choices_per_prompt, limits.max_choices));
+  if (best_of > request.choices_per_prompt && request.stream) {
+    return absl::InvalidArgumentError(
+        fmt::format("'best_of' {} is more than 'n' {}, which a stream cannot choose from", best_of,
+                    request.choices_per_prompt));
+  }
+  request.choices_per_prompt = best_of;
+  return absl::OkStatus();
+}
+
+absl::Status ReadEcho(FieldReader& fields, OpenAiRequest& request) {
+  BATON_RETURN_IF_ERROR(fields.Read("echo", &request.echo));
+  if (request.echo && fields.Find("logprobs") != nullptr) {
+    return absl::InvalidArgumentError(
+        "'echo' with 'logprobs' is not supported: prompts have no log probabilities");
   }
   return absl::OkStatus();
 }
@@ -195,12 +214,15 @@ absl::StatusOr<OpenAiRequest> ReadRequest(Endpoint endpoint, const json::object&
   BATON_RETURN_IF_ERROR(fields.Read("return_stats", &request.return_stats));
   BATON_RETURN_IF_ERROR(fields.Read("return_token_ids", &request.return_token_ids));
   BATON_RETURN_IF_ERROR(ReadChoices(fields, limits, request));
+  BATON_RETURN_IF_ERROR(ReadEcho(fields, request));
   GenerateInput common;
   BATON_RETURN_IF_ERROR(ReadSampling(endpoint, fields, limits, common));
   if (endpoint == Endpoint::kChat) {
     const json::value* messages = fields.Find("messages");
     if (messages == nullptr) return absl::InvalidArgumentError("'messages' is missing");
     BATON_ASSIGN_OR_RETURN(common.prompt, ReadMessages(*messages, limits));
+    BATON_ASSIGN_OR_RETURN(request.tools, ReadTools(fields));
+    if (request.tools.choice != ToolUse::Choice::kNone) common.tools = request.tools.tools;
     request.prompts.push_back(std::move(common));
     return request;
   }
@@ -218,6 +240,10 @@ absl::StatusOr<OpenAiRequest> ReadRequest(Endpoint endpoint, const json::object&
 
 GenerateInput OpenAiRequest::Choice(int32_t index) const {
   GenerateInput input = prompts[static_cast<size_t>(index / choices_per_prompt)];
+  // The best ones are found by what the log probabilities say.
+  if (shown_per_prompt < choices_per_prompt && input.sampling.logprobs < 0) {
+    input.sampling.logprobs = 0;
+  }
   if (input.has_seed) input.sampling.seed += static_cast<uint64_t>(index % choices_per_prompt);
   return input;
 }

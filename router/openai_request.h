@@ -8,19 +8,32 @@
 
 #include "absl/status/statusor.h"
 #include "router/request.h"
+#include "router/tool_calls.h"
 
 namespace baton::router {
 
-enum class Endpoint { kChat, kCompletions };
+// What an HTTP path asks for. The first two are OpenAI's, the next two vLLM's, the last TGI's.
+enum class Endpoint {
+  kChat,
+  kCompletions,
+  kTokenize,
+  kDetokenize,
+  kEmbeddings,
+  kGenerate,
+  kGenerateStream
+};
 
 struct OpenAiRequest {
   Endpoint endpoint = Endpoint::kChat;
   std::vector<GenerateInput> prompts;  // one for chat; at most RequestLimits::max_prompts
-  int32_t choices_per_prompt = 1;      // 'n'
+  int32_t choices_per_prompt = 1;      // 'best_of', which is 'n' unless given
+  int32_t shown_per_prompt = 1;        // 'n'
+  bool echo = false;                   // the prompt before each answer
   bool stream = false;
   bool include_usage = false;
   bool return_stats = false;
   bool return_token_ids = false;
+  ToolUse tools;  // of chat
 
   int32_t choices() const { return static_cast<int32_t>(prompts.size()) * choices_per_prompt; }
   // What choice `index` asks of the dispatcher: its prompt's input; a given seed counts up within

@@ -37,9 +37,12 @@ struct GenerateInput {
   std::string model;  // "": the only one
   // Plain text; chat messages; token ids.
   std::variant<std::string, std::vector<text::ChatMessage>, std::vector<TokenId>> prompt;
+  std::string tools;  // for chat: a JSON array of what the model may call; "": nothing
   SamplingParams sampling;
-  bool has_max_tokens = false;  // false: what the context leaves
-  bool has_seed = false;        // false: the router draws one
+  bool add_special_tokens = true;      // BOS in front of text, where the model wants it
+  int32_t truncate_prompt_tokens = 0;  // only the last so many are taken; 0: all
+  bool has_max_tokens = false;         // false: what the context leaves
+  bool has_seed = false;               // false: the router draws one
   std::vector<std::string> stop;
   std::string cache_salt;
   // Who asks, where API keys are in use: its limits are charged, its prefixes are its tenant's.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "common/logging.h"
@@ -68,12 +69,30 @@ absl::Status ServedModel::CheckName(const std::string& model) const {
 absl::StatusOr<std::vector<TokenId>> ServedModel::PromptTokens(const GenerateInput& input,
                                                                const RequestLimits& limits,
                                                                int32_t context_tokens) const {
+  if (input.truncate_prompt_tokens < 0) {
+    return absl::InvalidArgumentError(fmt::format(
+        "truncate_prompt_tokens is {}, but must not be negative", input.truncate_prompt_tokens));
+  }
+  const auto most = static_cast<size_t>(input.truncate_prompt_tokens);
+  BATON_ASSIGN_OR_RETURN(
+      std::vector<TokenId> tokens,
+      WholePrompt(input, limits, most == 0 ? context_tokens : std::numeric_limits<int32_t>::max()));
+  if (most > 0 && tokens.size() > most) {
+    tokens.erase(tokens.begin(), tokens.end() - static_cast<ptrdiff_t>(most));
+  }
+  return tokens;
+}
+
+absl::StatusOr<std::vector<TokenId>> ServedModel::WholePrompt(const GenerateInput& input,
+                                                              const RequestLimits& limits,
+                                                              int32_t context_tokens) const {
   if (const auto* text = std::get_if<std::string>(&input.prompt)) {
-    return Encode({{*text, text::SpecialTokens::kPlainText}}, context_tokens);
+    return Encode({{*text, text::SpecialTokens::kPlainText}}, input.add_special_tokens,
+                  context_tokens);
   }
   if (const auto* messages = std::get_if<std::vector<text::ChatMessage>>(&input.prompt)) {
-    BATON_ASSIGN_OR_RETURN(const auto pieces, RenderChat(*messages, limits));
-    return Encode(pieces, context_tokens);
+    BATON_ASSIGN_OR_RETURN(const auto pieces, RenderChat(*messages, input.tools, limits));
+    return Encode(pieces, /*add_bos=*/true, context_tokens);
   }
   const auto& tokens = std::get<std::vector<TokenId>>(input.prompt);
   BATON_RETURN_IF_ERROR(CheckIds(tokens));
@@ -81,14 +100,32 @@ absl::StatusOr<std::vector<TokenId>> ServedModel::PromptTokens(const GenerateInp
 }
 
 absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderChat(
-    const std::vector<text::ChatMessage>& messages, const RequestLimits& limits) const {
+    const std::vector<text::ChatMessage>& messages, const std::string& tools,
+    const RequestLimits& limits) const {
   if (chat_template_ == nullptr) return why_no_chat_;
   if (messages.empty()) return absl::InvalidArgumentError("the chat has no messages");
   if (messages.size() > limits.max_messages) {
     return absl::InvalidArgumentError(fmt::format("the chat has {} messages, but the limit is {}",
                                                   messages.size(), limits.max_messages));
   }
-  auto pieces = chat_template_->Render(messages, /*add_generation_prompt=*/true);
+  const bool about_tools = !tools.empty() || std::ranges::any_of(messages, [](const auto& message) {
+    return message.role == "tool" || !message.tool_calls.empty();
+  });
+  if (about_tools && !TemplateKnowsTools(chat_template_->source())) {
+    BATON_ASSIGN_OR_RETURN(const std::vector<text::ChatMessage> written,
+                           WithToolsInMessages(messages, tools));
+    return RenderMessages(written, "");
+  }
+  return RenderMessages(messages, tools);
+}
+
+ToolFormat ServedModel::tool_format() const {
+  return ToolFormatOf(chat_template_ == nullptr ? "" : chat_template_->source());
+}
+
+absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderMessages(
+    const std::vector<text::ChatMessage>& messages, const std::string& tools) const {
+  auto pieces = chat_template_->Render(messages, /*add_generation_prompt=*/true, tools);
   if (pieces.ok()) return pieces;
   // A chat that hits the template's bounds is the client's to change, not to send again.
   return absl::InvalidArgumentError(
@@ -96,6 +133,7 @@ absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderChat(
 }
 
 absl::StatusOr<std::vector<TokenId>> ServedModel::Encode(const std::vector<text::TextPiece>& pieces,
+                                                         bool add_bos,
                                                          int32_t context_tokens) const {
   size_t bytes = 0;
   for (const text::TextPiece& piece : pieces) bytes += piece.text.size();
@@ -107,7 +145,7 @@ absl::StatusOr<std::vector<TokenId>> ServedModel::Encode(const std::vector<text:
                         bytes, least_tokens, context_tokens)),
         kContextLengthExceeded);
   }
-  return tokenizer_->EncodePrompt(pieces, /*add_bos=*/true);
+  return tokenizer_->EncodePrompt(pieces, add_bos);
 }
 
 absl::Status ServedModel::CheckIds(const std::vector<TokenId>& tokens) const {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "model_file/gguf.h"
 #include "router/request.h"
+#include "router/tool_calls.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -27,6 +28,9 @@ class ServedModel {
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   int32_t context_tokens() const { return context_tokens_; }  // of the file's metadata
 
+  // How the model writes calls of tools.
+  ToolFormat tool_format() const;
+
   // OK for "" and the model's name, else NotFound naming the one there is.
   absl::Status CheckName(const std::string& model) const;
 
@@ -41,9 +45,15 @@ class ServedModel {
  private:
   ServedModel() = default;
   absl::StatusOr<std::vector<text::TextPiece>> RenderChat(
-      const std::vector<text::ChatMessage>& messages, const RequestLimits& limits) const;
+      const std::vector<text::ChatMessage>& messages, const std::string& tools,
+      const RequestLimits& limits) const;
+  absl::StatusOr<std::vector<text::TextPiece>> RenderMessages(
+      const std::vector<text::ChatMessage>& messages, const std::string& tools) const;
   absl::StatusOr<std::vector<TokenId>> Encode(const std::vector<text::TextPiece>& pieces,
-                                              int32_t context_tokens) const;
+                                              bool add_bos, int32_t context_tokens) const;
+  absl::StatusOr<std::vector<TokenId>> WholePrompt(const GenerateInput& input,
+                                                   const RequestLimits& limits,
+                                                   int32_t context_tokens) const;
   absl::Status CheckIds(const std::vector<TokenId>& tokens) const;
 
   std::shared_ptr<const GgufFile> file_;

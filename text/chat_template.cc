@@ -4,6 +4,7 @@
 
 #include "common/status_macros.h"
 #include "text/jinja/interpreter.h"
+#include "text/jinja/json_reader.h"
 #include "text/jinja/parser.h"
 
 namespace baton::text {
@@ -14,10 +15,42 @@ using jinja::List;
 using jinja::Text;
 using jinja::Value;
 
-Value MessageValue(const ChatMessage& message) {
+// The arguments of a call are text in the HTTP API; templates want what they say.
+absl::StatusOr<Value> ToolCallsValue(std::string_view tool_calls) {
+  BATON_ASSIGN_OR_RETURN(const Value calls, jinja::ReadJson(tool_calls));
+  if (calls.list() == nullptr) return absl::InvalidArgumentError("tool calls are no array");
+  List list;
+  for (const Value& call : calls.list()->items) {
+    const Value* function = call.dict() == nullptr ? nullptr : call.dict()->Find("function");
+    if (function == nullptr || function->dict() == nullptr) {
+      return absl::InvalidArgumentError("a tool call has no function");
+    }
+    Dict parsed = *function->dict();
+    const Value* arguments = parsed.Find("arguments");
+    if (arguments != nullptr && arguments->text() != nullptr) {
+      absl::StatusOr<Value> read = jinja::ReadJson(arguments->text()->bytes());
+      if (read.ok()) parsed.Set(Value(Text::Template("arguments")), *std::move(read));
+    }
+    Dict whole = *call.dict();
+    whole.Set(Value(Text::Template("function")), Value(std::move(parsed)));
+    list.items.push_back(Value(std::move(whole)));
+  }
+  return Value(std::move(list));
+}
+
+absl::StatusOr<Value> MessageValue(const ChatMessage& message) {
   Dict dict;
-  dict.Set(Value(Text::Template("role")), Value(Text::User(message.role)));
-  dict.Set(Value(Text::Template("content")), Value(Text::User(message.content)));
+  const auto set = [&dict](std::string_view name, const std::string& text) {
+    dict.Set(Value(Text::Template(name)), Value(Text::User(text)));
+  };
+  set("role", message.role);
+  set("content", message.content);
+  if (!message.name.empty()) set("name", message.name);
+  if (!message.tool_call_id.empty()) set("tool_call_id", message.tool_call_id);
+  if (!message.tool_calls.empty()) {
+    BATON_ASSIGN_OR_RETURN(Value calls, ToolCallsValue(message.tool_calls));
+    dict.Set(Value(Text::Template("tool_calls")), std::move(calls));
+  }
   return Value(std::move(dict));
 }
 
@@ -35,17 +68,28 @@ std::vector<TextPiece> Pieces(const Text& text) {
 
 class JinjaChatTemplate final : public ChatTemplate {
  public:
-  JinjaChatTemplate(jinja::Body body, std::string bos, std::string eos, WallClock now)
-      : body_(std::move(body)), bos_(std::move(bos)), eos_(std::move(eos)), now_(now) {}
+  JinjaChatTemplate(std::string_view source, jinja::Body body, std::string bos, std::string eos,
+                    WallClock now)
+      : source_(source),
+        body_(std::move(body)),
+        bos_(std::move(bos)),
+        eos_(std::move(eos)),
+        now_(now) {}
 
   absl::StatusOr<std::vector<TextPiece>> Render(const std::vector<ChatMessage>& messages,
-                                                bool add_generation_prompt) const final {
+                                                bool add_generation_prompt,
+                                                std::string_view tools) const final {
     List list;
-    for (const ChatMessage& message : messages) list.items.push_back(MessageValue(message));
+    for (const ChatMessage& message : messages) {
+      BATON_ASSIGN_OR_RETURN(list.items.emplace_back(), MessageValue(message));
+    }
     jinja::Variables variables;
     variables["messages"] = Value(std::move(list));
     variables["add_generation_prompt"] = Value(add_generation_prompt);
     variables["tools"] = Value::NoneValue();
+    if (!tools.empty()) {
+      BATON_ASSIGN_OR_RETURN(variables["tools"], jinja::ReadJson(tools));
+    }
     variables["documents"] = Value::NoneValue();
     variables["bos_token"] = Value(Text::Template(bos_));
     variables["eos_token"] = Value(Text::Template(eos_));
@@ -55,7 +99,10 @@ class JinjaChatTemplate final : public ChatTemplate {
     return Pieces(text);
   }
 
+  std::string_view source() const final { return source_; }
+
  private:
+  const std::string source_;
   const jinja::Body body_;
   const std::string bos_;
   const std::string eos_;
@@ -69,7 +116,8 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Create(std::st
                                                                          std::string eos,
                                                                          WallClock now) {
   BATON_ASSIGN_OR_RETURN(jinja::Body body, jinja::Parse(source));
-  return std::make_unique<JinjaChatTemplate>(std::move(body), std::move(bos), std::move(eos), now);
+  return std::make_unique<JinjaChatTemplate>(source, std::move(body), std::move(bos),
+                                             std::move(eos), now);
 }
 
 absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::FromFile(

@@ -11,6 +11,7 @@
 #include "engine/model_config.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "model_file/gguf.h"
+#include "worker_common/constraints.h"
 
 namespace baton::worker_common {
 namespace {
@@ -109,6 +110,7 @@ absl::Status WorkerHost::LoadModel() {
   engine.max_rows = options_.chunk_tokens + options_.max_batch;
   engine.max_logit_rows = options_.max_batch;
   engine.prefix_cache = options_.prefix_cache;
+  engine.make_constraint = ConstraintMakerFor(*file);
   engine.allocate_slab = [&](int64_t) -> absl::StatusOr<std::span<std::byte>> {
     BATON_ASSIGN_OR_RETURN(
         handoff_, kv_transfer::HandoffService::Create(handoff, options_.name,

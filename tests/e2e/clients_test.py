@@ -1,10 +1,13 @@
 """The clients that people use: the `openai` package, and a gRPC client generated from proto/."""
 
 import concurrent.futures
+import json
+import typing
 import unittest
 
 import grpc
 import openai
+import pydantic
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
@@ -137,6 +140,127 @@ class OpenAiTest(ClusterTestCase):
             answers = list(pool.map(lambda _: self.complete(max_tokens=12), range(64)))
         self.assertEqual(len({answer.choices[0].message.content for answer in answers}), 1)
         self.assertEqual(len({answer.id for answer in answers}), 64)
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20},
+                           "unit": {"enum": ["celsius", "fahrenheit"]}},
+            "required": ["city", "unit"],
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "get_time"}}
+
+
+class GrpcConstraintTest(ClusterTestCase):
+    def test_regex_and_what_is_refused(self):
+        events = self.client.generate(text="A number:", sampling={
+            "temperature": 0, "max_tokens": 20, "constraint": json.dumps({"regex": "[0-9]{3}"})})
+        text = "".join(event.delta.text for event in events)
+        self.assertRegex(text, r"\A[0-9]{3}\Z")
+        with self.assertRaises(grpc.RpcError) as refused:
+            list(self.client.generate(text="x", sampling={
+                "constraint": '{"regex": "(?=a)"}'}))
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.INVALID_ARGUMENT)
+
+
+class OpenAiToolsTest(ClusterTestCase):
+    def setUp(self):
+        self.openai = openai.OpenAI(base_url=f"http://{self.client.http_address}/v1",
+                                    api_key="none", max_retries=0, timeout=120)
+        self.addCleanup(self.openai.close)
+
+    def ask(self, **more):
+        return self.openai.chat.completions.create(**{
+            "model": self.model, "temperature": 0, "max_tokens": 120, "tools": [WEATHER, CLOCK],
+            "messages": [{"role": "user", "content": "What is the weather in Paris?"}], **more})
+
+    def check_call(self, call, name):
+        self.assertEqual(call.type, "function")
+        self.assertEqual(call.function.name, name)
+        arguments = json.loads(call.function.arguments)
+        if name == "get_weather":
+            self.assertIn(arguments["unit"], ("celsius", "fahrenheit"))
+            self.assertLessEqual(len(arguments["city"]), 20)
+        else:
+            self.assertEqual(arguments, {})
+
+    def test_required_and_named_calls(self):
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        for choice in ("required", named):
+            answer = self.ask(tool_choice=choice, parallel_tool_calls=False).choices[0]
+            self.assertEqual(answer.finish_reason, "tool_calls")
+            self.assertIsNone(answer.message.content)
+            call, = answer.message.tool_calls
+            self.assertTrue(call.id)
+            name = "get_weather" if choice is named else call.function.name
+            self.check_call(call, name)
+
+    def test_streamed_call_is_the_whole_one(self):
+        whole = self.ask(tool_choice="required", parallel_tool_calls=False).choices[0].message
+        calls = {}
+        reason = None
+        for chunk in self.ask(tool_choice="required", parallel_tool_calls=False, stream=True):
+            reason = chunk.choices[0].finish_reason or reason
+            self.assertFalse(chunk.choices[0].delta.content)
+            for delta in chunk.choices[0].delta.tool_calls or []:
+                call = calls.setdefault(delta.index, {"name": "", "arguments": ""})
+                call["name"] += delta.function.name or ""
+                call["arguments"] += delta.function.arguments or ""
+        self.assertEqual(reason, "tool_calls")
+        self.assertEqual(calls, {0: {"name": whole.tool_calls[0].function.name,
+                                     "arguments": whole.tool_calls[0].function.arguments}})
+
+    def test_the_answer_of_a_tool_goes_back(self):
+        asked = {"role": "user", "content": "What is the weather in Paris?"}
+        call = self.ask(tool_choice="required", parallel_tool_calls=False).choices[0].message
+        answer = self.ask(max_tokens=16, messages=[
+            asked, call.to_dict(),
+            {"role": "tool", "tool_call_id": call.tool_calls[0].id, "content": "Sunny, 21 C"}])
+        self.assertGreater(answer.usage.prompt_tokens, 60)
+        without = self.ask(max_tokens=16, tool_choice="none")
+        self.assertLess(without.usage.prompt_tokens, answer.usage.prompt_tokens)
+        self.assertIsNone(without.choices[0].message.tool_calls)
+
+    def test_parse_into_a_pydantic_model(self):
+        class Country(pydantic.BaseModel):
+            name: typing.Annotated[str, pydantic.Field(max_length=16)]
+
+        class City(pydantic.BaseModel):
+            name: typing.Annotated[str, pydantic.Field(max_length=16)]
+            population: typing.Annotated[int, pydantic.Field(ge=0, le=50_000_000)]
+            kind: typing.Literal["capital", "other"]
+            country: typing.Optional[Country]
+
+        answer = self.openai.chat.completions.parse(
+            model=self.model, temperature=0, max_tokens=300, response_format=City,
+            messages=[{"role": "user", "content": "Describe Paris as JSON."}])
+        city = answer.choices[0].message.parsed
+        self.assertIsInstance(city, City)
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+
+    def test_unsound_tools_are_refused(self):
+        with self.assertRaises(openai.BadRequestError) as refused:
+            self.ask(tools=[{"type": "web_search"}])
+        self.assertIn("other tools are not supported", str(refused.exception))
+        with self.assertRaises(openai.BadRequestError):
+            self.openai.embeddings.create(model=self.model, input="x")
+
+    def test_echo_and_best_of(self):
+        prompt = "The capital of France is"
+        one = self.openai.completions.create(model=self.model, prompt=prompt, max_tokens=4,
+                                             temperature=0, echo=True)
+        self.assertTrue(one.choices[0].text.startswith(prompt))
+        best = self.openai.completions.create(model=self.model, prompt=[prompt, "Two"], max_tokens=4,
+                                              n=1, best_of=3, seed=1)
+        self.assertEqual([choice.index for choice in best.choices], [0, 1])
+        self.assertGreater(best.usage.completion_tokens, 8)
 
 
 class GrpcTest(ClusterTestCase):

@@ -256,5 +256,46 @@ TEST(Sampler, OddLogitsNeitherCrashNorWin) {
   }
 }
 
+// Allows the tokens of `allowed`; ends as it is told.
+class FixedConstraint final : public TokenConstraint {
+ public:
+  FixedConstraint(uint64_t allowed, bool may_end) : allowed_{allowed}, may_end_(may_end) {}
+  Next After(std::span<const TokenId>) override { return {allowed_, may_end_, false}; }
+  bool MustEnd(std::span<const TokenId>) override { return false; }
+
+ private:
+  std::vector<uint64_t> allowed_;
+  bool may_end_;
+};
+
+TEST(Sampler, AConstraintLeavesWhatItAllowsAndEndsWhereItIsSatisfied) {
+  const auto best = [](uint64_t allowed, bool may_end, SamplingParams params) {
+    FixedConstraint constraint(allowed, may_end);
+    std::vector<float> logits = {5, 1, 4, 2, 3};
+    const std::vector<TokenId> end_tokens = {0};
+    Sampler sampler(5);
+    return sampler.Sample(logits, params, {}, {}, end_tokens, &constraint);
+  };
+  EXPECT_EQ(best(0b01010, false, Greedy()).token, 3);
+  EXPECT_EQ(best(0b01010, true, Greedy()).token, 0) << "an end token";
+  SamplingParams ignoring = Greedy();
+  ignoring.ignore_eos = true;
+  EXPECT_EQ(best(0b01010, true, ignoring).token, 3);
+  SamplingParams longer = Greedy();
+  longer.min_tokens = 5;
+  longer.max_tokens = 9;
+  EXPECT_EQ(best(0b01010, true, longer).token, 3);
+  EXPECT_EQ(best(0, false, Greedy()).token, 0) << "nothing else is left";
+
+  SamplingParams sampled;
+  sampled.logprobs = 5;
+  for (sampled.seed = 0; sampled.seed < 200; ++sampled.seed) {
+    const OutputToken token = best(0b01010, false, sampled);
+    EXPECT_TRUE(token.token == 1 || token.token == 3);
+    ASSERT_EQ(token.top.size(), 2u);
+    EXPECT_NEAR(std::exp(token.top[0].logprob) + std::exp(token.top[1].logprob), 1, 1e-5);
+  }
+}
+
 }  // namespace
 }  // namespace baton::engine

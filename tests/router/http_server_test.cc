@@ -124,6 +124,45 @@ TEST_F(HttpServerTest, SmallResources) {
   EXPECT_EQ(client_.Get("/health").status, 200) << "HEAD sent no body";
 }
 
+TEST_F(HttpServerTest, TextToTokensAndBack) {
+  const boost::json::value tokens =
+      boost::json::parse(client_.Post("/tokenize", R"({"prompt":"abc"})").body);
+  EXPECT_EQ(tokens.at("max_model_len").as_int64(), 2048);
+  EXPECT_EQ(static_cast<size_t>(tokens.at("count").as_int64()),
+            tokens.at("tokens").as_array().size());
+  EXPECT_TRUE(tokens.at("token_strs").is_null());
+  EXPECT_EQ(client_.Post("/detokenize", R"({"tokens":[1,2]})").status, 200);
+  ExpectError(client_.Post("/tokenize", "{}"), 400, "", "'prompt' is missing");
+  ExpectError(client_.Post("/tokenize", R"({"promt":"x"})"), 400, "", "did you mean 'prompt'?");
+  ExpectError(client_.Post("/detokenize", R"({"tokens":["a"]})"), 400, "", "must be a token id");
+  ExpectError(client_.Post("/v1/embeddings", R"({"input":"x"})"), 400, "", "no embeddings");
+}
+
+TEST_F(HttpServerTest, TextGenerationInference) {
+  const boost::json::value whole = boost::json::parse(
+      client_.Post("/generate", R"({"inputs":"x","parameters":{"details":true}})").body);
+  EXPECT_EQ(whole.at("generated_text").as_string(), "Hello, world");
+  EXPECT_EQ(whole.at("details").at("tokens").as_array().size(), 3u);
+  const TestResponse stream = client_.Post("/generate_stream", R"({"inputs":"x"})");
+  EXPECT_TRUE(stream.body.starts_with(R"(data:{"index":1,"token":{"id":100,"text":"Hello")"));
+  EXPECT_THAT(stream.body, HasSubstr(R"("generated_text":"Hello, world")"));
+  const TestResponse refused = client_.Post("/generate", R"({"inputs":1})");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.body,
+            R"({"error":"'inputs' must be a string, not an integer","error_type":"validation"})");
+  EXPECT_THAT(client_.Get("/info").body, HasSubstr(R"("max_total_tokens":2048)"));
+}
+
+TEST_F(HttpServerTest, EchoAndTheBestOfSeveral) {
+  const boost::json::value echoed =
+      boost::json::parse(client_.Post("/v1/completions", R"({"prompt":"Say: ","echo":true})").body);
+  EXPECT_EQ(echoed.at("choices").at(0).at("text").as_string(), "Say: Hello, world");
+  const boost::json::value best = boost::json::parse(
+      client_.Post("/v1/completions", R"({"prompt":"x","n":1,"best_of":3})").body);
+  EXPECT_EQ(best.at("choices").as_array().size(), 1u);
+  EXPECT_EQ(best.at("usage").at("completion_tokens").as_int64(), 9);
+}
+
 TEST_F(HttpServerTest, RefusalsKeepTheConnection) {
   ExpectError(client_.Post(kChatPath, "{"), 400, "", "not valid JSON");
   ExpectError(client_.Post(kChatPath, ""), 400, "", "the body is empty");

@@ -141,7 +141,13 @@ TEST(OpenAiRequest, UnsoundMessagesAreRefused) {
   ExpectMessagesRefused(R"([{"role":"user","content":"x","contant":1}])",
                         "unknown field 'messages[0].contant'; did you mean 'content'?");
   ExpectMessagesRefused(R"([{"role":"user","content":"x","tool_calls":[1]}])",
-                        "'messages[0].tool_calls' is not supported");
+                        "'messages[0].tool_calls' is an assistant's, not of the role 'user'");
+  ExpectMessagesRefused(R"([{"role":"assistant","tool_calls":[1]}])",
+                        "'messages[0].tool_calls[0]' must be an object, not an integer");
+  ExpectMessagesRefused(
+      R"([{"role":"assistant","tool_calls":[{"id":"1","type":"function",
+          "function":{"name":"f","arguments":"{"}}]}])",
+      "'messages[0].tool_calls[0].function.arguments' is no JSON object");
   ExpectMessagesRefused(
       R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])",
       "'messages[0].content[0]' is a part of type 'image_url'; only 'text' is supported");
@@ -259,17 +265,100 @@ TEST(OpenAiRequest, FieldsWithoutEffectAreTaken) {
 }
 
 TEST(OpenAiRequest, WhatWouldChangeTheAnswerIsRefused) {
-  ExpectChatRefused(R"(,"tools":[{"type":"function"}])", "tools", "'tools' is not supported");
-  ExpectChatRefused(R"(,"tool_choice":"required")", "tool_choice", "not supported");
-  ExpectChatRefused(R"(,"response_format":{"type":"json_object"})", "response_format",
-                    "not supported");
   ExpectChatRefused(R"(,"functions":[{}])", "functions", "not supported");
   ExpectChatRefused(R"(,"modalities":["text","audio"])", "modalities", "not supported");
   ExpectChatRefused(R"(,"audio":{})", "audio", "not supported");
   ExpectChatRefused(R"(,"reasoning_effort":"high")", "reasoning_effort", "not supported");
-  ExpectCompletionRefused(R"(,"echo":true)", "echo", "'echo' is not supported");
+  ExpectCompletionRefused(R"(,"echo":true,"logprobs":1)", "logprobs", "'echo' with 'logprobs'");
+  ExpectChatRefused(R"(,"guided_grammar":"root ::= x")", "guided_grammar", "not supported");
   ExpectCompletionRefused(R"(,"suffix":"x")", "suffix", "'suffix' is not supported");
-  ExpectCompletionRefused(R"(,"best_of":3)", "best_of", "'best_of' is 3, but 'n' is 1");
+  ExpectCompletionRefused(R"(,"best_of":3,"stream":true)", "best_of",
+                          "'best_of' 3 is more than 'n' 1, which a stream cannot choose from");
+  ExpectCompletionRefused(R"(,"n":3,"best_of":2)", "best_of", "'best_of' is 2");
+}
+
+TEST(OpenAiRequest, ConstraintsComeFromEitherFamilyOfNames) {
+  const auto constraint = [](const std::string& fields) {
+    const auto request = Chat(fields);
+    EXPECT_TRUE(request.ok()) << request.status();
+    return request.ok() ? request->prompts.front().sampling.constraint : "";
+  };
+  EXPECT_EQ(constraint(R"(,"response_format":{"type":"text"})"), "");
+  EXPECT_EQ(constraint(R"(,"response_format":{"type":"json_object"})"), R"({"json_object":true})");
+  const std::string schema = R"({"json_schema": {"type":"null"}})";
+  EXPECT_EQ(constraint(R"(,"response_format":{"type":"json_schema","json_schema":{"name":"n",
+      "strict":true,"schema":{"type":"null"}}})"),
+            schema);
+  EXPECT_EQ(constraint(R"(,"guided_json":{"type":"null"})"), schema);
+  EXPECT_EQ(constraint(R"(,"guided_json":"{\"type\":\"null\"}")"), schema);
+  EXPECT_EQ(constraint(R"(,"structured_outputs":{"json":{"type":"null"},"regex":null})"), schema);
+  EXPECT_EQ(constraint(R"(,"guided_regex":"a+")"), R"({"regex":"a+"})");
+  EXPECT_EQ(constraint(R"(,"guided_choice":["a","b"])"), R"({"choice":["a","b"]})");
+  EXPECT_EQ(constraint(R"(,"structured_outputs":{"choice":["a"]})"), R"({"choice":["a"]})");
+}
+
+TEST(OpenAiRequest, ConstraintsThatAreNotPossibleSayWhyAndWhere) {
+  ExpectChatRefused(
+      R"(,"response_format":{"type":"xml"})", "response_format",
+      "'response_format.type' is 'xml', but must be text, json_object or json_schema");
+  ExpectChatRefused(R"(,"response_format":{"type":"json_schema"})", "response_format",
+                    "'response_format.json_schema' is missing");
+  ExpectChatRefused(R"(,"response_format":{"type":"json_schema","json_schema":{"schema":
+      {"type":"object","properties":{"a":{"not":{}}}}}})",
+                    "response_format",
+                    "'response_format' is not possible: the keyword 'not' is not supported at "
+                    "#/properties/a");
+  ExpectChatRefused(R"x(,"guided_regex":"(?=a)")x", "guided_regex", "a look-around");
+  ExpectChatRefused(R"(,"guided_choice":[])", "guided_choice", "something in it");
+  ExpectChatRefused(R"(,"guided_choice":["a"],"guided_regex":"a")", "guided_choice",
+                    "'guided_choice' beside 'guided_regex'");
+  ExpectChatRefused(R"(,"structured_outputs":{"grammar":"x"})", "structured_outputs",
+                    "'structured_outputs.grammar' is not supported");
+}
+
+constexpr char kTool[] =
+    R"({"type":"function","function":{"name":"f","parameters":{"type":"object"}}})";
+
+TEST(OpenAiRequest, ToolsAndTheChoiceAmongThem) {
+  const std::string tools = std::string(R"(,"tools":[)") + kTool + "]";
+  const auto choice = [&](const std::string& fields) {
+    const auto request = Chat(tools + fields);
+    EXPECT_TRUE(request.ok()) << request.status();
+    return request.ok() ? *request : OpenAiRequest{};
+  };
+  EXPECT_EQ(choice("").tools.choice, ToolUse::Choice::kAuto);
+  EXPECT_EQ(choice("").prompts.front().tools, std::string("[") + kTool + "]");
+  EXPECT_EQ(choice(R"(,"tool_choice":"none")").tools.choice, ToolUse::Choice::kNone);
+  EXPECT_EQ(choice(R"(,"tool_choice":"none")").prompts.front().tools, "");
+  EXPECT_EQ(choice(R"(,"tool_choice":"required")").tools.choice, ToolUse::Choice::kRequired);
+  EXPECT_FALSE(choice(R"(,"parallel_tool_calls":false)").tools.parallel);
+  const auto named = choice(R"(,"tool_choice":{"type":"function","function":{"name":"f"}})");
+  EXPECT_EQ(named.tools.choice, ToolUse::Choice::kRequired);
+  EXPECT_EQ(named.tools.only, std::string("[") + kTool + "]");
+  const auto history = Parse(Endpoint::kChat, R"({"messages":[{"role":"user","content":"hi"},
+      {"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function",
+       "function":{"name":"f","arguments":"{}"}}]},
+      {"role":"tool","tool_call_id":"1","content":"done"}]})");
+  ASSERT_TRUE(history.ok()) << history.status();
+  const auto& messages = std::get<std::vector<text::ChatMessage>>(history->prompts.front().prompt);
+  EXPECT_THAT(messages.at(1).tool_calls, HasSubstr(R"("name":"f")"));
+  EXPECT_EQ(messages.at(2).tool_call_id, "1");
+}
+
+TEST(OpenAiRequest, UnsoundToolsAreRefused) {
+  const std::string tools = std::string(R"(,"tools":[)") + kTool + "]";
+  ExpectChatRefused(R"(,"tools":[{"type":"function"}])", "tools", "'tools[0].function' is missing");
+  ExpectChatRefused(R"(,"tools":[{"type":"web_search"}])", "tools",
+                    "other tools are not supported");
+  ExpectChatRefused(R"(,"tools":[{"type":"function","function":{"name":"a b"}}])", "tools",
+                    "'tools[0].function.name' must be 1 to 64");
+  ExpectChatRefused(std::string(R"(,"tools":[)") + kTool + "," + kTool + "]", "tools",
+                    "is that of an earlier tool");
+  ExpectChatRefused(R"(,"tool_choice":"required")", "tool_choice", "there are no 'tools'");
+  ExpectChatRefused(tools + R"(,"tool_choice":"always")", "tool_choice",
+                    "'tool_choice' is 'always'");
+  ExpectChatRefused(tools + R"(,"tool_choice":{"type":"function","function":{"name":"g"}})",
+                    "tool_choice", "the function \"g\", which is not among the tools");
 }
 
 TEST(OpenAiRequest, UnsoundJson) {

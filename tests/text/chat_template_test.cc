@@ -222,6 +222,44 @@ TEST_F(ChatTemplateTest, InvalidUtf8PassesThrough) {
   EXPECT_EQ(Render("{{ messages[0].content[0:2]|trim }}", {{"user", bytes}}).value(), "\xFF\xC3");
 }
 
+constexpr char kTools[] = R"([{"type": "function", "function":
+    {"name": "now", "parameters": {"a": [1, "<|im_end|>"]}}}])";
+constexpr char kCalls[] = R"([{"id": "1", "type": "function", "function":
+    {"name": "now", "arguments": "{\"zone\": \"CET\"}"}}])";
+
+// As Hugging Face renders it; and no text of a client's names a special token.
+TEST_F(ChatTemplateTest, ToolsCallsAndTheirAnswers) {
+  const auto chat_template = ChatTemplate::Create(Template("qwen2.5.jinja"), "", "");
+  ASSERT_TRUE(chat_template.ok());
+  const auto pieces =
+      (*chat_template)
+          ->Render({{"user", "Time?"}, {"assistant", "", kCalls}, {"tool", "12:00", "", "1"}}, true,
+                   kTools);
+  ASSERT_TRUE(pieces.ok()) << pieces.status();
+  const std::string text = Text(*pieces);
+  EXPECT_THAT(text, HasSubstr("<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"now\", "
+                              "\"parameters\": {\"a\": [1, \"<|im_end|>\"]}}}\n</tools>"));
+  EXPECT_THAT(text, HasSubstr("<|im_start|>assistant\n<tool_call>\n{\"name\": \"now\", "
+                              "\"arguments\": {\"zone\": \"CET\"}}\n</tool_call><|im_end|>"));
+  EXPECT_THAT(text,
+              HasSubstr("<|im_start|>user\n<tool_response>\n12:00\n</tool_response><|im_end|>"));
+  for (const TextPiece& piece : *pieces) {
+    if (piece.text.find("[1, ") == std::string::npos) continue;
+    EXPECT_EQ(piece.text.find("<|im_end|>\"]"), std::string::npos) << "in the template's own text";
+  }
+}
+
+TEST_F(ChatTemplateTest, LlamaWritesOneCallAnAnswer) {
+  const auto chat_template = ChatTemplate::Create(Template("llama3.1-style.jinja"), "<BOS>", "");
+  ASSERT_TRUE(chat_template.ok());
+  const auto pieces =
+      (*chat_template)->Render({{"user", "Time?"}, {"assistant", "", kCalls}}, false, kTools);
+  ASSERT_TRUE(pieces.ok()) << pieces.status();
+  EXPECT_THAT(Text(*pieces), HasSubstr("Environment: tools"));
+  EXPECT_THAT(Text(*pieces), HasSubstr("now.call("));
+  EXPECT_FALSE((*chat_template)->Render({{"user", "x"}}, true, "{").ok());
+}
+
 // Broken templates give an error or a text, never a crash: pieces of real ones, spliced at random.
 TEST_F(ChatTemplateTest, RandomSplicesNeverCrash) {
   const uint64_t seed = std::random_device{}();

@@ -29,6 +29,8 @@ DecodeCommand SomeDecode() {
   command.sampling.stop_token_ids = {0, 2};
   command.sampling.ignore_eos = true;
   command.sampling.logprobs = 5;
+  command.sampling.watermark = true;
+  command.sampling.constraint = R"({"regex":"a+"})";
   command.cache_salt = "tenant";
   command.handoff = true;
   command.timeout = milliseconds(1500);
@@ -68,6 +70,8 @@ TEST(ConvertCommands, DecodeKeepsEveryField) {
   EXPECT_EQ(a.stop_token_ids, b.stop_token_ids);
   EXPECT_EQ(a.ignore_eos, b.ignore_eos);
   EXPECT_EQ(a.logprobs, b.logprobs);
+  EXPECT_EQ(a.watermark, b.watermark);
+  EXPECT_EQ(a.constraint, b.constraint);
 }
 
 TEST(ConvertCommands, EveryKindKeepsItsFields) {

@@ -1,0 +1,162 @@
+#include "router/tool_calls.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "grammar/constraint.h"
+#include "grammar/lazy_dfa.h"
+
+namespace baton::router {
+namespace {
+
+constexpr std::string_view kTools = R"([
+  {"type": "function", "function": {"name": "weather", "description": "of a city", "parameters":
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}},
+  {"type": "function", "function": {"name": "now"}}])";
+
+struct Parsed {
+  std::string text;
+  std::vector<std::string> calls;
+  bool operator==(const Parsed&) const = default;
+};
+
+std::ostream& operator<<(std::ostream& out, const Parsed& parsed) {
+  out << "'" << parsed.text << "'";
+  for (const std::string& call : parsed.calls) out << " " << call;
+  return out;
+}
+
+// In pieces of so many bytes.
+Parsed Parse(ToolFormat format, std::string_view answer, size_t piece_bytes) {
+  ToolCallParser parser(format, kTools);
+  Parsed parsed;
+  const auto take = [&](const ToolCallParser::Piece& piece) {
+    parsed.text += piece.text;
+    for (const ToolCall& call : piece.calls) parsed.calls.push_back(call.name + call.arguments);
+  };
+  for (size_t at = 0; at < answer.size(); at += piece_bytes) {
+    take(parser.Push(answer.substr(at, piece_bytes)));
+  }
+  take(parser.Finish());
+  return parsed;
+}
+
+void Expect(ToolFormat format, std::string_view answer, const Parsed& expected) {
+  for (size_t bytes = 1; bytes <= answer.size() + 1; ++bytes) {
+    EXPECT_EQ(Parse(format, answer, bytes), expected) << answer << " in pieces of " << bytes;
+  }
+}
+
+TEST(ToolCallParserTest, HermesCallsHoweverTheyArePiecedOut) {
+  const ToolFormat hermes = ToolFormat::kHermes;
+  Expect(hermes, "Plain <tool> text.", {"Plain <tool> text.", {}});
+  Expect(hermes,
+         "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n</tool_call>",
+         {"", {R"(weather{"city":"Bonn"})"}});
+  Expect(hermes,
+         "Let me see.\n<tool_call>{\"name\": \"now\"}</tool_call>\n"
+         "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>\n",
+         {"Let me see.", {"now{}", "weather{}"}});
+  // The end of the answer ends a call, too.
+  Expect(hermes, "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}", {"", {"now{}"}});
+  // What is no call is text.
+  Expect(hermes, "<tool_call>nonsense</tool_call> after",
+         {"<tool_call>nonsense</tool_call> after", {}});
+  Expect(hermes, "<tool_call>{\"name\": \"now\"", {"<tool_call>{\"name\": \"now\"", {}});
+  Expect(hermes, "a <tool_ca", {"a <tool_ca", {}});
+  Expect(hermes, " a\n\n b \n", {" a\n\n b \n", {}});
+}
+
+TEST(ToolCallParserTest, LlamaCallsAreTheWholeAnswer) {
+  const ToolFormat llama = ToolFormat::kLlama;
+  Expect(llama, R"({"name": "weather", "parameters": {"city": "Bonn"}})",
+         {"", {R"(weather{"city":"Bonn"})"}});
+  Expect(llama, R"(<|python_tag|>{"name": "now", "parameters": {}}; {"name": "now"})",
+         {"", {"now{}", "now{}"}});
+  Expect(llama, "It is {\"name\": \"now\"}", {"It is {\"name\": \"now\"}", {}});
+  Expect(llama, R"({"name": "unknown", "parameters": {}})",
+         {R"({"name": "unknown", "parameters": {}})", {}});
+  Expect(llama, R"({"name": "now", "parameters": {)", {R"({"name": "now", "parameters": {)", {}});
+  Expect(llama, R"({"answer": 42})", {R"({"answer": 42})", {}});
+}
+
+bool Takes(const std::string& constraint, std::string_view text) {
+  auto automaton = grammar::CompileConstraint(constraint);
+  EXPECT_TRUE(automaton.ok()) << automaton.status();
+  grammar::LazyDfa dfa(*automaton);
+  int32_t state = dfa.begin();
+  for (const char c : text) {
+    state = dfa.Next(state, static_cast<uint8_t>(c));
+    if (state == grammar::LazyDfa::kDead) return false;
+  }
+  return dfa.accepts(state);
+}
+
+TEST(ToolConstraintTest, WhatItAllowsParsesAsCalls) {
+  const std::string weather =
+      "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"x\"}}\n</tool_call>";
+  const std::string now = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+  ToolUse use{ToolUse::Choice::kRequired, std::string(kTools), "", true};
+  const std::string several = *ToolConstraint(ToolFormat::kHermes, use);
+  EXPECT_TRUE(Takes(several, weather));
+  EXPECT_TRUE(Takes(several, weather + "\n" + now));
+  EXPECT_FALSE(Takes(several, "Hello " + weather));
+  EXPECT_FALSE(
+      Takes(several, "<tool_call>\n{\"name\": \"weather\", \"arguments\": {}}\n</tool_call>"));
+  EXPECT_FALSE(
+      Takes(several, "<tool_call>\n{\"name\": \"other\", \"arguments\": {}}\n</tool_call>"));
+  EXPECT_EQ(Parse(ToolFormat::kHermes, weather + "\n" + now, 7).calls.size(), 2u);
+
+  use.parallel = false;
+  EXPECT_FALSE(Takes(*ToolConstraint(ToolFormat::kHermes, use), weather + "\n" + now));
+  use.only = R"([{"type": "function", "function": {"name": "now"}}])";
+  EXPECT_TRUE(Takes(*ToolConstraint(ToolFormat::kHermes, use), now));
+  EXPECT_FALSE(Takes(*ToolConstraint(ToolFormat::kHermes, use), weather));
+  EXPECT_TRUE(
+      Takes(*ToolConstraint(ToolFormat::kLlama, use), R"({"name": "now", "parameters": {}})"));
+}
+
+TEST(ToolConstraintTest, SchemasThatCannotBeKeptAreRefusedOnlyWhereTheyAreStrict) {
+  const auto tools = [](const char* strict) {
+    return std::string(R"([{"type": "function", "function": {"name": "f", "strict": )") + strict +
+           R"(, "parameters": {"type": "object", "properties": {"a": {"not": {}}}}}}])";
+  };
+  ToolUse use{ToolUse::Choice::kRequired, tools("false"), "", false};
+  EXPECT_TRUE(
+      Takes(*ToolConstraint(ToolFormat::kLlama, use), R"({"name": "f", "parameters": {"a": 1}})"));
+  use.tools = tools("true");
+  EXPECT_THAT(std::string(ToolConstraint(ToolFormat::kLlama, use).status().message()),
+              testing::HasSubstr("the strict tool 'f' are not possible: the keyword 'not'"));
+}
+
+TEST(ToolFormatTest, IsTheTemplatesOwn) {
+  EXPECT_EQ(ToolFormatOf("{{ '<tool_call>' }}"), ToolFormat::kHermes);
+  EXPECT_EQ(ToolFormatOf("<|python_tag|>"), ToolFormat::kLlama);
+  EXPECT_EQ(ToolFormatOf("{% for message in messages %}"), ToolFormat::kHermes);
+  EXPECT_FALSE(TemplateKnowsTools("{% for message in messages %}"));
+  EXPECT_TRUE(TemplateKnowsTools("{% if tools %}"));
+}
+
+TEST(ToolsInMessagesTest, SayWhatTheTemplateCannot) {
+  const auto written =
+      WithToolsInMessages({{"system", "Be brief."},
+                           {"user", "Weather?"},
+                           {"assistant", "", R"([{"id": "1", "type": "function", "function":
+           {"name": "now", "arguments": "{\"a\": 1}"}}])"},
+                           {"tool", "12:00", "", "1"},
+                           {"tool", "13:00", "", "2"}},
+                          kTools);
+  ASSERT_TRUE(written.ok());
+  ASSERT_EQ(written->size(), 4u);
+  EXPECT_EQ((*written)[0].role, "system");
+  EXPECT_THAT((*written)[0].content, testing::StartsWith("Be brief.\n\nYou may call"));
+  EXPECT_THAT((*written)[0].content, testing::HasSubstr("\"name\":\"weather\""));
+  EXPECT_EQ((*written)[2].content,
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": 1}}\n</tool_call>");
+  EXPECT_EQ((*written)[3].role, "user");
+  EXPECT_EQ((*written)[3].content,
+            "<tool_response>\n12:00\n</tool_response>\n<tool_response>\n13:00\n</tool_response>");
+}
+
+}  // namespace
+}  // namespace baton::router

@@ -16,7 +16,7 @@ import workload
 from cluster import Cluster, free_port, reference, run_baton, wait_until
 
 SEED = int(os.environ.get("BATON_E2E_SEED", "20240607"))
-MAX_TOKENS = 100
+MAX_TOKENS = 72
 LENGTHS = [40, 300, 17, 128, 90, 220]
 # Of one request each; what is drawn depends on earlier output in most.
 SAMPLINGS = [
@@ -24,7 +24,7 @@ SAMPLINGS = [
     {"temperature": 0.0, "repetition_penalty": 1.2, "frequency_penalty": 0.3},
     {"temperature": 1.0, "seed": 11, "presence_penalty": 0.6, "frequency_penalty": 0.4,
      "repetition_penalty": 1.1, "logprobs": 0},
-    {"temperature": 0.8, "seed": 7, "top_p": 0.9, "min_tokens": 80},
+    {"temperature": 0.8, "seed": 7, "top_p": 0.9, "min_tokens": 60},
     {"temperature": 1.0, "seed": 5},  # with a stop string
     {"temperature": 1.2, "seed": 3, "top_k": 50, "logit_bias": {"500": 3.0}},
 ]

@@ -19,6 +19,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admin_routes.h"
+#include "router/view.h"
 
 namespace baton::router {
 namespace {
@@ -32,8 +33,6 @@ constexpr std::chrono::seconds kPatience(30);  // between requests, and for each
 constexpr std::chrono::milliseconds kAcceptPause(100);
 constexpr size_t kMaxBodyBytes = 64 << 10;
 constexpr uint32_t kMaxHeaderBytes = 8 << 10;
-
-std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
 class AdminServerImpl final : public AdminServer {
  public:

@@ -8,13 +8,12 @@
 #include "common/nearest_name.h"
 #include "common/status_macros.h"
 #include "grammar/constraint.h"
+#include "router/view.h"
 
 namespace baton::router {
 namespace {
 
 namespace json = boost::json;
-
-std::string_view View(json::string_view text) { return {text.data(), text.size()}; }
 
 absl::StatusOr<std::string> RegexOf(const json::value& regex, std::string_view where) {
   BATON_ASSIGN_OR_RETURN(const std::string pattern, JsonText(regex, where));

@@ -9,6 +9,7 @@
 
 #include "router/http_session.h"
 #include "router/key_gate.h"
+#include "router/view.h"
 
 namespace baton::router {
 namespace {
@@ -28,8 +29,6 @@ bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
            std::tolower(static_cast<unsigned char>(y));
   });
 }
-
-std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
 
 // "application/json", whatever parameters follow.
 bool IsJson(std::string_view content_type) {

@@ -9,6 +9,7 @@
 
 #include "common/status_macros.h"
 #include "grammar/constraint.h"
+#include "router/view.h"
 
 namespace baton::router {
 namespace {
@@ -20,8 +21,6 @@ constexpr std::string_view kClose = "</tool_call>";
 constexpr std::string_view kPythonTag = "<|python_tag|>";
 constexpr std::string_view kBlank = " \t\r\n";
 constexpr int kMaxCalls = 16;  // of one answer, where a call is required
-
-std::string_view View(json::string_view text) { return {text.data(), text.size()}; }
 
 absl::StatusOr<json::value> ParseArray(std::string_view text) {
   json::error_code error;

@@ -1,12 +1,13 @@
 #pragma once
 
-// Boost's string_view, which Beast and JSON give, as the standard's.
-
-#include <boost/core/detail/string_view.hpp>
 #include <string_view>
 
 namespace baton::router {
 
-inline std::string_view View(boost::core::string_view text) { return {text.data(), text.size()}; }
+// A string_view of Boost's (Beast and JSON give them) as the standard's.
+template <typename BoostView>
+std::string_view View(BoostView text) {
+  return {text.data(), text.size()};
+}
 
 }  // namespace baton::router

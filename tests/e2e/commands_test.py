@@ -4,13 +4,15 @@ errors are the last line on standard error, "baton: ...", after those of child p
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
 import tempfile
 import unittest
 
-from cluster import BATON, CONTEXT_TOKENS, MODEL, ROOT, Cluster, environment, run_baton
+from cluster import (BATON, CONTEXT_TOKENS, MODEL, ROOT, Cluster, environment, run_baton,
+                     wait_until)
 
 
 class RunTest(unittest.TestCase):
@@ -375,10 +377,13 @@ class ClusterCommandsTest(unittest.TestCase):
                 status, _ = cluster.client.post("/v1/completions", {
                     "model": cluster.model, "prompt": "Once", "max_tokens": 2})
                 self.assertEqual(status, 200)
+                # Measured beside the first handoff, and perhaps told after the answer.
+                measured = r"info decode-0: KV from 'prefill-0' by \w+: \S+ GB/s measured"
+                wait_until(lambda: re.search(measured, cluster.processes[0].log_tail(1000)), 10,
+                           "the path is measured")
                 log = cluster.processes[0].log_tail(1000)
                 for name in names:
                     self.assertRegex(log, rf"(?m)^\d{{4}}-\d\d-\d\dT\S+ info {name}: ")
-                self.assertRegex(log, r"info decode-0: KV from 'prefill-0' by \w+: \S+ GB/s measured")
                 self.assertNotRegex(log, r"(?m)info (\S+): .*\b\1: ")
         with Cluster.up(1, 1, log_level="error") as cluster:
             self.assertNotIn(" info ", cluster.processes[0].log_tail(1000))

@@ -4,9 +4,10 @@
 
 namespace baton::router {
 
-// A string_view of Boost's (Beast and JSON give them) as the standard's.
-template <typename BoostView>
-std::string_view View(BoostView text) {
+// Boost's strings and string_views (Beast and JSON give them) as the standard's view of the same
+// characters.
+template <typename BoostString>
+std::string_view View(const BoostString& text) {
   return {text.data(), text.size()};
 }
 

@@ -208,6 +208,7 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
   worker.refused = !check.ok();
   if (check.ok()) WarnOfUnlikeLocked(worker);
   worker.has_status = false;
+  worker.circuit = Circuit();  // most likely a new process: the old one's failures are not its own
   worker.last_heard = SystemClock().Now();
   ++worker.connection;
   RefreshLocked(id);
@@ -268,7 +269,6 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
                            RoleName(worker.info.role), worker.info.name, worker.address,
                            worker.open_requests, std::string(why.message())));
     worker.connected = false;
-    NoteFailureLocked(worker, SystemClock().Now());
     ++worker.connection;  // shares of the lost connection are void
     worker.open_requests = 0;
     worker.open_prompt_tokens = 0;

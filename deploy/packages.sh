@@ -23,8 +23,9 @@ build_packages=(
   # The presets build the tests too.
   libgtest-dev libgmock-dev
 )
-# iproute2 and nftables make and tear the networks of tests/e2e/network_faults_test.py.
-test_packages=(python3-venv iproute2 nftables)
+# iproute2 and nftables make and tear the networks of tests/e2e/network_faults_test.py, openssl the
+# certificates of tests/e2e/security_test.py.
+test_packages=(python3-venv iproute2 nftables openssl)
 
 fail() {
   echo "packages.sh: $*" >&2

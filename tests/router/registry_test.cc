@@ -424,6 +424,25 @@ TEST(RegistryTest, WorkIsKeptFromAWorkerThatFailsButNotFromAll) {
   EXPECT_EQ(Assign(*registry).decode_name, "d0") << "it works again";
 }
 
+TEST(RegistryTest, AWorkerThatComesAnewIsNotBlamedForWhatItWasBefore) {
+  auto first = std::make_unique<ScriptedWorker>(Role::kDecode, "d0");
+  ScriptedWorker second(Role::kDecode, "d1");
+  const std::string address = first->address();
+  Heard heard;
+  const auto registry = MakeRegistry(At({address, second.address()}), heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  for (int i = 0; i < 8; ++i) {  // so many that the pause would outlast this test
+    first->SendFailed({{1, static_cast<uint64_t>(i)}, 0}, absl::InternalError("broken"));
+  }
+  ASSERT_TRUE(Eventually([&] { return heard.events == 8; }));
+  EXPECT_EQ(Assign(*registry).decode_name, "d1");
+  first.reset();
+  ASSERT_TRUE(Eventually([&] { return heard.lost == 1; }));
+  first = std::make_unique<ScriptedWorker>(Role::kDecode, "d0", address);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 3; }));
+  EXPECT_EQ(Assign(*registry).decode_name, "d0");
+}
+
 TEST(RegistryTest, TellsAWorkerItsDuty) {
   ScriptedWorker decode(Role::kDecode, "d0"), prefill(Role::kPrefill, "p0");
   Heard heard;

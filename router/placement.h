@@ -26,6 +26,7 @@ struct WorkerSnapshot {
   bool suspect = false;              // failed its last requests, or is silent
   int32_t requests = 0;              // running and waiting
   int64_t prompt_tokens_queued = 0;  // not prefilled yet
+  int32_t max_sequences = 0;         // of a step; 0: not told
   int64_t blocks_available = 0;      // free, or cached and evictable
   int64_t blocks_total = 0;
   int32_t block_tokens = 1;

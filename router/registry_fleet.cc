@@ -24,6 +24,7 @@ void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
   snapshot.draining = status.draining;
   snapshot.requests = std::max(status.running + status.waiting, open_requests);
   snapshot.prompt_tokens_queued = std::max(status.prompt_tokens_queued, open_prompt_tokens);
+  snapshot.max_sequences = info.max_sequences;
   snapshot.blocks_total = status.blocks_total;
   snapshot.blocks_available = std::min<int64_t>(int64_t{status.blocks_free} + status.blocks_cached,
                                                 status.blocks_total - open_blocks);
@@ -112,19 +113,9 @@ void Registry::Release(const Share& share) {
 bool Registry::HasRoom() const {
   const std::lock_guard lock(mutex_);
   FleetRoom fleet;
-  for (const auto& [id, worker] : workers_) {
-    if (!worker.usable()) continue;
-    const worker_link::WorkerStatus& status = worker.status;
-    WorkerLoad load;
-    load.role = worker.info.role;
-    load.requests = std::max(status.running + status.waiting, worker.open_requests);
-    load.prompt_tokens_queued = std::max(status.prompt_tokens_queued, worker.open_prompt_tokens);
-    load.prefill_tokens_per_s = status.prefill_tokens_per_s;
-    load.max_sequences = worker.info.max_sequences;
-    load.blocks_available = std::min<int64_t>(int64_t{status.blocks_free} + status.blocks_cached,
-                                              status.blocks_total - worker.open_blocks);
-    load.blocks_total = status.blocks_total;
-    fleet.Add(load);
+  for (const WorkerSnapshot& worker : snapshots_) {
+    if (!worker.connected || worker.draining) continue;
+    fleet.Add(worker);
     if (fleet.decided()) return true;
   }
   return fleet.room();

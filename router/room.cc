@@ -10,13 +10,13 @@ constexpr int32_t kStepsFourths = 5;
 // A pool that is nearly full makes sequences wait, or be computed anew.
 constexpr int64_t kSpareShare = 16;
 
-bool PrefillRoom(const WorkerLoad& worker) {
+bool PrefillRoom(const WorkerSnapshot& worker) {
   const auto half_second = static_cast<int64_t>(kPrefillSeconds * worker.prefill_tokens_per_s);
   return worker.requests < kPrefillRequests ||
          worker.prompt_tokens_queued < std::max(kPrefillTokens, half_second);
 }
 
-bool DecodeRoom(const WorkerLoad& worker) {
+bool DecodeRoom(const WorkerSnapshot& worker) {
   if (worker.requests == 0) return true;
   if (worker.max_sequences > 0 &&
       int64_t{4} * worker.requests >= int64_t{kStepsFourths} * worker.max_sequences) {
@@ -27,11 +27,11 @@ bool DecodeRoom(const WorkerLoad& worker) {
 
 }  // namespace
 
-bool HasRoom(const WorkerLoad& worker) {
+bool HasRoom(const WorkerSnapshot& worker) {
   return worker.role == worker_link::Role::kPrefill ? PrefillRoom(worker) : DecodeRoom(worker);
 }
 
-void FleetRoom::Add(const WorkerLoad& worker) {
+void FleetRoom::Add(const WorkerSnapshot& worker) {
   const auto role = static_cast<size_t>(worker.role);
   exists_[role] = true;
   room_[role] = room_[role] || HasRoom(worker);

@@ -5,20 +5,9 @@
 
 #include <cstdint>
 
-#include "worker_link/commands.h"
+#include "router/placement.h"
 
 namespace baton::router {
-
-// A usable worker. Counts are the larger of what it said and of what this router has open there.
-struct WorkerLoad {
-  worker_link::Role role = worker_link::Role::kDecode;
-  int32_t requests = 0;
-  int64_t prompt_tokens_queued = 0;
-  double prefill_tokens_per_s = 0;  // as measured; 0: not yet
-  int32_t max_sequences = 0;        // of a step; 0: not told
-  int64_t blocks_available = 0;
-  int64_t blocks_total = 0;
-};
 
 // A prefill worker takes more while it has less than half a second's work, or kPrefillTokens, or a
 // single request: so much that it never waits for the router.
@@ -26,12 +15,12 @@ inline constexpr int64_t kPrefillTokens = 4096;
 inline constexpr double kPrefillSeconds = 0.5;
 inline constexpr int32_t kPrefillRequests = 2;
 
-bool HasRoom(const WorkerLoad& worker);
+bool HasRoom(const WorkerSnapshot& worker);
 
 // Looks at one usable worker after the other, until the answer is known.
 class FleetRoom {
  public:
-  void Add(const WorkerLoad& worker);
+  void Add(const WorkerSnapshot& worker);
   // More workers would change nothing.
   bool decided() const { return room_[0] && room_[1]; }
   // True also when no decode worker is usable: what happens then is placement's to say. Without a

@@ -7,8 +7,8 @@ namespace {
 
 using worker_link::Role;
 
-WorkerLoad Prefill(int32_t requests, int64_t tokens, double tokens_per_s = 0) {
-  WorkerLoad load;
+WorkerSnapshot Prefill(int32_t requests, int64_t tokens, double tokens_per_s = 0) {
+  WorkerSnapshot load;
   load.role = Role::kPrefill;
   load.requests = requests;
   load.prompt_tokens_queued = tokens;
@@ -16,8 +16,8 @@ WorkerLoad Prefill(int32_t requests, int64_t tokens, double tokens_per_s = 0) {
   return load;
 }
 
-WorkerLoad Decode(int32_t requests, int64_t blocks_available = 1000) {
-  WorkerLoad load;
+WorkerSnapshot Decode(int32_t requests, int64_t blocks_available = 1000) {
+  WorkerSnapshot load;
   load.role = Role::kDecode;
   load.requests = requests;
   load.max_sequences = 64;
@@ -26,9 +26,9 @@ WorkerLoad Decode(int32_t requests, int64_t blocks_available = 1000) {
   return load;
 }
 
-bool Room(std::initializer_list<WorkerLoad> workers) {
+bool Room(std::initializer_list<WorkerSnapshot> workers) {
   FleetRoom fleet;
-  for (const WorkerLoad& worker : workers) fleet.Add(worker);
+  for (const WorkerSnapshot& worker : workers) fleet.Add(worker);
   return fleet.room();
 }
 
@@ -45,7 +45,7 @@ TEST(RoomTest, APrefillWorkerTakesHalfASecondsWork) {
 TEST(RoomTest, ADecodeWorkerTakesAFullStepAndSomeMore) {
   EXPECT_TRUE(HasRoom(Decode(79)));
   EXPECT_FALSE(HasRoom(Decode(80)));
-  WorkerLoad untold = Decode(10'000);
+  WorkerSnapshot untold = Decode(10'000);
   untold.max_sequences = 0;
   EXPECT_TRUE(HasRoom(untold));
 }

@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "common/nearest_name.h"
 #include "common/status_macros.h"
 #include "router/json_fields.h"
 #include "router/json_text.h"
@@ -80,18 +79,6 @@ HttpResponse OneWorker(const Dispatcher& dispatcher, const std::string& name) {
   return response;
 }
 
-absl::Status CheckKnown(const boost::json::object& object, const std::vector<std::string>& known) {
-  for (const auto& field : object) {
-    const std::string name(field.key());
-    if (std::ranges::find(known, name) != known.end()) continue;
-    const std::string nearest = NearestName(name, known);
-    return absl::InvalidArgumentError(
-        fmt::format("unknown field '{}'{}", name,
-                    nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<worker_link::Role> RoleOf(const std::string& name) {
   for (const auto role : {worker_link::Role::kPrefill, worker_link::Role::kDecode}) {
     if (name == RoleName(role)) return role;
@@ -104,11 +91,10 @@ absl::StatusOr<DutyChange> ParseChange(std::string worker, bool drain, std::stri
   BATON_ASSIGN_OR_RETURN(const boost::json::value value,
                          ParseJsonObject(body.empty() ? "{}" : body));
   const boost::json::object& object = value.get_object();
-  BATON_RETURN_IF_ERROR(
-      CheckKnown(object, {drain ? std::string("undo") : std::string("role"), "grace_s", "force"}));
+  FieldReader fields(object);
+  BATON_RETURN_IF_ERROR(fields.CheckKnown({drain ? "undo" : "role", "grace_s", "force"}));
   DutyChange change;
   change.worker = std::move(worker);
-  FieldReader fields(object);
   float grace_s = kDefaultGraceS;
   BATON_RETURN_IF_ERROR(fields.Read("grace_s", &grace_s));
   if (!(grace_s >= 0 && grace_s <= kMostGraceS)) {

@@ -77,10 +77,8 @@ absl::Status CheckFields(const YAML::Node& entry) {
   for (const auto& field : entry) {
     const std::string name = field.first.Scalar();
     if (std::ranges::find(known, name) != known.end()) continue;
-    const std::string nearest = NearestName(name, known);
     return absl::InvalidArgumentError(
-        fmt::format("unknown field '{}'{}", name.substr(0, 64),
-                    nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+        fmt::format("unknown field '{}'{}", name.substr(0, 64), DidYouMean(name, known)));
   }
   return absl::OkStatus();
 }

@@ -156,11 +156,8 @@ HttpResponse UnknownPath(std::string_view target) {
   const std::string_view path = PathOf(target);
   std::vector<std::string> known;
   for (const Known& each : kPaths) known.emplace_back(each.path);
-  const std::string nearest = NearestName(path, known);
   return ErrorResponse(
-      404,
-      fmt::format("there is no '{}'{}", path.substr(0, 128),
-                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)),
+      404, fmt::format("there is no '{}'{}", path.substr(0, 128), DidYouMean(path, known)),
       "unknown_path");
 }
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
 #include <limits>
 
+#include "common/nearest_name.h"
 #include "common/status_macros.h"
 
 namespace baton::router {
@@ -104,6 +106,17 @@ absl::StatusOr<json::value> ParseJsonObject(std::string_view body) {
         fmt::format("the body must be a JSON object, not {}", JsonKindName(value)));
   }
   return value;
+}
+
+absl::Status FieldReader::CheckKnown(const std::vector<std::string>& known) {
+  for (const json::key_value_pair& entry : object_) {
+    const std::string name(entry.key().data(), entry.key().size());
+    if (std::ranges::find(known, name) != known.end()) continue;
+    field_ = name;
+    return absl::InvalidArgumentError(
+        fmt::format("unknown field '{}'{}", name.substr(0, 64), DidYouMean(name, known)));
+  }
+  return absl::OkStatus();
 }
 
 const json::value* FieldReader::Find(std::string_view name) {

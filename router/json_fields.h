@@ -48,6 +48,9 @@ class FieldReader {
   absl::Status Read(std::string_view name, float* out);
   absl::Status Read(std::string_view name, std::string* out);
 
+  // InvalidArgument for a field that is not `known`, naming the nearest that is.
+  absl::Status CheckKnown(const std::vector<std::string>& known);
+
   const std::string& field() const { return field_; }
   void set_field(std::string_view name) { field_ = name; }
 

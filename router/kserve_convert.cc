@@ -61,9 +61,7 @@ absl::Status CheckTensor(const InputTensor& tensor) {
     for (const int64_t size : tensor.shape()) elements = size == 1 ? elements : 0;
     return elements == 1 ? absl::OkStatus() : Wrong(tensor, "must have one element");
   }
-  const std::string nearest = NearestName(tensor.name(), known);
-  return Wrong(tensor, "is not known" +
-                           (nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+  return Wrong(tensor, "is not known" + DidYouMean(tensor.name(), known));
 }
 
 // The one element of a tensor, from wherever the client put it.

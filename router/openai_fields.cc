@@ -124,11 +124,6 @@ absl::Status Unknown(std::string_view name, Endpoint endpoint) {
 
 }  // namespace
 
-std::string DidYouMean(std::string_view unknown, std::span<const std::string> known) {
-  const std::string nearest = NearestName(unknown, known);
-  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
-}
-
 absl::Status CheckFieldNames(Endpoint endpoint, const json::object& object, FieldReader& fields) {
   for (const json::key_value_pair& entry : object) {
     const std::string_view name(entry.key().data(), entry.key().size());

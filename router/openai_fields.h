@@ -3,9 +3,6 @@
 // Which top-level request fields exist, and what becomes of each.
 
 #include <boost/json/fwd.hpp>
-#include <span>
-#include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "router/json_fields.h"
@@ -18,8 +15,5 @@ namespace baton::router {
 // change no answer here pass. On an error `fields` has the field's name.
 absl::Status CheckFieldNames(Endpoint endpoint, const boost::json::object& object,
                              FieldReader& fields);
-
-// "; did you mean 'x'?" or "".
-std::string DidYouMean(std::string_view unknown, std::span<const std::string> known);
 
 }  // namespace baton::router

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "common/nearest_name.h"
 #include "common/status_macros.h"
 #include "router/json_fields.h"
-#include "router/openai_fields.h"
 #include "router/tool_fields.h"
 
 namespace baton::router {

@@ -5,6 +5,7 @@
 #include <boost/json.hpp>
 #include <charconv>
 
+#include "common/nearest_name.h"
 #include "common/status_macros.h"
 #include "router/constraint_fields.h"
 #include "router/json_fields.h"

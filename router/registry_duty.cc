@@ -24,10 +24,8 @@ absl::StatusOr<WorkerId> Registry::FindLocked(const std::string& worker) const {
     return absl::InvalidArgumentError(
         fmt::format("{} workers are named '{}': use an address", named.size(), worker));
   }
-  const std::string nearest = NearestName(worker, known);
   return absl::NotFoundError(
-      fmt::format("there is no worker '{}'{}", worker,
-                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+      fmt::format("there is no worker '{}'{}", worker, DidYouMean(worker, known)));
 }
 
 // A decode worker cannot be done without; a prefill worker can, for decode workers prefill.

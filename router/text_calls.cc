@@ -19,25 +19,11 @@ namespace {
 
 namespace json = boost::json;
 
-absl::Status CheckTextFields(const json::object& object, const std::vector<std::string>& known,
-                             FieldReader& fields) {
-  for (const json::key_value_pair& entry : object) {
-    const std::string name(entry.key().data(), entry.key().size());
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    fields.set_field(name);
-    return absl::InvalidArgumentError(
-        fmt::format("unknown field '{}'{}", name.substr(0, 64), DidYouMean(name, known)));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::string> Tokenized(const Dispatcher& dispatcher, const json::object& object,
-                                      const RequestLimits& limits, FieldReader& fields) {
+absl::StatusOr<std::string> Tokenized(const Dispatcher& dispatcher, const RequestLimits& limits,
+                                      FieldReader& fields) {
   BATON_RETURN_IF_ERROR(
-      CheckTextFields(object,
-                      {"model", "prompt", "messages", "tools", "add_special_tokens",
-                       "add_generation_prompt", "return_token_strs"},
-                      fields));
+      fields.CheckKnown({"model", "prompt", "messages", "tools", "add_special_tokens",
+                         "add_generation_prompt", "return_token_strs"}));
   GenerateInput input;
   bool generation_prompt = true;
   bool token_texts = false;
@@ -74,9 +60,8 @@ absl::StatusOr<std::string> Tokenized(const Dispatcher& dispatcher, const json::
   return body + (tokens.empty() ? "[]}" : "]}");
 }
 
-absl::StatusOr<std::string> Detokenized(const Dispatcher& dispatcher, const json::object& object,
-                                        FieldReader& fields) {
-  BATON_RETURN_IF_ERROR(CheckTextFields(object, {"model", "tokens"}, fields));
+absl::StatusOr<std::string> Detokenized(const Dispatcher& dispatcher, FieldReader& fields) {
+  BATON_RETURN_IF_ERROR(fields.CheckKnown({"model", "tokens"}));
   std::string model;
   BATON_RETURN_IF_ERROR(fields.Read("model", &model));
   const json::value* tokens = fields.Find("tokens");
@@ -95,7 +80,7 @@ absl::StatusOr<std::string> AnswerTokenize(const Dispatcher& dispatcher, std::st
                                            const RequestLimits& limits, std::string* error_param) {
   BATON_ASSIGN_OR_RETURN(const json::value document, ParseJsonObject(body));
   FieldReader fields(document.get_object());
-  auto answer = Tokenized(dispatcher, document.get_object(), limits, fields);
+  auto answer = Tokenized(dispatcher, limits, fields);
   if (!answer.ok()) *error_param = fields.field();
   return answer;
 }
@@ -104,7 +89,7 @@ absl::StatusOr<std::string> AnswerDetokenize(const Dispatcher& dispatcher, std::
                                              std::string* error_param) {
   BATON_ASSIGN_OR_RETURN(const json::value document, ParseJsonObject(body));
   FieldReader fields(document.get_object());
-  auto answer = Detokenized(dispatcher, document.get_object(), fields);
+  auto answer = Detokenized(dispatcher, fields);
   if (!answer.ok()) *error_param = fields.field();
   return answer;
 }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <boost/json.hpp>
 #include <utility>
 #include <vector>
@@ -19,18 +18,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr int32_t kDefaultNewTokens = 100;
-
-absl::Status CheckTgiFields(const json::object& object, const std::vector<std::string>& known,
-                            FieldReader& fields) {
-  for (const json::key_value_pair& entry : object) {
-    const std::string name(entry.key().data(), entry.key().size());
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    fields.set_field(name);
-    return absl::InvalidArgumentError(
-        fmt::format("unknown field '{}'{}", name.substr(0, 64), DidYouMean(name, known)));
-  }
-  return absl::OkStatus();
-}
 
 // {"type": "json" | "regex" | "json_schema", "value": ...}.
 absl::Status ReadGrammar(FieldReader& fields, SamplingParams& sampling) {
@@ -111,16 +98,13 @@ absl::Status ReadTgiSampling(FieldReader& fields, GenerateInput& input, TgiOptio
   return absl::OkStatus();
 }
 
-absl::Status ReadParameters(const json::object& parameters, FieldReader& fields,
-                            const RequestLimits& limits, GenerateInput& input,
+absl::Status ReadParameters(FieldReader& fields, const RequestLimits& limits, GenerateInput& input,
                             TgiOptions* options) {
   BATON_RETURN_IF_ERROR(
-      CheckTgiFields(parameters,
-                     {"adapter_id", "best_of", "decoder_input_details", "details", "do_sample",
-                      "frequency_penalty", "grammar", "max_new_tokens", "repetition_penalty",
-                      "return_full_text", "seed", "stop", "temperature", "top_k", "top_n_tokens",
-                      "top_p", "truncate", "typical_p", "watermark"},
-                     fields));
+      fields.CheckKnown({"adapter_id", "best_of", "decoder_input_details", "details", "do_sample",
+                         "frequency_penalty", "grammar", "max_new_tokens", "repetition_penalty",
+                         "return_full_text", "seed", "stop", "temperature", "top_k", "top_n_tokens",
+                         "top_p", "truncate", "typical_p", "watermark"}));
   BATON_RETURN_IF_ERROR(RefuseUnsupported(fields));
   BATON_RETURN_IF_ERROR(ReadTgiSampling(fields, input, options));
   BATON_RETURN_IF_ERROR(fields.Read("details", &options->details));
@@ -140,14 +124,13 @@ absl::Status ReadParameters(const json::object& parameters, FieldReader& fields,
   return absl::OkStatus();
 }
 
-absl::StatusOr<OpenAiRequest> ReadTgi(const json::object& object, bool stream,
-                                      const RequestLimits& limits, TgiOptions* options,
+absl::StatusOr<OpenAiRequest> ReadTgi(bool stream, const RequestLimits& limits, TgiOptions* options,
                                       FieldReader& fields, std::string* error_param) {
   OpenAiRequest request;
   request.endpoint = stream ? Endpoint::kGenerateStream : Endpoint::kGenerate;
   request.stream = stream;
   GenerateInput& input = request.prompts.emplace_back();
-  BATON_RETURN_IF_ERROR(CheckTgiFields(object, {"inputs", "parameters", "stream"}, fields));
+  BATON_RETURN_IF_ERROR(fields.CheckKnown({"inputs", "parameters", "stream"}));
   const json::value* inputs = fields.Find("inputs");
   if (inputs == nullptr) return absl::InvalidArgumentError("'inputs' is missing");
   BATON_ASSIGN_OR_RETURN(options->prompt, JsonText(*inputs, "inputs"));
@@ -158,9 +141,7 @@ absl::StatusOr<OpenAiRequest> ReadTgi(const json::object& object, bool stream,
     return WrongType("parameters", "an object", *parameters);
   }
   FieldReader inside(parameters == nullptr ? kNoParameters : parameters->get_object());
-  const absl::Status read =
-      ReadParameters(parameters == nullptr ? kNoParameters : parameters->get_object(), inside,
-                     limits, input, options);
+  const absl::Status read = ReadParameters(inside, limits, input, options);
   *error_param = inside.field();
   BATON_RETURN_IF_ERROR(read);
   error_param->clear();
@@ -175,7 +156,7 @@ absl::StatusOr<OpenAiRequest> ParseTgiRequest(std::string_view body, bool stream
   error_param->clear();
   BATON_ASSIGN_OR_RETURN(const json::value document, ParseJsonObject(body));
   FieldReader fields(document.get_object());
-  auto request = ReadTgi(document.get_object(), stream, limits, options, fields, error_param);
+  auto request = ReadTgi(stream, limits, options, fields, error_param);
   if (!request.ok() && error_param->empty()) *error_param = fields.field();
   return request;
 }

@@ -75,7 +75,8 @@ bool Registry::NoteListedLocked(Worker& worker, const ListedWorker* listed) cons
   }
   if (worker.leaving) return true;
   if (worker.stays_while_linked && worker.connected) {
-    if (!std::exchange(worker.unlisted, true)) {
+    const bool ends = worker.status.draining;  // by itself: its link goes next
+    if (!std::exchange(worker.unlisted, true) && !ends) {
       LogWarning(fmt::format("worker '{}' at {} is no longer listed, but its link is up: it stays",
                              worker.info.name, worker.address));
     }

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kDns = "dns:";
 constexpr size_t kMaxNames = 64;
+constexpr Duration kNewsPause = std::chrono::milliseconds(20);
 
 DiscoveryView ViewOf(const char* source, std::string where, discovery::SourceState state) {
   return {source,         std::move(where), state.current, std::move(state.trouble),
@@ -126,6 +127,8 @@ void WorkerSources::OnNews() {
 bool WorkerSources::WaitForNews() {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, options_.file_poll, [this] { return news_ || stopping_; });
+  // A fleet that comes all at once is not listed once for each of its workers.
+  changed_.wait_for(lock, kNewsPause, [this] { return stopping_; });
   news_ = false;
   return !stopping_;
 }

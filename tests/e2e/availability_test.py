@@ -11,7 +11,8 @@ import unittest
 import grpc
 
 import baton_proto
-from cluster import MODEL, Client, Cluster, free_port, reference, run_baton, wait_until
+from cluster import (MODEL, Client, Cluster, free_port, is_idle, reference, run_baton,
+                     wait_until)
 from services import Etcd, Haproxy, Nginx, is_ready, router_of
 
 PREFIX = "/e2e/"
@@ -25,13 +26,16 @@ class Broken(Exception):
     """A stream that had begun and has no end."""
 
 
+BROKEN = (Broken, http.client.IncompleteRead, ConnectionError)
+
+
 class HttpStream:
     """One answer of /v1/completions through a balancer, being read in a thread."""
 
-    def __init__(self, address, prompt, tokens, stream=True):
+    def __init__(self, address, prompt, tokens, stream=True, model=MODEL_NAME):
         self.text, self.error, self.router = "", None, None
         self.events = 0
-        self._arguments = (address, prompt, tokens, stream)
+        self._arguments = (address, prompt, tokens, stream, model)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -41,8 +45,8 @@ class HttpStream:
         except (Broken, AssertionError, OSError, http.client.HTTPException, ValueError) as error:
             self.error = error
 
-    def _read(self, address, prompt, tokens, stream):
-        body = {"model": MODEL_NAME, "prompt": prompt, "max_tokens": tokens, "temperature": 0,
+    def _read(self, address, prompt, tokens, stream, model):
+        body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0,
                 "ignore_eos": True, "stream": stream}
         connection = http.client.HTTPConnection(address, timeout=120)
         try:
@@ -120,12 +124,14 @@ class ResumingCall:
 
 
 class Load:
-    """Short requests without a pause through both balancers, until it is left; none may fail."""
+    """Short requests without a pause through both balancers, until it is left. None may fail, but
+    streams that had begun at the router `killed`."""
 
     def __init__(self, test):
         self._test = test
         self.answers = 0
         self.routers = set()
+        self.killed = None
         self._errors = []
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(address, stream), daemon=True)
@@ -139,6 +145,9 @@ class Load:
             which = turn % len(PROMPTS)
             answer = HttpStream(address, PROMPTS[which], SHORT, stream).join()
             expected = self._test.expected_text(which, SHORT)
+            if stream and answer.router and answer.router == self.killed and isinstance(
+                    answer.error, BROKEN):
+                continue
             if answer.error or answer.text != expected:
                 self._errors.append(f"{address}, stream {stream}: {answer.error!r} {answer.text!r}, "
                                     f"not {expected!r}")
@@ -208,6 +217,18 @@ class AvailabilityTest(unittest.TestCase):
         for service in reversed(cls.services):
             service.close()
         cls.cluster.kill()
+
+    @classmethod
+    def tearDownClass(cls):
+        """SIGTERM to all, routers first: they end with 0."""
+        for process in [*cls.routers.values(), *cls.workers.values()]:
+            code = process.stop()
+            if code != 0:
+                raise AssertionError(f"{process} ended with {code}\n{process.log_tail()}")
+
+    def tearDown(self):
+        wait_until(lambda: all(is_idle(worker) for worker in self.clients[0].fleet()), 20,
+                   "all blocks are free or cached")
 
     @classmethod
     def serve(cls, service):
@@ -333,6 +354,20 @@ class AvailabilityTest(unittest.TestCase):
         self.wait_for({"p0", "d0", "d1"})
         wait_until(lambda: "d2" not in self.registered(), 30, "its key is gone")
 
+    def test_workers_by_dns(self):
+        port = self.addresses["d0"].split(":")[1]
+        router = self.cluster.start("router", "--model", MODEL, "--http", "127.0.0.1:0", "--grpc",
+                                    "127.0.0.1:0", "--workers", f"dns:localhost:{port}")
+        ready = router.wait_ready()
+        client = Client(ready["http"], ready["grpc"])
+        wait_until(lambda: ("d0", "ready") in [(worker.name, worker.state)
+                                               for worker in client.fleet()], 30, "d0 is found")
+        answer = HttpStream(ready["http"], PROMPTS[0], SHORT, model=None).join()
+        self.assertEqual((answer.error, answer.text), (None, self.expected_text(0, SHORT)))
+        client.close()
+        self.assertEqual(router.stop(), 0)
+        self.forget(router)
+
     # Routers.
 
     def test_a_router_is_killed_under_load(self):
@@ -353,11 +388,12 @@ class AvailabilityTest(unittest.TestCase):
                      for options in ({"temperature": 0.0}, SEEDED)]
             wait_until(lambda: all(stream.events > 4 for stream in streams)
                        and all(len(call.tokens) > 4 for call in calls), 90, "all streams run")
+            load.killed = killed
             self.forget(self.routers[victim])
             for index, stream in enumerate(streams):
                 stream.join()
                 if stream.router == killed:
-                    self.assertIsInstance(stream.error, (Broken, http.client.IncompleteRead))
+                    self.assertIsInstance(stream.error, BROKEN)
                     self.assertTrue(self.expected_text(index // 2, LONG).startswith(stream.text))
                 else:
                     self.assertIsNone(stream.error)
@@ -371,7 +407,6 @@ class AvailabilityTest(unittest.TestCase):
                 self.assertEqual(call.finish.output_tokens, LONG)
             self.assertEqual([len(call.breaks) for call in calls[:2]], [1, 1])
             self.assertIsNotNone(streams[0].error)
-            print("gRPC calls ended with", [call.breaks for call in calls], flush=True)
             load.wait_for(4)
             self.start_router(victim)  # finds all by itself
             self.wait_for({"p0", "d0", "d1"})

@@ -5,12 +5,18 @@
 #include <CLI/CLI.hpp>
 #include <utility>
 
+#include "cli/signals.h"
 #include "common/file_limit.h"
 #include "common/logging.h"
 #include "common/loopback.h"
 #include "common/status_macros.h"
 
 namespace baton::cli {
+namespace {
+
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for answers that are over, but not read
+
+}  // namespace
 
 void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--http", flags->http,
@@ -74,6 +80,11 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
                   "of the requests of the last 10 s, how many may be placed again after failures")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
+  app->add_option("--drain-delay", flags->drain_delay_s,
+                  "how long /ready says 503 at shutdown while requests are still taken, so that "
+                  "load balancers learn of it, seconds")
+      ->check(CLI::Range(0, 3600))
+      ->capture_default_str();
   app->add_option("--drain-timeout", flags->drain_timeout_s,
                   "how long running requests may take to end at shutdown, seconds")
       ->check(CLI::Range(0, 86400))
@@ -122,6 +133,7 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       fmt::format("--stall-timeout={}", flags.stall_timeout_s),
       fmt::format("--max-migrations={}", flags.max_migrations),
       fmt::format("--retry-share={}", flags.retry_share),
+      fmt::format("--drain-delay={}", flags.drain_delay_s),
       fmt::format("--drain-timeout={}", flags.drain_timeout_s),
       fmt::format("--insecure={}", flags.insecure)};
   for (const auto& [flag, path] :
@@ -162,7 +174,8 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
         CheckAddress("--admin", flags.admin, /*tls=*/false, flags.insecure, "a loopback address"));
   }
   for (const std::string& worker : options.workers) {
-    BATON_RETURN_IF_ERROR(CheckAddress("--workers", worker, flags.link_tls.on(), flags.insecure,
+    const std::string address = worker.substr(worker.starts_with("dns:") ? 4 : 0);
+    BATON_RETURN_IF_ERROR(CheckAddress("--workers", address, flags.link_tls.on(), flags.insecure,
                                        "--link-cert, --link-key and --link-ca"));
   }
   options.link_security = {flags.link_tls, flags.link_name};
@@ -181,6 +194,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   options.max_migrations = flags.max_migrations;
   options.retry_share = flags.retry_share;
   std::unique_ptr<RouterNode> node(new RouterNode());
+  node->drain_delay_ = std::chrono::seconds(flags.drain_delay_s);
   node->drain_timeout_ = std::chrono::seconds(flags.drain_timeout_s);
   BATON_ASSIGN_OR_RETURN(node->gate_, router::KeyGate::Create({.keys_file = flags.keys_file}));
   BATON_ASSIGN_OR_RETURN(node->dispatcher_, router::Dispatcher::Create(options));
@@ -213,11 +227,19 @@ std::string RouterNode::Addresses() const {
 }
 
 void RouterNode::Drain() {
+  dispatcher_->AnnounceDrain();
+  http_->AnnounceEnd();
+  if (drain_delay_ > Duration::zero()) {
+    LogInfo(fmt::format("not ready any more; requests are taken for another {:.0f} s",
+                        Seconds(drain_delay_)));
+    WaitForSignal(drain_delay_);
+  }
   LogInfo(fmt::format("draining: {} requests run", dispatcher_->running()));
   if (!dispatcher_->Drain(drain_timeout_)) {
     LogWarning(fmt::format("{} requests still run after {:.0f} s and are cut off",
                            dispatcher_->running(), Seconds(drain_timeout_)));
   }
+  http_->EndConnections(kLastWords);
 }
 
 }  // namespace baton::cli

@@ -41,6 +41,7 @@ struct RouterFlags {
   double stall_timeout_s = 5;
   int32_t max_migrations = 3;
   double retry_share = 1;
+  int32_t drain_delay_s = 0;
   int32_t drain_timeout_s = 60;
   TlsFiles tls;       // of the front ends
   TlsFiles link_tls;  // of the links to the workers
@@ -71,12 +72,14 @@ class RouterNode {
 
   // "http=127.0.0.1:8000 grpc=127.0.0.1:8001 admin=127.0.0.1:8002 model=NAME"; admin only if on
   std::string Addresses() const;
-  // No new requests; waits for the running ones up to the drain timeout.
+  // Says that it is not ready, and after the drain delay, or another signal, takes no new requests;
+  // waits for the running ones up to the drain timeout.
   void Drain();
 
  private:
   RouterNode() = default;
 
+  Duration drain_delay_{};
   Duration drain_timeout_{};
   std::unique_ptr<router::KeyGate> gate_;
   std::unique_ptr<router::Dispatcher> dispatcher_;

@@ -149,7 +149,8 @@ class ProcessCluster {
 
   // The router first, so that running requests still have their workers; then the workers.
   void Stop() {
-    const Duration patience = std::chrono::seconds(flags_.router.drain_timeout_s + 10);
+    const Duration patience =
+        std::chrono::seconds(flags_.router.drain_delay_s + flags_.router.drain_timeout_s + 10);
     for (const bool router : {true, false}) {
       for (Child& child : children_) {
         if ((child.name == "router") == router) child.process.Signal(SIGTERM);

@@ -55,12 +55,28 @@ void AppendWorker(const WorkerView& worker, std::string* out) {
   out->push_back('}');
 }
 
+void AppendDiscovery(const DiscoveryView& source, std::string* out) {
+  out->push_back('{');
+  AddText("source", source.source, out);
+  AddText("where", source.where, out);
+  out->append(R"(,"current":)").append(source.current ? "true" : "false");
+  AddText("trouble", source.trouble, out);
+  AddNumber("failures", source.failures, out);
+  AddNumber("workers", static_cast<int64_t>(source.workers), out);
+  out->push_back('}');
+}
+
 HttpResponse AllWorkers(const Dispatcher& dispatcher) {
   HttpResponse response;
   response.body = R"({"workers":[)";
   for (const WorkerView& worker : dispatcher.Fleet()) {
     if (response.body.back() != '[') response.body += ',';
     AppendWorker(worker, &response.body);
+  }
+  response.body += R"(],"discovery":[)";
+  for (const DiscoveryView& source : dispatcher.Discovery()) {
+    if (response.body.back() != '[') response.body += ',';
+    AppendDiscovery(source, &response.body);
   }
   response.body += "]}";
   return response;

@@ -14,6 +14,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
+#include "router/fleet_metrics.h"
 #include "router/key_gate.h"
 #include "router/live_request.h"
 #include "router/metrics.h"
@@ -51,8 +52,10 @@ class DispatcherImpl final : public Dispatcher {
                                          const std::vector<TokenId>& tokens) const override;
   std::vector<ModelInfo> Models() const override;
   std::vector<WorkerView> Fleet() const override { return registry_->Fleet(); }
+  std::vector<DiscoveryView> Discovery() const override { return registry_->Discovery(); }
   bool Ready() const override;
   std::string MetricsText() const override;
+  void AnnounceDrain() override;
   bool Drain(Duration timeout) override;
   int32_t running() const override;
   absl::Status SetDuty(const DutyChange& change) override { return registry_->SetDuty(change); }
@@ -87,6 +90,7 @@ class DispatcherImpl final : public Dispatcher {
   std::condition_variable changed_;
   std::map<Handle, LivePtr> live_;  // in order of arrival
   Handle last_handle_ = 0;
+  bool drain_announced_ = false;
   bool draining_ = false;
   bool stopping_ = false;
   RetryBudget retries_;
@@ -103,6 +107,7 @@ absl::Status DispatcherImpl::Start() {
   options.router_name = options_.router_name;
   options.workers = options_.workers;
   options.workers_file = options_.workers_file;
+  options.etcd = options_.etcd;
   options.security = options_.link_security;
   options.only_safe = options_.only_safe_links;
   options.vocab_size = model_->tokenizer().vocab_size();
@@ -346,7 +351,7 @@ std::vector<ModelInfo> DispatcherImpl::Models() const {
 bool DispatcherImpl::Ready() const {
   {
     const std::lock_guard lock(mutex_);
-    if (draining_) return false;
+    if (draining_ || drain_announced_) return false;
   }
   return registry_->Ready();
 }
@@ -356,7 +361,12 @@ std::string DispatcherImpl::MetricsText() const {
   const auto waiting = static_cast<int32_t>(
       std::count_if(all.begin(), all.end(), [](const LivePtr& live) { return live->waiting(); }));
   return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet()) +
-         queue_.MetricsText();
+         DiscoveryMetricsText(registry_->Discovery()) + queue_.MetricsText();
+}
+
+void DispatcherImpl::AnnounceDrain() {
+  const std::lock_guard lock(mutex_);
+  drain_announced_ = true;
 }
 
 bool DispatcherImpl::Drain(Duration timeout) {

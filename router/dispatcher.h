@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "discovery/etcd_options.h"
 #include "router/duty.h"
 #include "router/request.h"
 #include "router/tool_calls.h"
@@ -38,10 +39,13 @@ struct WorkerView {  // GetFleet
 
 struct DispatcherOptions {
   std::string router_name = "router";
-  std::string model_path;            // for tokenizer and chat template (metadata only)
-  std::string model_name;            // "": the file's stem
-  std::vector<std::string> workers;  // addresses; roles are told by the workers themselves
-  std::string workers_file;          // or a file with one address a line, watched; "": none
+  std::string model_path;  // for tokenizer and chat template (metadata only)
+  std::string model_name;  // "": the file's stem
+  // Where the workers are (router/worker_sources.h): addresses, dns:NAME:PORT, a file with one
+  // address a line, watched; etcd. Roles are told by the workers themselves.
+  std::vector<std::string> workers;
+  std::string workers_file;
+  discovery::EtcdOptions etcd;
   worker_link::ClientSecurity link_security;  // of the links to the workers
   bool only_safe_links = false;               // without TLS: to workers of this machine only
   RequestLimits limits;
@@ -82,10 +86,14 @@ class Dispatcher {
                                                  const std::vector<TokenId>& tokens) const = 0;
   virtual std::vector<ModelInfo> Models() const = 0;
   virtual std::vector<WorkerView> Fleet() const = 0;
+  virtual std::vector<DiscoveryView> Discovery() const = 0;
   // At least one decode worker is connected and not draining, and neither is the router.
   virtual bool Ready() const = 0;
   virtual std::string MetricsText() const = 0;  // Prometheus text format
 
+  // Ready() is false from now on; requests are still taken, until Drain: those who send them have
+  // time to learn of it.
+  virtual void AnnounceDrain() = 0;
   // No new requests (Unavailable), running ones go on; true once none is left, false at `timeout`.
   virtual bool Drain(Duration timeout) = 0;
   virtual int32_t running() const = 0;

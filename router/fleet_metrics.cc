@@ -1,6 +1,7 @@
 #include "router/fleet_metrics.h"
 
 #include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
 
 #include <map>
 #include <utility>
@@ -172,6 +173,23 @@ void AddFleet(const std::string& model_name, const std::vector<WorkerView>& flee
   AddPaths(fleet, families);
   AddKvCounters(fleet, families);
   AddDiskCaches(fleet, families);
+}
+
+std::string DiscoveryMetricsText(const std::vector<DiscoveryView>& sources) {
+  MetricFamily current =
+      Gauges("baton_discovery_current",
+             "1 while a source of workers answers, 0 while its last list is gone by.");
+  MetricFamily workers = Gauges("baton_discovery_workers", "Workers that a source lists.");
+  MetricFamily failures =
+      Counters("baton_discovery_failures_total", "Tries to ask a source that failed.");
+  for (const DiscoveryView& source : sources) {
+    const Labels labels{{"source", source.source}, {"where", source.where}};
+    AddSeries(current, labels, source.current ? 1 : 0);
+    AddSeries(workers, labels, static_cast<double>(source.workers));
+    AddSeries(failures, labels, static_cast<double>(source.failures));
+  }
+  if (sources.empty()) return "";
+  return prometheus::TextSerializer().Serialize({current, workers, failures});
 }
 
 }  // namespace baton::router

@@ -167,4 +167,15 @@ v1::Worker FromWorker(const WorkerView& worker) {
   return message;
 }
 
+v1::Discovery FromDiscovery(const DiscoveryView& source) {
+  v1::Discovery message;
+  message.set_source(source.source);
+  message.set_where(source.where);
+  message.set_current(source.current);
+  message.set_trouble(source.trouble);
+  message.set_failures(source.failures);
+  message.set_workers(static_cast<int32_t>(source.workers));
+  return message;
+}
+
 }  // namespace baton::router

@@ -80,6 +80,9 @@ class BatonService final : public v1::Baton::CallbackService {
       for (const WorkerView& worker : dispatcher_->Fleet()) {
         *response->add_workers() = FromWorker(worker);
       }
+      for (const DiscoveryView& source : dispatcher_->Discovery()) {
+        *response->add_discovery() = FromDiscovery(source);
+      }
       return absl::OkStatus();
     });
   }

@@ -35,6 +35,9 @@ class HttpContext {
 
   bool OpenConnection();  // false: there are max_connections
   void CloseConnection() { --connections_; }
+  int32_t connections() const { return connections_; }
+  bool ending() const { return ending_; }  // connections are closed after their answers
+  void End() { ending_ = true; }
   void CountResponse(int status);
   void CountDisconnect() { ++disconnects_; }
   void CountSlowClient() { ++slow_clients_; }
@@ -52,6 +55,7 @@ class HttpContext {
   std::atomic<uint64_t> next_request_{1};
   std::atomic<size_t> body_bytes_{0};
   std::atomic<int32_t> connections_{0};
+  std::atomic<bool> ending_{false};
   std::atomic<uint64_t> disconnects_{0};
   std::atomic<uint64_t> slow_clients_{0};
   std::atomic<uint64_t> failed_handshakes_{0};

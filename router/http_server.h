@@ -38,6 +38,13 @@ class HttpServer {
                                                             Dispatcher* dispatcher);
   virtual ~HttpServer() = default;          // closes all connections, cancels their requests
   virtual std::string address() const = 0;  // with the real port
+
+  // From now on each connection is closed after the answer under way, or the next one, which says
+  // so (Connection: close): clients go elsewhere without losing a request.
+  virtual void AnnounceEnd() = 0;
+  // No new connections; those that wait for a request are closed, others after their answers.
+  // Returns when none is left, or after `patience`.
+  virtual void EndConnections(Duration patience) = 0;
 };
 
 }  // namespace baton::router

@@ -84,6 +84,12 @@ void HttpSession::Close() {
   context_->CloseConnection();
 }
 
+void HttpSession::CloseSoon() {
+  if (state_ == State::kIdle) return Close();
+  keep_alive_ = false;
+  if (afterwards_ == Afterwards::kNextRequest) afterwards_ = Afterwards::kLinger;
+}
+
 AnswerFraming HttpSession::framing() const {
   return {.request_id = request_id_,
           .keep_alive = keep_alive_,
@@ -92,6 +98,7 @@ AnswerFraming HttpSession::framing() const {
 }
 
 void HttpSession::Handle() {
+  if (context_->ending()) keep_alive_ = false;
   if (refusal_) {
     FreeBody();
     Respond(*refusal_);

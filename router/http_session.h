@@ -64,6 +64,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Start();
   // Cancels the running completion and closes the socket. Idempotent.
   void Close();
+  // At once when it waits for a request, else after the answer.
+  void CloseSoon();
   // The call of this number has something to send.
   void OnWake(uint64_t call_number);
 

@@ -4,12 +4,12 @@
 // open there.
 
 #include <climits>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -24,15 +24,13 @@
 #include "router/dispatcher.h"
 #include "router/duty.h"
 #include "router/placement.h"
+#include "router/worker_sources.h"
 #include "worker_link/client.h"
 
 namespace baton::router {
 
-struct RegistryOptions {
+struct RegistryOptions : WorkerSourcesOptions {
   std::string router_name;
-  std::vector<std::string> workers;
-  std::string workers_file;  // one address a line, '#' begins a comment; "": none
-  Duration file_poll = std::chrono::milliseconds(500);
   worker_link::ClientSecurity security;
   bool only_safe = false;  // without TLS, addresses other than loopback are not dialled
   // A worker that says nothing for so long, and three times its longest step, is silent: workers
@@ -62,14 +60,15 @@ struct Share {
 };
 
 // Thread-safe. Nothing blocks on workers. Workers may start before or after the router and come and
-// go; an address that leaves the file gets no new work, and is dropped when nothing is open there.
+// go; an address that leaves its source gets no new work (one of etcd or DNS: when its link is
+// lost, too), and is dropped when nothing is open there.
 class Registry {
  public:
   static constexpr size_t kMaxWorkers = 10000;
   static constexpr size_t kRememberedPrefixes = 65536;
   static constexpr Duration kSuspectsLast = std::chrono::milliseconds(20);
 
-  // NotFound when the workers file cannot be read, InvalidArgument for over kMaxWorkers.
+  // As WorkerSources::Create, with kMaxWorkers.
   static absl::StatusOr<std::unique_ptr<Registry>> Create(const RegistryOptions& options,
                                                           RegistryEvents events);
   ~Registry();
@@ -109,6 +108,7 @@ class Registry {
 
   bool HasRoom() const;  // for one more request now, as room.h says
   std::vector<WorkerView> Fleet() const;
+  std::vector<DiscoveryView> Discovery() const { return sources_->Views(); }
   bool Ready() const;                // a decode worker is usable
   int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any
 
@@ -120,8 +120,10 @@ class Registry {
     uint64_t connection = 0;  // counts connections
     bool connected = false;
     bool has_status = false;
-    bool refused = false;  // connected, but not for this router's model
-    bool leaving = false;  // no longer in the workers file
+    bool refused = false;             // connected, but not for this router's model
+    bool stays_while_linked = false;  // as in ListedWorker
+    bool unlisted = false;            // no longer in its source, but linked: it stays
+    bool leaving = false;             // no longer in its source
     TimePoint last_heard;
     TimePoint told_stalled;
     Circuit circuit;
@@ -138,12 +140,13 @@ class Registry {
 
   Registry(const RegistryOptions& options, RegistryEvents events);
   // Dials new addresses; those that are gone begin to leave.
-  void SetAddresses(std::vector<std::string> addresses);
-  void DropUnsafe(std::vector<std::string>& addresses) const;
+  void SetListed(std::vector<ListedWorker> listed);
+  // Whether the worker has left its source, and so begins to leave the fleet.
+  bool NoteListedLocked(Worker& worker, const ListedWorker* listed) const;
+  void DropUnsafe(std::vector<ListedWorker>& listed);
   void Connect(WorkerId id, const std::string& address);
   void DropIdleLeavers();
-  void PollFile();
-  void ReadFileAgain();
+  void FollowSources();
   void OnInput(WorkerId id, worker_link::ClientInput input);
   absl::Status CheckWorker(const worker_link::WorkerInfo& info) const;
   void OnConnected(WorkerId id, worker_link::WorkerInfo info);
@@ -170,7 +173,8 @@ class Registry {
 
   const RegistryOptions options_;
   const RegistryEvents events_;
-  std::string file_trouble_;  // of the poll thread: said once
+  std::unique_ptr<WorkerSources> sources_;
+  std::set<std::string> unsafe_;  // addresses that were told to be; of who sets them
 
   mutable std::mutex mutex_;  // guards the next seven
   std::map<WorkerId, Worker> workers_;
@@ -185,10 +189,7 @@ class Registry {
   mutable std::shared_mutex clients_mutex_;
   std::map<WorkerId, std::unique_ptr<worker_link::LinkClient>> clients_;
 
-  std::mutex stop_mutex_;
-  std::condition_variable stop_changed_;
-  bool stopping_ = false;
-  std::thread poller_;
+  std::thread follower_;
 };
 
 }  // namespace baton::router

@@ -240,7 +240,7 @@ void WorkerLoop::ReportStatus() {
   status.transfers = static_cast<int32_t>(handoff().active_transfers());
   status.paths = KvPathsOf(handoff().paths());
   if (status == reported_ && age < kStatusInterval) return;
-  host_->server().SetStatus(status);
+  host_->Report(status);
   reported_ = std::move(status);
   reported_at_ = now_;
 }

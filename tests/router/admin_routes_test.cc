@@ -29,8 +29,13 @@ constexpr char kWorker[] =
     R"("suspect":false,"running":0,"waiting":0,"transfers":0,"blocks_free":10,"blocks_held":0,)"
     R"("blocks_cached":0,"blocks_total":12})";
 
-TEST_F(AdminRoutesTest, ShowsWorkers) {
-  EXPECT_EQ(Get("/v1/workers").body, std::string(R"({"workers":[)") + kWorker + "]}");
+constexpr char kEtcd[] =
+    R"({"source":"etcd","where":"/baton/","current":false,"trouble":"UNAVAILABLE: gone",)"
+    R"("failures":3,"workers":2})";
+
+TEST_F(AdminRoutesTest, ShowsWorkersAndWhereTheyAreLearnedOf) {
+  EXPECT_EQ(Get("/v1/workers").body,
+            std::string(R"({"workers":[)") + kWorker + R"(],"discovery":[)" + kEtcd + "]}");
   EXPECT_EQ(Get("/v1/workers/decode-0?x=1").body, kWorker);
   EXPECT_EQ(Get("/v1/workers/127.0.0.1%3A1").body, kWorker) << "by its address";
   EXPECT_EQ(Get("/v1/workers/decode-1").status, 404);

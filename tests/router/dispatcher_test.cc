@@ -241,6 +241,20 @@ TEST_F(DispatcherTest, MoreThanMaxConcurrentIsResourceExhausted) {
   Submit(Text("three"), third);
 }
 
+TEST_F(DispatcherTest, ADrainThatIsAnnouncedStillTakesRequests) {
+  Start();
+  EXPECT_TRUE(dispatcher_->Ready());
+  dispatcher_->AnnounceDrain();
+  EXPECT_FALSE(dispatcher_->Ready());
+  Answer answer;
+  Submit(Text("one two three"), answer);
+  const Attempt attempt = decode_.Await<DecodeCommand>().attempt;
+  decode_.SendTokens(attempt, 0, {1, 2, 3});
+  decode_.SendFinished(attempt, 3);
+  answer.AwaitEnd();
+  EXPECT_TRUE(answer.Now().finish);
+}
+
 TEST_F(DispatcherTest, DrainWaitsForWhatRunsAndTakesNothingNew) {
   Start();
   Answer answer;

@@ -292,6 +292,14 @@ TEST(GrpcServer, UnaryCalls) {
     EXPECT_EQ(path.bytes_per_s(), 6e9);
     EXPECT_EQ(path.expected_bytes_per_s(), 12e9);
     EXPECT_TRUE(path.in_use());
+    ASSERT_EQ(response.discovery_size(), 1);
+    const v1::Discovery& source = response.discovery(0);
+    EXPECT_EQ(source.source(), "etcd");
+    EXPECT_EQ(source.where(), "/baton/");
+    EXPECT_FALSE(source.current());
+    EXPECT_EQ(source.trouble(), "UNAVAILABLE: gone");
+    EXPECT_EQ(source.failures(), 3);
+    EXPECT_EQ(source.workers(), 2);
   }
 }
 

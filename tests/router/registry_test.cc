@@ -304,6 +304,38 @@ TEST_F(WorkersFileRegistryTest, AWorkerThatLeavesKeepsItsRequests) {
   EXPECT_EQ(heard.lost, 0);
 }
 
+// DNS and etcd may have lost what they knew: a worker whose link is up needs neither.
+TEST(RegistryTest, AWorkerOfDnsLeavesWhenItIsNotListedAndNotLinked) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  // Outlives the thread that looks it up.
+  static std::mutex mutex;
+  static std::vector<std::string> named;
+  const auto name = [](std::vector<std::string> addresses) {
+    const std::lock_guard lock(mutex);
+    named = std::move(addresses);
+  };
+  name({first.address(), second.address()});
+  RegistryOptions options = At({"dns:pods.svc:7000"});
+  options.dns_period = std::chrono::milliseconds(5);
+  options.look_up = [](const HostPort&) -> absl::StatusOr<std::vector<std::string>> {
+    const std::lock_guard lock(mutex);
+    return named;
+  };
+  Heard heard;
+  const auto registry = MakeRegistry(options, heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  name({second.address()});
+  ASSERT_TRUE(Eventually([&] { return registry->Discovery().at(0).workers == 1; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // several polls
+  EXPECT_EQ(State(*registry, 0), "ready");
+  EXPECT_EQ(Assign(*registry).decode_name, "d0");
+  second.Stop();  // listed: it is dialled again and again
+  first.Stop();   // not listed: gone with its link
+  ASSERT_TRUE(Eventually([&] { return registry->Fleet().size() == 1; }));
+  EXPECT_EQ(registry->Fleet().at(0).name, "d1");
+  EXPECT_EQ(State(*registry, 0), "lost");
+}
+
 TEST_F(WorkersFileRegistryTest, AMissingFileIsAnErrorAtTheStart) {
   RegistryOptions options = Options();
   const absl::Status status = Registry::Create(options, {}).status();

@@ -154,7 +154,11 @@ class ScriptedDispatcher final : public Dispatcher {
     worker.paths = {{"prefill-0", "shm", 6e9, 12e9, true}};
     return {worker};
   }
+  std::vector<DiscoveryView> Discovery() const override {
+    return {{"etcd", "/baton/", false, "UNAVAILABLE: gone", 3, 2}};
+  }
   bool Ready() const override { return ready_; }
+  void AnnounceDrain() override { ready_ = false; }
   std::string MetricsText() const override { return "baton_test_metric 1\n"; }
   bool Drain(Duration) override { return true; }
   int32_t running() const override { return 0; }

@@ -27,8 +27,9 @@ absl::Status RunRouter(const RouterCommandFlags& flags) {
   if (flags.dispatcher.workers.empty() && flags.dispatcher.workers_file.empty()) {
     return absl::InvalidArgumentError("the router needs --workers or --workers-file");
   }
-  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> node,
-                         RouterNode::Start(flags.router, flags.dispatcher));
+  std::unique_ptr<RouterNode> node;
+  if (!flags.router.access_log.empty()) CatchHangups([&node] { node->ReopenLogs(); });
+  BATON_ASSIGN_OR_RETURN(node, RouterNode::Start(flags.router, flags.dispatcher));
   fmt::print("ready {}\n", node->Addresses());
   std::fflush(stdout);
   WaitForSignal();

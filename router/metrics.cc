@@ -123,7 +123,7 @@ void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times) {
   to.prompt_tokens.Increment(finish.prompt_tokens);
   to.prefix_queries.Increment(finish.prompt_tokens);
   to.prefix_hits.Increment(finish.stats.cached_prompt_tokens);
-  if (times.prefill_queue) to.prefill_queue.Observe(Seconds(*times.prefill_queue));
+  if (times.prefill) to.prefill_queue.Observe(Seconds(times.prefill->queue));
   if (!times.finished || times.finished->kv_bytes_moved == 0) return;
   const Instruments::Labels labels{{"transport", times.finished->transport}};
   to.Counter("baton_handoff_bytes_total", "KV bytes moved to decode workers.", labels)

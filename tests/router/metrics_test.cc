@@ -21,7 +21,7 @@ TEST(MetricsTest, CarriesVllmsNamesWithTheModel) {
   finish.stats.cached_prompt_tokens = 4;
   finish.stats.total_s = 0.09;
   FlowTimes times;
-  times.prefill_queue = milliseconds(3);
+  times.prefill.emplace().queue = milliseconds(3);
   times.finished.emplace();
   times.finished->transport = "shm";
   times.finished->kv_bytes_moved = 4096;

@@ -14,6 +14,7 @@
 
 #include "common/sampling.h"
 #include "router/dispatcher.h"
+#include "router/request_record.h"
 
 namespace baton::router {
 
@@ -154,6 +155,7 @@ class ScriptedDispatcher final : public Dispatcher {
     worker.paths = {{"prefill-0", "shm", 6e9, 12e9, true}};
     return {worker};
   }
+  std::vector<RequestRecord> LiveRequests() const override { return {}; }
   bool Ready() const override { return ready_; }
   std::string MetricsText() const override { return "baton_test_metric 1\n"; }
   bool Drain(Duration) override { return true; }

@@ -8,6 +8,8 @@
 namespace baton::cli {
 namespace {
 
+std::function<void()> on_hangup;  // empty: SIGHUP is not caught
+
 sigset_t EndSignals() {
   sigset_t set;
   sigemptyset(&set);
@@ -16,8 +18,6 @@ sigset_t EndSignals() {
   if (on_hangup) sigaddset(&set, SIGHUP);
   return set;
 }
-
-std::function<void()> on_hangup;  // empty: SIGHUP is not caught
 
 std::atomic<bool> stop_asked{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler may not write it

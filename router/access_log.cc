@@ -52,7 +52,7 @@ void AccessLog::Run() {
     const std::vector<RecordPtr> records = queue_.Take(kPeriod);
     // What ended before the file was moved away may be in the new one, never the other way round.
     if (reopen_.exchange(false)) OpenAgain();
-    for (const RecordPtr& record : records) Write(record);
+    Write(records);
     if (last && records.empty()) return;
   }
 }
@@ -67,20 +67,22 @@ void AccessLog::OpenAgain() {
   }
 }
 
-void AccessLog::Write(const RecordPtr& record) {
-  line_.clear();
-  AppendRecord(*record, &line_);
+void AccessLog::Write(const std::vector<RecordPtr>& records) {
+  if (records.empty()) return;
   try {
-    sink_->sink->log(spdlog::details::log_msg("", spdlog::level::info, line_));
+    for (const RecordPtr& record : records) {
+      line_.clear();
+      AppendRecord(*record, &line_);
+      sink_->sink->log(spdlog::details::log_msg("", spdlog::level::info, line_));
+    }
     sink_->sink->flush();
-    ++written_;
+    written_ += records.size();
     sink_->failing = false;
   } catch (const spdlog::spdlog_ex& error) {
-    ++failed_;
-    if (!std::exchange(sink_->failing, true)) {
-      LogError(fmt::format("the access log {} cannot be written, lines are lost: {}", path_,
-                           error.what()));
-    }
+    failed_ += records.size();
+    if (std::exchange(sink_->failing, true)) return;
+    LogError(fmt::format("the access log {} cannot be written, lines are lost: {}", path_,
+                         error.what()));
   }
 }
 

@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "router/record_queue.h"
@@ -40,7 +42,7 @@ class AccessLog {
   AccessLog(std::string path, std::unique_ptr<Sink> sink);
   void Run();
   void OpenAgain();
-  void Write(const RecordPtr& record);
+  void Write(const std::vector<RecordPtr>& records);
 
   const std::string path_;
   std::unique_ptr<Sink> sink_;  // the thread's

@@ -23,6 +23,12 @@ constexpr std::string_view kRequests = "/debug/requests";
 constexpr float kDefaultGraceS = 30;
 constexpr float kMostGraceS = 86400;
 
+HttpResponse NoSuchPath(std::string_view target) {
+  const std::string_view path = target.substr(0, target.find('?'));
+  return ErrorResponse(404, fmt::format("the admin API has no '{}'", path.substr(0, 128)),
+                       "unknown_path");
+}
+
 HttpResponse OnlyBy(std::string_view allowed) {
   HttpResponse response =
       ErrorResponse(405, fmt::format("only {} works here", allowed), "method_not_allowed");
@@ -147,9 +153,7 @@ HttpResponse AnswerWorker(Dispatcher& dispatcher, std::string_view rest,
   }
   const std::string_view verb = rest.substr(slash + 1);
   if (verb != "drain" && verb != "role") {
-    return ErrorResponse(
-        404, fmt::format("a worker has no '{}', only drain and role", verb.substr(0, 64)),
-        "unknown_path");
+    return NoSuchPath(request.target);
   }
   if (request.method != "POST") return OnlyBy("POST");
   return Change(dispatcher, worker, verb == "drain", request);
@@ -193,8 +197,7 @@ HttpResponse AnswerAdmin(const AdminBackend& backend, const AdminRequest& reques
       return DebugRequest(*backend.dispatcher, *backend.telemetry, PercentDecode(rest.substr(1)));
     }
   }
-  return ErrorResponse(404, fmt::format("the admin API has no '{}'", path.substr(0, 128)),
-                       "unknown_path");
+  return NoSuchPath(path);
 }
 
 }  // namespace baton::router

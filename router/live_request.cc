@@ -282,7 +282,9 @@ void LiveRequest::ReleaseLocked() {
 
 void LiveRequest::MeasureLocked(const Output& output) {
   if (const auto* finish = std::get_if<Finish>(&output)) {
-    context_.metrics->OnFinish(*finish, flow_.times());
+    const Duration waited =
+        placed_.first == TimePoint{} ? Duration{} : placed_.first - flow_.request().tokenized;
+    context_.metrics->OnFinish(*finish, flow_.times(), waited);
     NoteEndLocked(absl::OkStatus(), finish->reason == FinishReason::kStop ? "stop" : "length");
   } else if (const auto* status = std::get_if<absl::Status>(&output)) {
     context_.metrics->OnError(*status);

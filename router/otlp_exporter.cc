@@ -77,6 +77,8 @@ class OtlpExporter::Collector {
       if (failure == nullptr) return;
       try {
         std::rethrow_exception(failure);
+      } catch (const boost::system::system_error& error) {
+        status = absl::UnavailableError(error.code().message());
       } catch (const std::exception& error) {
         status = absl::UnavailableError(error.what());
       }

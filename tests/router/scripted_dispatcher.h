@@ -155,7 +155,8 @@ class ScriptedDispatcher final : public Dispatcher {
     worker.paths = {{"prefill-0", "shm", 6e9, 12e9, true}};
     return {worker};
   }
-  std::vector<RequestRecord> LiveRequests() const override { return {}; }
+  std::vector<RequestRecord> LiveRequests() const override { return live_; }
+  void SetLive(std::vector<RequestRecord> live) { live_ = std::move(live); }
   bool Ready() const override { return ready_; }
   std::string MetricsText() const override { return "baton_test_metric 1\n"; }
   bool Drain(Duration) override { return true; }
@@ -214,6 +215,7 @@ class ScriptedDispatcher final : public Dispatcher {
   }
 
   const Script script_;
+  std::vector<RequestRecord> live_;  // set before it is asked
   std::atomic<bool> ready_{true};
   mutable std::mutex room_mutex_;
   absl::Status room_;  // guarded by room_mutex_

@@ -48,6 +48,14 @@ struct RouterMetrics::Instruments {
     return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(labels,
                                                                                      buckets);
   }
+  prometheus::Counter& Errors(absl::StatusCode code) {
+    return Counter("baton_request_errors_total", "Well-formed requests that ended with an error.",
+                   {{"code", absl::StatusCodeToString(code)}});
+  }
+  prometheus::Counter& Migrations(std::string_view reason) {
+    return Counter("baton_migrations_total", "Streams that went on at another worker.",
+                   {{"reason", std::string(reason)}});
+  }
   prometheus::Counter& Ended(const char* reason) {
     Labels labels = model;
     labels["finished_reason"] = reason;
@@ -118,7 +126,19 @@ RouterMetrics::Instruments::Instruments(const Labels& model_labels)
                            {})),
       finished_stop(Ended("stop")),
       finished_length(Ended("length")),
-      finished_abort(Ended("abort")) {}
+      finished_abort(Ended("abort")) {
+  // A rate needs to have seen them at 0.
+  for (const MoveReason reason : {MoveReason::kLost, MoveReason::kStalled, MoveReason::kFailed,
+                                  MoveReason::kRefused, MoveReason::kDrained}) {
+    Migrations(MoveReasonName(reason));
+  }
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kResourceExhausted,
+        absl::StatusCode::kUnavailable, absl::StatusCode::kDeadlineExceeded,
+        absl::StatusCode::kInternal}) {
+    Errors(code);
+  }
+}
 
 RouterMetrics::RouterMetrics(const std::string& model_name)
     : model_name_(model_name),
@@ -184,10 +204,7 @@ void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times, Durat
 }
 
 void RouterMetrics::OnError(const absl::Status& status) {
-  instruments_
-      ->Counter("baton_request_errors_total", "Well-formed requests that ended with an error.",
-                {{"code", absl::StatusCodeToString(status.code())}})
-      .Increment();
+  instruments_->Errors(status.code()).Increment();
 }
 
 void RouterMetrics::OnCancelled() { instruments_->finished_abort.Increment(); }
@@ -195,10 +212,7 @@ void RouterMetrics::OnCancelled() { instruments_->finished_abort.Increment(); }
 void RouterMetrics::OnPlacedAgain(std::string_view reason, bool in_stream) {
   instruments_->placed_again.Increment();
   if (!in_stream) return;
-  instruments_
-      ->Counter("baton_migrations_total", "Streams that went on at another worker.",
-                {{"reason", std::string(reason)}})
-      .Increment();
+  instruments_->Migrations(reason).Increment();
 }
 
 std::string RouterMetrics::Text(int32_t requests_running, int32_t requests_waiting,

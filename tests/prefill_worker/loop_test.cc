@@ -87,6 +87,10 @@ TEST_F(PrefillLoopTest, HandsOverTheKvAndTheFirstToken) {
     engine::ExpectSame(outcome.tokens, right);
     ASSERT_TRUE(outcome.prefilled);
     EXPECT_EQ(outcome.prefill->cached_prompt_tokens, round == 0 ? 0 : 144);
+    EXPECT_EQ(outcome.prefill->chunks, round == 0 ? 5 : 1) << "of 32 tokens";
+    EXPECT_GE(outcome.prefill->queue, Duration{});
+    EXPECT_GT(outcome.prefill->first_chunk, Duration{});
+    EXPECT_GE(outcome.prefill->compute, outcome.prefill->first_chunk);
     router.ExpectIdle();
   }
   EXPECT_EQ(worker->counters().handoffs, 2);

@@ -17,6 +17,14 @@ std::string_view MetadataOf(const grpc::CallbackServerContext& context, const ch
   return {found->second.data(), found->second.size()};
 }
 
+// "ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000" to the address alone.
+std::string AddressOf(std::string_view peer) {
+  peer = peer.substr(0, peer.rfind(':'));
+  peer.remove_prefix(std::min(peer.size(), peer.find(':') + 1));
+  if (peer.starts_with("%5B") && peer.ends_with("%5D")) peer = peer.substr(3, peer.size() - 6);
+  return std::string(peer);
+}
+
 }  // namespace
 
 std::string AuthorizationOf(const grpc::CallbackServerContext& context) {
@@ -30,6 +38,7 @@ std::shared_ptr<const CallInfo> GrpcCalls::Begin(const grpc::CallbackServerConte
   auto call = std::make_shared<CallInfo>();
   const std::string_view id = SoundRequestId(MetadataOf(context, "x-request-id"));
   call->request_id = id.empty() ? ids_.Next() : std::string(id);
+  call->client = AddressOf(context.peer());
   call->endpoint = method;
   call->received = SystemClock().Now();
   call->arrival_us =

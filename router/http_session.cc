@@ -174,7 +174,13 @@ std::shared_ptr<const CallInfo> HttpSession::TakeCall() {
   using std::chrono::microseconds;
   using std::chrono::system_clock;
   auto call = std::make_shared<CallInfo>();
+  if (client_.empty()) {
+    error_code error;
+    const auto peer = stream_.socket().remote_endpoint(error);
+    if (!error) client_ = peer.address().to_string();
+  }
   call->request_id = request_id_;
+  call->client = client_;
   call->endpoint = endpoint_;
   call->received = std::chrono::steady_clock::now();
   call->arrival_us =

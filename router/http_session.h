@@ -136,6 +136,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::shared_ptr<Visit> visit_;         // of the request that is read
   std::optional<HttpResponse> refusal_;  // likewise: its answer, once its body is out of the way
 
+  std::string client_;  // its address, once somebody asked
   std::string request_id_;
   std::string endpoint_;  // the path; "" before it is known
   CallTrace trace_;

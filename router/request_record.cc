@@ -160,6 +160,7 @@ void AppendRecord(const RequestRecord& record, std::string* out) {
   out->append(R"({"time":")").append(WallClock(call.arrival_us)).push_back('"');
   AddInt("arrival_us", call.arrival_us, out);
   AddText("request_id", call.request_id, out);
+  if (!call.client.empty()) AddText("client", call.client, out);
   if (!record.id.empty()) {
     AddText("id", record.id, out);
     AddInt("choice", record.choice, out);

@@ -20,6 +20,7 @@ namespace baton::router {
 // A call as its front end took it: what the requests of all its choices share.
 struct CallInfo {
   std::string request_id;
+  std::string client;      // address, without a port
   std::string endpoint;    // path, or gRPC method
   TimePoint received;      // all of it was there
   int64_t arrival_us = 0;  // the same by the wall clock, since 1970

@@ -158,6 +158,7 @@ TEST(GrpcServer, KeepsIdsAndTracesAndTellsOfWhatItRefuses) {
   const auto call = dispatcher.WaitForInputs(1)[0].call;
   EXPECT_EQ(call->endpoint, "baton.v1.Baton/Generate");
   EXPECT_EQ(call->request_id, "my-call");
+  EXPECT_EQ(call->client, "127.0.0.1");
   ASSERT_EQ(metadata.count("traceparent"), 1u);
   EXPECT_EQ(metadata.find("traceparent")->second, Traceparent(call->trace));
   EXPECT_EQ(call->trace.parent, 0xb7ad6b7169203331u);

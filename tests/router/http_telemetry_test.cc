@@ -63,6 +63,7 @@ TEST_F(HttpTelemetryTest, ATraceGoesInAndOut) {
   EXPECT_EQ(call->trace.parent, 0xb7ad6b7169203331u);
   EXPECT_EQ(call->trace.state, "a=1");
   EXPECT_EQ(call->endpoint, kChatPath);
+  EXPECT_EQ(call->client, "127.0.0.1");
   EXPECT_GT(call->arrival_us, 1'700'000'000'000'000);
   EXPECT_EQ(Post(kChatPath, kBody).headers.count("traceparent"), 0u) << "nobody wants one";
   EXPECT_EQ(Post(kChatPath, kBody, "traceparent: nonsense\r\n").headers.count("traceparent"), 0u);

@@ -13,6 +13,7 @@ namespace baton::router {
 inline std::shared_ptr<CallInfo> TestCall(const std::string& id = "call-1") {
   auto call = std::make_shared<CallInfo>();
   call->request_id = id;
+  call->client = "10.0.0.9";
   call->endpoint = "/v1/chat/completions";
   call->received = TimePoint(std::chrono::hours(1));
   call->arrival_us = 1795309323000123;

@@ -38,7 +38,8 @@ TEST(AppendRecord, IsTheLineThatTheDocumentShows) {
   EXPECT_EQ(
       Line(TestRecord()),
       R"({"time":"2026-11-22T01:02:03.000123Z","arrival_us":1795309323000123,)"
-      R"("request_id":"call-1","id":"0123456789abcdef-0000000000000001","choice":0,)"
+      R"("request_id":"call-1","client":"10.0.0.9",)"
+      R"("id":"0123456789abcdef-0000000000000001","choice":0,)"
       R"("endpoint":"/v1/chat/completions","key":"alice","tenant":"acme","model":"demo",)"
       R"("status":200,"code":"OK","finish_reason":"stop","input_tokens":812,"cached_tokens":768,)"
       R"("output_tokens":64,"max_tokens":256,"prefill_worker":"p0","decode_worker":"d0",)"
@@ -75,11 +76,12 @@ TEST(AppendRecord, OfACallThatBecameNoRequestSaysWhatIsKnown) {
   call->trace = {.id_high = 1, .id_low = 2, .span = 3};
   const RequestRecord record =
       RecordOfCall(call, 429, absl::ResourceExhaustedError("too much"), milliseconds(2));
-  EXPECT_EQ(Line(record),
-            R"({"time":"2026-11-22T01:02:03.000123Z","arrival_us":1795309323000123,)"
-            R"("request_id":"call-1","endpoint":"/v1/chat/completions","status":429,)"
-            R"("code":"RESOURCE_EXHAUSTED","error":"too much","e2e_s":0.002000,)"
-            R"("stages":{"ended":0.002000},"trace_id":"00000000000000010000000000000002"})");
+  EXPECT_EQ(
+      Line(record),
+      R"({"time":"2026-11-22T01:02:03.000123Z","arrival_us":1795309323000123,)"
+      R"("request_id":"call-1","client":"10.0.0.9","endpoint":"/v1/chat/completions","status":429,)"
+      R"("code":"RESOURCE_EXHAUSTED","error":"too much","e2e_s":0.002000,)"
+      R"("stages":{"ended":0.002000},"trace_id":"00000000000000010000000000000002"})");
 }
 
 TEST(AppendRecord, OfOneThatLivesHasAStateAndNoStatus) {

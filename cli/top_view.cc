@@ -119,7 +119,7 @@ std::string RoleLine(std::string_view name, const TopRole& role) {
 }
 
 std::string WorkerLine(const TopWorker& worker) {
-  return fmt::format("{:<20} {:<8} {:<10} {:>7.0f} {:>7.0f} {:>5.0f}  {} {:>4.0f}%  {} {:>4.0f}%",
+  return fmt::format("{:<20} {:<8} {:<10} {:>7.0f} {:>7.0f} {:>6.0f}  {} {:>4.0f}%  {} {:>4.0f}%",
                      worker.name.substr(0, 20), worker.role,
                      worker.suspect ? worker.state + "!" : worker.state, worker.running,
                      worker.waiting, worker.transfers, Bar(worker.busy, 8), 100 * worker.busy,
@@ -235,8 +235,8 @@ std::vector<std::string> TopLines(const TopView& view, size_t columns, size_t ro
                                 latency.of_interval ? "" : "   since the start"));
   }
   lines.emplace_back();
-  head(fmt::format("{:<20} {:<8} {:<10} {:>7} {:>7} {:>5}  {:<14}  {}", "worker", "role", "state",
-                   "running", "waiting", "moves", "busy", "KV held"));
+  head(fmt::format("{:<20} {:<8} {:<10} {:>7} {:>7} {:>6}  {:<14}  {}", "worker", "role", "state",
+                   "running", "waiting", "moving", "busy", "KV held"));
   const size_t room = rows > lines.size() ? rows - lines.size() : 0;
   const bool all = view.workers.size() <= room;
   const size_t shown = all ? view.workers.size() : std::max<size_t>(room, 1) - 1;

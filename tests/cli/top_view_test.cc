@@ -109,7 +109,7 @@ TEST(TopViewTest, LinesFitTheTerminal) {
   std::string all;
   for (const std::string& line : TopLines(view, 200, 100, false)) all += line + "\n";
   EXPECT_THAT(all, HasSubstr("5.0 requests/s"));
-  EXPECT_THAT(all, HasSubstr("first token     150 ms"));
+  EXPECT_THAT(all, HasSubstr("first token      150 ms     195 ms     199 ms"));
   EXPECT_THAT(all, HasSubstr("p0                   prefill  ready!"));
   EXPECT_THAT(TopLines(view, 200, 100, true)[0], HasSubstr("\033[1m"));
   EXPECT_THAT(TopLines(view, 200, 11, false).back(), HasSubstr("and 3 more workers"));

@@ -148,8 +148,16 @@ TEST(ConvertEvents, RefusesWhatIsUnsound) {
   wire.add_failed()->set_code(17);
   EXPECT_TRUE(refused(wire)) << "code";
   wire.Clear();
-  wire.add_prefilled()->set_queue_s(std::nan(""));
+  wire.add_tokens()->mutable_prefill()->set_queue_s(std::nan(""));
   EXPECT_TRUE(refused(wire)) << "seconds";
+  wire.Clear();
+  wire.add_tokens()->mutable_prefill()->set_chunks(-1);
+  EXPECT_TRUE(refused(wire)) << "chunks";
+  wire.Clear();
+  wire.add_finished()->set_reason(1);
+  EXPECT_FALSE(refused(wire));
+  wire.mutable_finished(0)->set_steps(-1);
+  EXPECT_TRUE(refused(wire)) << "steps";
 }
 
 TEST(ConvertEvents, CutsAndCleansErrorTexts) {

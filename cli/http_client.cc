@@ -24,7 +24,7 @@ namespace http = boost::beast::http;
 namespace ssl = boost::asio::ssl;
 
 constexpr size_t kMaxErrorBytes = 64 << 10;
-constexpr size_t kMaxAnswerBytes = 4 << 20;  // of Fetch
+constexpr size_t kMaxAnswerBytes = 64 << 20;  // of Fetch
 
 struct Exchange {
   HttpUrl url;

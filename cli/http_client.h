@@ -1,6 +1,6 @@
 #pragma once
 
-// One HTTP request to a router, for `baton chat`, `drain` and `role`.
+// One HTTP request to a router, for `baton chat`, `drain`, `role` and `top`.
 
 #include <functional>
 #include <string>
@@ -31,7 +31,7 @@ absl::StatusOr<HttpUrl> ParseUrl(std::string_view url);
 absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
                       const std::function<void(std::string_view)>& on_bytes);
 
-// One request to its whole answer, of a few MiB at most. Errors as PostJson; any 2xx is an answer.
+// One request to its whole answer, of 64 MiB at most. Errors as PostJson; any 2xx is an answer.
 absl::StatusOr<std::string> Fetch(const HttpUrl& url, std::string_view method,
                                   std::string_view path, std::string body, Duration silence);
 

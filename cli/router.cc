@@ -30,8 +30,9 @@ absl::Status RunRouter(const RouterCommandFlags& flags) {
     return absl::InvalidArgumentError("the router needs --workers, --workers-file or --etcd");
   }
   BATON_RETURN_IF_ERROR(CheckEtcdFlags(dispatcher.etcd, flags.router.insecure));
-  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> node,
-                         RouterNode::Start(flags.router, flags.dispatcher));
+  std::unique_ptr<RouterNode> node;
+  if (!flags.router.access_log.empty()) CatchHangups([&node] { node->ReopenLogs(); });
+  BATON_ASSIGN_OR_RETURN(node, RouterNode::Start(flags.router, flags.dispatcher));
   fmt::print("ready {}\n", node->Addresses());
   std::fflush(stdout);
   WaitForSignal();

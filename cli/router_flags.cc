@@ -16,6 +16,37 @@ namespace {
 
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for answers that are over, but not read
 
+void AddAdminFlags(CLI::App* app, RouterFlags* flags) {
+  app->add_option(
+      "--admin", flags->admin,
+      "admin API, for 'baton drain', 'baton role' and 'baton top', which look for it at "
+      "127.0.0.1:8002; port 0: a free one; off if empty");
+  app->add_option("--admin-keys-file", flags->admin_keys_file,
+                  "keys of the admin API ('baton keys'), read again when it changes; without it "
+                  "everybody may ask");
+  app->add_option("--admin-tls-cert", flags->admin_tls.certificate,
+                  "PEM certificate of the admin API; --tls-cert when not given");
+  app->add_option("--admin-tls-key", flags->admin_tls.key, "its private key");
+  app->add_option("--admin-tls-client-ca", flags->admin_tls.ca,
+                  "PEM CA: only operators with a certificate from it are answered");
+}
+
+void AddTelemetryFlags(CLI::App* app, RouterFlags* flags) {
+  app->add_option("--access-log", flags->access_log,
+                  "file for a JSON line a request, opened again on SIGHUP; '-': standard output");
+  app->add_option("--otlp-endpoint", flags->otlp_endpoint,
+                  "OpenTelemetry collector for traces: http://127.0.0.1:4318; off if empty");
+  app->add_option(
+      "--otlp-ca", flags->otlp_ca,
+      "PEM CA that an https collector's certificate must be from; the system's when not "
+      "given");
+  app->add_option(
+         "--trace-ratio", flags->trace_ratio,
+         "share of the traces that begin here that is recorded; a caller's decision is kept")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+}
+
 }  // namespace
 
 void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
@@ -24,9 +55,6 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
       ->capture_default_str();
   app->add_option("--grpc", flags->grpc, "baton.v1, health, reflection; port 0: a free one")
       ->capture_default_str();
-  app->add_option("--admin", flags->admin,
-                  "admin API, for 'baton drain' and 'baton role', which look for it at "
-                  "127.0.0.1:8002; port 0: a free one; off if empty");
   app->add_option("--served-model-name", flags->model_name,
                   "the model's name for clients; from the file when not given");
   app->add_option("--max-concurrent-requests", flags->max_concurrent_requests,
@@ -90,11 +118,14 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
       ->check(CLI::Range(0, 86400))
       ->capture_default_str();
   app->add_option("--tls-cert", flags->tls.certificate,
-                  "PEM certificate of HTTP and gRPC, with its chain; read again when it changes");
+                  "PEM certificate of HTTP, gRPC and the admin API, with its chain; read again "
+                  "when it changes");
   app->add_option("--tls-key", flags->tls.key, "its private key");
   app->add_option("--tls-client-ca", flags->tls.ca,
                   "PEM CA: only clients with a certificate from it are served");
   app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
+  AddAdminFlags(app, flags);
+  AddTelemetryFlags(app, flags);
 }
 
 void AddLinkFlags(CLI::App* app, TlsFiles* tls) {
@@ -135,19 +166,25 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       fmt::format("--retry-share={}", flags.retry_share),
       fmt::format("--drain-delay={}", flags.drain_delay_s),
       fmt::format("--drain-timeout={}", flags.drain_timeout_s),
+      fmt::format("--trace-ratio={}", flags.trace_ratio),
       fmt::format("--insecure={}", flags.insecure)};
   for (const auto& [flag, path] :
        {std::pair("--tls-cert=", &flags.tls.certificate), std::pair("--tls-key=", &flags.tls.key),
-        std::pair("--tls-client-ca=", &flags.tls.ca),
-        std::pair("--link-name=", &flags.link_name)}) {
+        std::pair("--tls-client-ca=", &flags.tls.ca), std::pair("--link-name=", &flags.link_name),
+        std::pair("--keys-file=", &flags.keys_file), std::pair("--admin=", &flags.admin),
+        std::pair("--admin-keys-file=", &flags.admin_keys_file),
+        std::pair("--admin-tls-cert=", &flags.admin_tls.certificate),
+        std::pair("--admin-tls-key=", &flags.admin_tls.key),
+        std::pair("--admin-tls-client-ca=", &flags.admin_tls.ca),
+        std::pair("--access-log=", &flags.access_log),
+        std::pair("--otlp-endpoint=", &flags.otlp_endpoint),
+        std::pair("--otlp-ca=", &flags.otlp_ca),
+        std::pair("--served-model-name=", &flags.model_name)}) {
     if (!path->empty()) arguments.push_back(flag + *path);
   }
   for (std::string& argument : LinkArguments(flags.link_tls)) {
     arguments.push_back(std::move(argument));
   }
-  if (!flags.keys_file.empty()) arguments.push_back("--keys-file=" + flags.keys_file);
-  if (!flags.admin.empty()) arguments.push_back("--admin=" + flags.admin);
-  if (!flags.model_name.empty()) arguments.push_back("--served-model-name=" + flags.model_name);
   return arguments;
 }
 
@@ -160,6 +197,25 @@ absl::Status CheckAddress(const char* flag, const std::string& address, bool tls
       flag, address, tls_flags));
 }
 
+absl::Status CheckAdmin(const RouterFlags& flags) {
+  BATON_RETURN_IF_ERROR(CheckTlsFiles(flags.admin_tls, "--admin-tls"));
+  if (flags.admin.empty()) {
+    if (!flags.admin_tls.on() && flags.admin_keys_file.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "--admin-tls-cert and --admin-keys-file are of the admin API, which only --admin turns on");
+  }
+  BATON_RETURN_IF_ERROR(CheckAddress("--admin", flags.admin, flags.admin_tls.on() || flags.tls.on(),
+                                     flags.insecure, "--admin-tls-cert and --admin-tls-key"));
+  if (IsLoopback(flags.admin) || flags.insecure || !flags.admin_keys_file.empty() ||
+      !flags.admin_tls.ca.empty()) {
+    return absl::OkStatus();
+  }
+  return absl::PermissionDeniedError(fmt::format(
+      "--admin {} is not a loopback address, and whoever can reach it could stop the cluster: give "
+      "--admin-keys-file or --admin-tls-client-ca, or --insecure where the network is trusted",
+      flags.admin));
+}
+
 absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags& flags,
                                                               router::DispatcherOptions options) {
   constexpr char kTlsFlags[] = "--tls-cert and --tls-key";
@@ -169,10 +225,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
       CheckAddress("--http", flags.http, flags.tls.on(), flags.insecure, kTlsFlags));
   BATON_RETURN_IF_ERROR(
       CheckAddress("--grpc", flags.grpc, flags.tls.on(), flags.insecure, kTlsFlags));
-  if (!flags.admin.empty()) {
-    BATON_RETURN_IF_ERROR(
-        CheckAddress("--admin", flags.admin, /*tls=*/false, flags.insecure, "a loopback address"));
-  }
+  BATON_RETURN_IF_ERROR(CheckAdmin(flags));
   for (const std::string& worker : options.workers) {
     const std::string address = worker.substr(worker.starts_with("dns:") ? 4 : 0);
     BATON_RETURN_IF_ERROR(CheckAddress("--workers", address, flags.link_tls.on(), flags.insecure,
@@ -196,6 +249,13 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   std::unique_ptr<RouterNode> node(new RouterNode());
   node->drain_delay_ = std::chrono::seconds(flags.drain_delay_s);
   node->drain_timeout_ = std::chrono::seconds(flags.drain_timeout_s);
+  router::TelemetryOptions telemetry{.access_log = flags.access_log,
+                                     .trace_ratio = flags.trace_ratio};
+  telemetry.otlp.endpoint = flags.otlp_endpoint;
+  telemetry.otlp.ca = flags.otlp_ca;
+  telemetry.otlp.router_name = options.router_name;
+  BATON_ASSIGN_OR_RETURN(node->telemetry_, router::Telemetry::Create(telemetry));
+  options.telemetry = node->telemetry_.get();
   BATON_ASSIGN_OR_RETURN(node->gate_, router::KeyGate::Create({.keys_file = flags.keys_file}));
   BATON_ASSIGN_OR_RETURN(node->dispatcher_, router::Dispatcher::Create(options));
   router::HttpOptions http;
@@ -206,18 +266,33 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   http.tls = flags.tls;
   http.gate = node->gate_.get();
   http.open_metrics = !flags.metrics_need_key;
+  http.telemetry = node->telemetry_.get();
   BATON_ASSIGN_OR_RETURN(node->http_, router::HttpServer::Create(http, node->dispatcher_.get()));
   router::GrpcOptions grpc;
   grpc.address = flags.grpc;
   grpc.limits = options.limits;
   grpc.tls = flags.tls;
   grpc.gate = node->gate_.get();
+  grpc.telemetry = node->telemetry_.get();
   BATON_ASSIGN_OR_RETURN(node->grpc_, router::GrpcServer::Create(grpc, node->dispatcher_.get()));
-  if (!flags.admin.empty()) {
-    BATON_ASSIGN_OR_RETURN(node->admin_,
-                           router::AdminServer::Create(flags.admin, node->dispatcher_.get()));
-  }
+  if (!flags.admin.empty()) BATON_RETURN_IF_ERROR(node->StartAdmin(flags));
   return node;
+}
+
+absl::Status RouterNode::StartAdmin(const RouterFlags& flags) {
+  router::AdminOptions options;
+  options.address = flags.admin;
+  options.tls = flags.admin_tls.on() ? flags.admin_tls : flags.tls;
+  options.backend = {.dispatcher = dispatcher_.get(),
+                     .telemetry = telemetry_.get(),
+                     .metrics = [http = http_.get()] { return http->MetricsText(); }};
+  if (!flags.admin_keys_file.empty()) {
+    BATON_ASSIGN_OR_RETURN(admin_gate_,
+                           router::KeyGate::Create({.keys_file = flags.admin_keys_file}));
+    options.backend.gate = admin_gate_.get();
+  }
+  BATON_ASSIGN_OR_RETURN(admin_, router::AdminServer::Create(options));
+  return absl::OkStatus();
 }
 
 std::string RouterNode::Addresses() const {

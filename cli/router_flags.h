@@ -15,6 +15,7 @@
 #include "router/grpc_server.h"
 #include "router/http_server.h"
 #include "router/key_gate.h"
+#include "router/telemetry.h"
 
 namespace CLI {
 class App;
@@ -25,7 +26,9 @@ namespace baton::cli {
 struct RouterFlags {
   std::string http = "127.0.0.1:8000";
   std::string grpc = "127.0.0.1:8001";
-  std::string admin;  // "": none
+  std::string admin;   // "": none
+  TlsFiles admin_tls;  // off: as `tls`
+  std::string admin_keys_file;
   std::string model_name;
   int32_t max_concurrent_requests = 4096;
   int32_t max_waiting_requests = 0;
@@ -47,6 +50,10 @@ struct RouterFlags {
   TlsFiles link_tls;  // of the links to the workers
   std::string link_name;
   bool insecure = false;
+  std::string access_log;  // file, or "-"; "": none
+  std::string otlp_endpoint;
+  std::string otlp_ca;
+  double trace_ratio = 1;
 };
 
 void AddRouterFlags(CLI::App* app, RouterFlags* flags);
@@ -65,6 +72,10 @@ absl::Status CheckLinkTls(const TlsFiles& tls);
 absl::Status CheckAddress(const char* flag, const std::string& address, bool tls, bool insecure,
                           const char* tls_flags);
 
+// InvalidArgument, or PermissionDenied, for an admin API that is not as safe as it should be: off
+// loopback it needs TLS, and keys or client certificates of its own.
+absl::Status CheckAdmin(const RouterFlags& flags);
+
 class RouterNode {
  public:
   static absl::StatusOr<std::unique_ptr<RouterNode>> Start(const RouterFlags& flags,
@@ -72,6 +83,8 @@ class RouterNode {
 
   // "http=127.0.0.1:8000 grpc=127.0.0.1:8001 admin=127.0.0.1:8002 model=NAME"; admin only if on
   std::string Addresses() const;
+  // After SIGHUP: the access log may have been moved away.
+  void ReopenLogs() { telemetry_->ReopenAccessLog(); }
   // Says that it is not ready, and after the drain delay, or another signal, takes no new requests;
   // waits for the running ones up to the drain timeout.
   void Drain();
@@ -79,9 +92,13 @@ class RouterNode {
  private:
   RouterNode() = default;
 
+  absl::Status StartAdmin(const RouterFlags& flags);
+
   Duration drain_delay_{};
   Duration drain_timeout_{};
+  std::unique_ptr<router::Telemetry> telemetry_;
   std::unique_ptr<router::KeyGate> gate_;
+  std::unique_ptr<router::KeyGate> admin_gate_;
   std::unique_ptr<router::Dispatcher> dispatcher_;
   std::unique_ptr<router::HttpServer> http_;
   std::unique_ptr<router::GrpcServer> grpc_;

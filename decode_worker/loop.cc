@@ -200,7 +200,7 @@ void DecodeLoop::ExpireOffers() {
 void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   ++counters_.prefill_fallbacks;
   LogWarning(fmt::format("no KV by handoff for {}, prefilling {} tokens here: {}",
-                         ToString(job->attempt), job->sequence.tokens.size(), why.ToString()));
+                         NameOf(job->attempt), job->sequence.tokens.size(), why.ToString()));
   job->sequence.hashes.clear();
   PrefillHere(job);
 }
@@ -279,7 +279,10 @@ bool DecodeLoop::Admit(Job* job) {
     }
     return false;
   }
-  if (!job->admitted) job->cached_tokens = matched * pool.layout().block_tokens;
+  if (!job->admitted) {
+    job->cached_tokens = matched * pool.layout().block_tokens;
+    job->queue = SystemClock().Now() - book().Find(job->attempt)->received;
+  }
   job->admitted = true;
   if (job->by_handoff) sequence.hashes.resize(static_cast<size_t>(matched));
   return true;
@@ -322,8 +325,9 @@ bool DecodeLoop::ReserveByPreempting(Job* job) {
 
 void DecodeLoop::Preempt(Job* job) {
   ++counters_.preemptions;
+  ++job->preemptions;
   LogInfo(fmt::format("{} gives {} KV blocks to older requests, {} tokens will be computed again",
-                      ToString(job->attempt), job->sequence.blocks.size(),
+                      NameOf(job->attempt), job->sequence.blocks.size(),
                       job->sequence.computed_tokens));
   std::erase(running_, job);
   DropBlocks(&job->sequence);
@@ -353,7 +357,9 @@ void DecodeLoop::ComputeStep() {
   std::vector<engine::StepRange> ranges;
   for (const auto& [job, tokens] : planned) {
     ranges.push_back({.sequence = &job->sequence, .tokens = tokens});
-    if (!job->sequence.decoding()) counters_.prefill_tokens += tokens;
+    if (job->sequence.decoding()) continue;
+    counters_.prefill_tokens += tokens;
+    if (++job->chunks == 1) job->computing = now();
   }
   const TimePoint begin = SystemClock().Now();
   for (const auto& [job, tokens] : planned) {
@@ -362,17 +368,25 @@ void DecodeLoop::ComputeStep() {
   }
   const auto results = executor().Step(ranges);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  const TimePoint end = SystemClock().Now();
+  counters_.step_s += Seconds(end - begin);
   for (size_t i = 0; i < planned.size(); ++i) {
     Job* const job = planned[i].first;
     job->served_step = counters_.steps;
-    if (results[i]) TakeToken(job, *results[i]);
+    if (job->chunks == 1 && job->first_chunk == Duration{}) job->first_chunk = end - job->computing;
+    if (!results[i]) continue;
+    ++job->steps;
+    TakeToken(job, *results[i]);
   }
 }
 
 void DecodeLoop::TakeToken(Job* job, const OutputToken& token) {
   ++counters_.output_tokens;
-  Send(job->attempt, worker_link::TokensEvent{.attempt = job->attempt, .tokens = {token}});
+  worker_link::TokensEvent event{.attempt = job->attempt, .tokens = {token}, .prefill = {}};
+  if (!std::exchange(job->token_sent, true) && job->chunks > 0) {
+    event.prefill = PrefillTimesOf(*job);
+  }
+  Send(job->attempt, std::move(event));
   if (const auto reason = executor().Finished(job->sequence)) Finish(job, *reason);
 }
 
@@ -389,7 +403,10 @@ void DecodeLoop::Finish(Job* job, FinishReason reason) {
                            .handoff = transfer.elapsed,
                            .handoff_moving = transfer.moving,
                            .handoff_exposed = transfer.exposed,
-                           .handover = job->handover});
+                           .handover = job->handover,
+                           .queue = job->queue,
+                           .steps = job->steps,
+                           .preemptions = job->preemptions});
   Erase(job->attempt);
 }
 
@@ -415,6 +432,8 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   for (const Job* job : running_) {
     if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
   }
+  status.busy_s = counters_.step_s;
+  status.preemptions = counters_.preemptions;
   status.kv = {.handoffs = counters_.handoffs,
                .handoffs_failed = counters_.handoffs_failed,
                .handoffs_converted = counters_.handoffs_converted,

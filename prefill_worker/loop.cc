@@ -141,6 +141,7 @@ void PrefillLoop::BeginComputing(Job* job) {
     return;
   }
   job->stage = Stage::kComputing;
+  job->computing = SystemClock().Now();
   job->cached_tokens = job->sequence.computed_tokens;
   counters_.cached_tokens += job->cached_tokens;
   computing_.push_back(job);
@@ -194,8 +195,10 @@ void PrefillLoop::ComputeStep() {
   };
   const auto results = executor().Step(ranges, &kv_stored);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  const TimePoint end = SystemClock().Now();
+  counters_.step_s += Seconds(end - begin);
   for (size_t i = 0; i < jobs.size(); ++i) {
+    if (++jobs[i]->chunks == 1) jobs[i]->first_chunk = end - jobs[i]->computing;
     if (results[i]) FinishPrefill(jobs[i], *results[i]);
     SaveBlocks(jobs[i]);
   }
@@ -222,11 +225,17 @@ void PrefillLoop::AnnounceLayers(const Job& job, int32_t tokens, int32_t layers)
   if (begun > job.blocks_announced) handoff().LayersReady(job.attempt, begun, layers);
 }
 
-void PrefillLoop::FinishPrefill(Job* job, const OutputToken& token) {
+void PrefillLoop::FinishPrefill(Job* job, OutputToken token) {
   handoff().Commit(job->attempt, worker_common::EncodeFirstToken(token));
-  Send(job->attempt, worker_link::TokensEvent{.attempt = job->attempt, .tokens = {token}});
+  const worker_link::PrefillTimes times{.cached_prompt_tokens = job->cached_tokens,
+                                        .chunks = job->chunks,
+                                        .queue = job->started - book().Find(job->attempt)->received,
+                                        .fetch = job->computing - job->started,
+                                        .first_chunk = job->first_chunk,
+                                        .compute = SystemClock().Now() - job->computing};
+  Send(job->attempt, worker_link::TokensEvent{
+                         .attempt = job->attempt, .tokens = {std::move(token)}, .prefill = times});
   job->stage = Stage::kHandingOver;
-  job->prefilled = SystemClock().Now();
   std::erase(computing_, job);
   ++counters_.prompts;
 }
@@ -245,23 +254,19 @@ void PrefillLoop::OnSourceDone(const SourceDone& done) {
   const auto found = jobs_.find(done.attempt);
   if (found == jobs_.end()) return;
   Job& job = *found->second;
-  const worker_common::AttemptBook::Entry* entry = book().Find(done.attempt);
   if (job.stage == Stage::kServing && done.status.ok()) {
     ++counters_.prefixes_served;
     Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt});
   } else if (job.stage == Stage::kHandingOver && done.status.ok()) {
     ++counters_.handoffs;
-    Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt,
-                                                     .cached_prompt_tokens = job.cached_tokens,
-                                                     .queue = job.started - entry->received,
-                                                     .prefill = job.prefilled - job.started});
+    Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt});
   } else if (job.stage != Stage::kEnding) {
     const absl::Status why =
         done.status.ok() ? absl::InternalError("the target released a prompt that still computes")
                          : done.status;
     ++counters_.handoffs_failed;
-    LogWarning(fmt::format("handoff of {} to {} failed: {}", ToString(done.attempt),
-                           job.target_name, why.ToString()));
+    LogWarning(fmt::format("handoff of {} to {} failed: {}", NameOf(done.attempt), job.target_name,
+                           why.ToString()));
     Fail(done.attempt, why);
   }
   Erase(done.attempt);
@@ -315,6 +320,7 @@ worker_link::WorkerStatus PrefillLoop::CountWork() const {
   for (const Job* job : computing_) status.prompt_tokens_queued += ToCompute(*job);
   status.prefill_tokens_per_s = PrefillTokensPerSecond();
   status.kv_bytes_per_s = kv_bytes_per_s_;
+  status.busy_s = counters_.step_s;
   status.disk = CountDisk();
   status.kv = {.checksum_mismatches = counters_.checksum_mismatches,
                .prefixes_fetched = counters_.prefixes_fetched,

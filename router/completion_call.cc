@@ -9,6 +9,8 @@
 #include "grammar/constraint.h"
 #include "router/error_code.h"
 #include "router/http_error.h"
+#include "router/key_gate.h"
+#include "router/telemetry.h"
 #include "router/text_calls.h"
 
 namespace baton::router {
@@ -19,17 +21,20 @@ constexpr size_t kMostWaiting = 128;  // pieces of an answer that is not streame
 }  // namespace
 
 CompletionCall::CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits,
-                               Endpoint endpoint, std::string id, std::shared_ptr<Visit> visit,
+                               Endpoint endpoint, std::shared_ptr<const CallInfo> call,
+                               Telemetry* telemetry, std::shared_ptr<Visit> visit,
                                std::function<void()> wake)
     : dispatcher_(dispatcher),
       limits_(limits),
       endpoint_(endpoint),
-      id_(std::move(id)),
+      call_(std::move(call)),
+      telemetry_(telemetry),
       visit_(std::move(visit)),
       wake_(std::move(wake)) {}
 
 void CompletionCall::Start(std::string_view body) {
   const absl::Status status = Submit(body);
+  if (!status.ok() || !ready_body_.empty()) Note(status);
   const std::lock_guard lock(mutex_);
   if (ended_) return;
   if (!status.ok()) {
@@ -39,6 +44,17 @@ void CompletionCall::Start(std::string_view body) {
   }
   submitted_ = true;
   if (!mailbox_.empty()) WakeLocked();
+}
+
+void CompletionCall::Note(const absl::Status& status) const {
+  if (telemetry_ == nullptr) return;
+  RequestRecord record = RecordOfCall(call_, status.ok() ? 200 : ToHttpError(status).status, status,
+                                      SystemClock().Now() - call_->received);
+  if (visit_ != nullptr) {
+    record.key = visit_->key().name;
+    record.tenant = visit_->key().tenant;
+  }
+  telemetry_->Ended(std::move(record));
 }
 
 absl::Status CompletionCall::Submit(std::string_view body) {
@@ -92,6 +108,8 @@ absl::Status CompletionCall::SubmitChoices(const OpenAiRequest& request) {
   for (int32_t choice = 0; choice < request.choices(); ++choice) {
     GenerateInput input = request.Choice(choice);
     input.visit = visit_;
+    input.call = call_;
+    input.choice = choice;
     absl::StatusOr<Dispatcher::Handle> handle =
         dispatcher_->Submit(std::move(input), SinkOf(choice));
     if (handle.status().code() == absl::StatusCode::kNotFound) error_param_ = "model";
@@ -137,7 +155,7 @@ ToolFormat CompletionCall::ToolFormatHere() const {
 absl::StatusOr<AnswerShape> CompletionCall::MakeShape(const OpenAiRequest& request) const {
   AnswerShape shape;
   shape.endpoint = endpoint_;
-  shape.id = (endpoint_ == Endpoint::kChat ? "chatcmpl-" : "cmpl-") + id_;
+  shape.id = (endpoint_ == Endpoint::kChat ? "chatcmpl-" : "cmpl-") + call_->request_id;
   shape.model = request.prompts.front().model;
   if (shape.model.empty()) {
     const std::vector<ModelInfo> models = dispatcher_->Models();

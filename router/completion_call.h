@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "router/dispatcher.h"
 #include "router/openai_answer.h"
+#include "router/request_record.h"
 #include "router/tgi_answer.h"
 
 namespace baton::router {
@@ -36,9 +37,11 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
 
   // `wake` is called on any thread, at most once between two calls of Advance, and never after
   // Cancel has returned or Advance has told the ending; it is freed then. It must not call back
-  // into this object, nor block.
+  // into this object, nor block. `telemetry` is told of a call that becomes no request; may be
+  // null.
   CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits, Endpoint endpoint,
-                 std::string id, std::shared_ptr<Visit> visit, std::function<void()> wake);
+                 std::shared_ptr<const CallInfo> call, Telemetry* telemetry,
+                 std::shared_ptr<Visit> visit, std::function<void()> wake);
 
   // Once, on any thread: parses, tokenizes (so it takes milliseconds for a long prompt) and
   // submits. Every outcome comes through Advance.
@@ -63,6 +66,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   absl::Status Submit(std::string_view body);
+  void Note(const absl::Status& status) const;
   absl::Status SubmitOpenAi(std::string_view body);
   absl::Status SubmitChoices(const OpenAiRequest& request);
   absl::Status PutReady();
@@ -79,7 +83,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   Dispatcher* const dispatcher_;
   const RequestLimits limits_;
   const Endpoint endpoint_;
-  const std::string id_;
+  const std::shared_ptr<const CallInfo> call_;
+  Telemetry* const telemetry_;
   const std::shared_ptr<Visit> visit_;
 
   std::mutex mutex_;

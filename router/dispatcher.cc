@@ -32,6 +32,12 @@ using worker_link::Event;
 // How late a deadline may be noticed, and a waiting request a free worker.
 constexpr Duration kTick = std::chrono::milliseconds(50);
 
+std::shared_ptr<const CallInfo> CallWithoutFrontEnd() {
+  auto call = std::make_shared<CallInfo>();
+  call->received = SystemClock().Now();
+  return call;
+}
+
 class DispatcherImpl final : public Dispatcher {
  public:
   DispatcherImpl(const DispatcherOptions& options, std::unique_ptr<const ServedModel> model)
@@ -53,6 +59,7 @@ class DispatcherImpl final : public Dispatcher {
   std::vector<ModelInfo> Models() const override;
   std::vector<WorkerView> Fleet() const override { return registry_->Fleet(); }
   std::vector<DiscoveryView> Discovery() const override { return registry_->Discovery(); }
+  std::vector<RequestRecord> LiveRequests() const override;
   bool Ready() const override;
   std::string MetricsText() const override;
   void AnnounceDrain() override;
@@ -128,6 +135,8 @@ absl::Status DispatcherImpl::Start() {
   };
   // Workers may connect before Create returns; nothing is live yet that would need registry_.
   BATON_ASSIGN_OR_RETURN(registry_, Registry::Create(options, std::move(events)));
+  context_.model_name = model_->name();
+  context_.telemetry = options_.telemetry;
   context_.registry = registry_.get();
   context_.metrics = &metrics_;
   context_.clock = &SystemClock();
@@ -157,7 +166,8 @@ DispatcherImpl::~DispatcherImpl() {
 }
 
 absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, ResponseSink sink) {
-  const TimePoint arrival = SystemClock().Now();
+  if (input.call == nullptr) input.call = CallWithoutFrontEnd();
+  const TimePoint arrival = input.call->received;
   BATON_RETURN_IF_ERROR(CheckRoom());
   BATON_RETURN_IF_ERROR(model_->CheckName(input.model));
   const int32_t context_tokens = ContextTokens();
@@ -186,6 +196,9 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   request.stop = std::move(input.stop);
   request.resume_tokens = std::move(input.resume_tokens);
   request.arrival = arrival;
+  request.tokenized = SystemClock().Now();
+  request.call = std::move(input.call);
+  request.choice = input.choice;
   request.max_migrations = options_.max_migrations;
   BATON_ASSIGN_OR_RETURN(const LivePtr live,
                          Accept(std::move(request), std::move(prompt), std::move(input.cache_salt),
@@ -346,6 +359,13 @@ absl::StatusOr<std::string> DispatcherImpl::Detokenize(const std::string& model,
 std::vector<ModelInfo> DispatcherImpl::Models() const {
   return {
       {model_->name(), ContextTokens(), model_->tokenizer().vocab_size(), model_->tool_format()}};
+}
+
+std::vector<RequestRecord> DispatcherImpl::LiveRequests() const {
+  const TimePoint now = SystemClock().Now();
+  std::vector<RequestRecord> records;
+  for (const LivePtr& live : AllLive()) records.push_back(live->Record(now));
+  return records;
 }
 
 bool DispatcherImpl::Ready() const {

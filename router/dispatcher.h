@@ -26,18 +26,24 @@ struct ModelInfo {
   ToolFormat tool_format = ToolFormat::kHermes;
 };
 
+class Telemetry;
+struct RequestRecord;
+
 struct WorkerView {  // GetFleet
   std::string name, role, address, state;
   int32_t running = 0, waiting = 0;
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
   bool suspect = false;  // fails what it is given, or says nothing: others are preferred
+  double busy_s = 0;     // in steps, since its start
+  int64_t preemptions = 0;
   worker_link::DiskCacheStatus disk;
   worker_link::KvCounters kv;
   std::vector<worker_link::KvPath> paths;  // that KV comes to it by
 };
 
 struct DispatcherOptions {
+  Telemetry* telemetry = nullptr;  // where requests that have ended go; outlives the dispatcher
   std::string router_name = "router";
   std::string model_path;  // for tokenizer and chat template (metadata only)
   std::string model_name;  // "": the file's stem
@@ -87,6 +93,7 @@ class Dispatcher {
   virtual std::vector<ModelInfo> Models() const = 0;
   virtual std::vector<WorkerView> Fleet() const = 0;
   virtual std::vector<DiscoveryView> Discovery() const = 0;
+  virtual std::vector<RequestRecord> LiveRequests() const = 0;  // the oldest first
   // At least one decode worker is connected and not draining, and neither is the router.
   virtual bool Ready() const = 0;
   virtual std::string MetricsText() const = 0;  // Prometheus text format

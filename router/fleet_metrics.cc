@@ -42,6 +42,11 @@ void AddLoad(const std::string& model_name, const std::vector<WorkerView>& fleet
   MetricFamily blocks = Gauges("baton_kv_blocks", "KV blocks of a worker, by state.");
   MetricFamily requests = Gauges("baton_worker_requests", "Requests at a worker, by state.");
   MetricFamily transfers = Gauges("baton_handoffs_active", "KV handoffs under way.");
+  MetricFamily busy = Counters("baton_worker_busy_seconds_total",
+                               "Time that a worker has spent computing steps since its start.");
+  MetricFamily preemptions =
+      Counters("vllm:num_preemptions_total",
+               "Sequences that gave their KV blocks to older ones, to be computed again.");
   std::map<std::pair<std::string, std::string>, int> counts;
   for (const WorkerView& worker : fleet) {
     ++counts[{worker.role.empty() ? "unknown" : worker.role, worker.state}];
@@ -56,13 +61,17 @@ void AddLoad(const std::string& model_name, const std::vector<WorkerView>& fleet
     AddSeries(requests, in_state("running"), worker.running);
     AddSeries(requests, in_state("waiting"), worker.waiting);
     AddSeries(transfers, LabelsOf(worker), worker.transfers);
+    AddSeries(busy, LabelsOf(worker), worker.busy_s);
     AddSeries(usage, {{"model_name", model_name}, {"engine", worker.name}},
               static_cast<double>(worker.blocks_held) / worker.blocks_total);
+    AddSeries(preemptions, {{"model_name", model_name}, {"engine", worker.name}},
+              static_cast<double>(worker.preemptions));
   }
   for (const auto& [key, count] : counts) {
     AddSeries(workers, {{"role", key.first}, {"state", key.second}}, count);
   }
-  for (MetricFamily* family : {&workers, &usage, &blocks, &requests, &transfers}) {
+  for (MetricFamily* family :
+       {&workers, &usage, &blocks, &requests, &transfers, &busy, &preemptions}) {
     families.push_back(std::move(*family));
   }
 }

@@ -111,8 +111,8 @@ FlowActions Flow::OnEvent(WorkerId from, Event event, TimePoint now) {
     OnTokens(std::move(*tokens), now, actions);
   } else if (auto* failed = std::get_if<FailedEvent>(&event)) {
     OnFailed(from, failed->status, actions);
-  } else if (auto* prefilled = std::get_if<PrefilledEvent>(&event)) {
-    if (from_prefill) OnPrefilled(*prefilled, actions);
+  } else if (std::holds_alternative<PrefilledEvent>(event)) {
+    if (from_prefill) OnPrefilled(actions);
   } else if (auto* finished = std::get_if<FinishedEvent>(&event)) {
     if (from_decode) OnFinished(std::move(*finished), now, actions);
   }
@@ -187,6 +187,10 @@ FlowActions Flow::OnCancel() {
 }
 
 void Flow::OnTokens(TokensEvent event, TimePoint now, FlowActions& actions) {
+  if (event.prefill) {
+    cached_prompt_tokens_ = event.prefill->cached_prompt_tokens;
+    if (!times_.prefill) times_.prefill = *event.prefill;
+  }
   for (OutputToken& token : event.tokens) {
     if (!Hold(std::move(token), actions)) return;
   }
@@ -194,9 +198,7 @@ void Flow::OnTokens(TokensEvent event, TimePoint now, FlowActions& actions) {
   if (state_ == State::kRunning) FinishIfComplete(now, actions);
 }
 
-void Flow::OnPrefilled(const PrefilledEvent& event, FlowActions& actions) {
-  times_.prefill_queue = event.queue;
-  cached_prompt_tokens_ = event.cached_prompt_tokens;
+void Flow::OnPrefilled(FlowActions& actions) {
   prefill_.reset();
   if (finished_) EndIncomplete(actions);
 }

@@ -39,8 +39,11 @@ struct FlowRequest {
   SamplingParams sampling;
   std::vector<std::string> stop;
   TimePoint arrival;
-  std::shared_ptr<Visit> visit;        // as GenerateInput's
-  std::vector<TokenId> resume_tokens;  // likewise: counted as delivered
+  TimePoint tokenized;
+  std::shared_ptr<Visit> visit;          // as GenerateInput's
+  std::shared_ptr<const CallInfo> call;  // likewise
+  int32_t choice = 0;                    // likewise
+  std::vector<TokenId> resume_tokens;    // likewise: counted as delivered
   // How often it is placed again because a worker failed it. More would let one request that kills
   // its workers kill the fleet.
   int32_t max_migrations = 3;
@@ -77,8 +80,8 @@ struct FlowActions {
 // For metrics, as far as known. Times are since arrival unless said otherwise.
 struct FlowTimes {
   std::optional<Duration> first_token;
-  std::optional<Duration> prefill_queue;  // at the prefill worker, as it says
-  std::optional<TimePoint> last_token;    // when it came
+  std::optional<worker_link::PrefillTimes> prefill;  // of the first token, as its worker says
+  std::optional<TimePoint> last_token;               // when it came
   std::optional<worker_link::FinishedEvent> finished;
 };
 
@@ -120,12 +123,14 @@ class Flow {
   // Workers that failed this request.
   const std::vector<WorkerId>& avoid() const { return avoid_; }
   const FlowTimes& times() const { return times_; }
+  // As far as it has come.
+  RequestStats Stats(TimePoint now) const;
 
  private:
   enum class State { kWaiting, kRunning, kEnded };
 
   void OnTokens(worker_link::TokensEvent event, TimePoint now, FlowActions& actions);
-  void OnPrefilled(const worker_link::PrefilledEvent& event, FlowActions& actions);
+  void OnPrefilled(FlowActions& actions);
   void OnFinished(worker_link::FinishedEvent event, TimePoint now, FlowActions& actions);
   void OnFailed(WorkerId from, const absl::Status& status, FlowActions& actions);
   void OnPrefillGone(MoveReason reason, const absl::Status& why, FlowActions& actions);
@@ -148,7 +153,6 @@ class Flow {
   bool MayPlaceAgain() const { return migrations_ < request_.max_migrations; }
   void PlaceAgain(MoveReason reason, absl::Status why, FlowActions& actions);
   void CancelWorkers(FlowActions& actions);
-  RequestStats Stats(TimePoint now) const;
 
   const FlowRequest request_;
   const text::Tokenizer* const tokenizer_;

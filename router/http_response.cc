@@ -66,6 +66,7 @@ void AppendHead(int status, const AnswerFraming& framing, std::string_view conte
   out->append(date, bytes);
   out->append("Server: baton\r\nContent-Type: ").append(content_type);
   if (!framing.request_id.empty()) out->append("\r\nx-request-id: ").append(framing.request_id);
+  if (!framing.traceparent.empty()) out->append("\r\ntraceparent: ").append(framing.traceparent);
   out->append(framing.keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
 }
 
@@ -76,6 +77,7 @@ HttpResponse ErrorResponse(const absl::Status& status, std::string_view param) {
   HttpResponse response;
   response.status = error.status;
   response.body = ErrorBody(status, param);
+  response.error = std::string(status.message());
   if (error.retry_after_s > 0) {
     response.headers = "Retry-After: " + std::to_string(error.retry_after_s) + "\r\n";
   }
@@ -88,6 +90,7 @@ HttpResponse ErrorResponse(int status, std::string_view message, std::string_vie
   response.status = status;
   response.body =
       ErrorBody(message, status < 500 ? "invalid_request_error" : "server_error", "", code);
+  response.error = message;
   if (status == 503) response.headers = "Retry-After: 1\r\n";
   return response;
 }

@@ -14,6 +14,7 @@ struct HttpResponse {
   std::string_view content_type = "application/json";
   std::string body;
   std::string headers;  // whole lines ("Allow: POST\r\n")
+  std::string error;    // of an ErrorResponse, its message
 };
 
 // In OpenAI's shape, with Retry-After where it applies.
@@ -24,6 +25,7 @@ HttpResponse ErrorResponse(int status, std::string_view message, std::string_vie
 // How the connection goes on after an answer, and what the request allows.
 struct AnswerFraming {
   std::string_view request_id;
+  std::string_view traceparent;
   bool keep_alive = true;
   bool head_only = false;  // HEAD: the headers alone
   bool chunked = true;  // streams only; false for HTTP/1.0, whose streams end with the connection

@@ -135,6 +135,10 @@ class BeastServer final : public HttpServer {
     }
   }
 
+  std::string MetricsText() const override {
+    return context_.dispatcher()->MetricsText() + context_.MetricsText();
+  }
+
  private:
   // Connections go to the loops in turn.
   void Accept() {

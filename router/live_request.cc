@@ -7,6 +7,7 @@
 
 #include "common/logging.h"
 #include "router/key_gate.h"
+#include "router/telemetry.h"
 
 namespace baton::router {
 
@@ -118,7 +119,10 @@ void LiveRequest::Fail(absl::Status status) {
 
 void LiveRequest::Cancel() {
   std::unique_lock lock(mutex_);
-  if (!flow_.ended()) context_.metrics->OnCancelled();
+  if (!flow_.ended()) {
+    context_.metrics->OnCancelled();
+    NoteEndLocked(absl::CancelledError("the client is gone"), "");
+  }
   ApplyLocked(flow_.OnCancel());
   outbox_.clear();
   Deliver(std::move(lock));
@@ -151,6 +155,8 @@ void LiveRequest::PlaceLocked(bool only_others) {
       }
       flow_.OnPlaced({assignment.decode.worker, assignment.decode_name}, std::move(prefill),
                      std::move(donor));
+      placed_.last = context_.clock->Now();
+      if (placed_.first == TimePoint{}) placed_.first = placed_.last;
       waiting_ = false;
       return;
     }
@@ -171,6 +177,10 @@ void LiveRequest::PlaceAgainLocked(const FlowActions::Place& place) {
                       ToString(flow_.attempt().request), flow_.tokens_delivered(),
                       place.why.ok() ? "its worker drains" : std::string(place.why.message())));
   context_.metrics->OnPlacedAgain(MoveReasonName(place.reason), flow_.tokens_delivered() > 0);
+  if (moves_.size() < RequestRecord::kMaxMoves) {
+    moves_.push_back({now - flow_.request().arrival, place.reason, flow_.tokens_delivered(),
+                      std::string(place.why.message())});
+  }
   if (!place.why.ok()) why_again_ = std::string(place.why.message()) + "; ";
   wait_until_ = now + context_.worker_wait;
   const bool refused = place.reason == MoveReason::kRefused;
@@ -197,6 +207,8 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
   decode.cache_salt = cache_salt_;
   decode.handoff = assignment.prefill.has_value();
   decode.timeout = deadline_ - context_.clock->Now();
+  const CallTrace& trace = flow_.request().call->trace;
+  if (trace.sampled) decode.traceparent = Traceparent(trace);
 
   PrefillCommand prefill;
   if (assignment.prefill) {
@@ -208,6 +220,7 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
     prefill.target_address = assignment.prefill->target_address;
     prefill.target_name = assignment.decode_name;
     prefill.timeout = decode.timeout;
+    prefill.traceparent = decode.traceparent;
     if (assignment.donor) prefill.prefix_tokens = assignment.donor->prefix.tokens;
   }
   if (!registry.Send(assignment.decode.worker, std::move(decode))) return assignment.decode.worker;
@@ -269,9 +282,13 @@ void LiveRequest::ReleaseLocked() {
 
 void LiveRequest::MeasureLocked(const Output& output) {
   if (const auto* finish = std::get_if<Finish>(&output)) {
-    context_.metrics->OnFinish(*finish, flow_.times());
+    const Duration waited =
+        placed_.first == TimePoint{} ? Duration{} : placed_.first - flow_.request().tokenized;
+    context_.metrics->OnFinish(*finish, flow_.times(), waited);
+    NoteEndLocked(absl::OkStatus(), finish->reason == FinishReason::kStop ? "stop" : "length");
   } else if (const auto* status = std::get_if<absl::Status>(&output)) {
     context_.metrics->OnError(*status);
+    NoteEndLocked(*status, "");
   } else {
     size_t tokens = std::get<Delta>(output).tokens.size();
     if (tokens == 0) return;
@@ -280,6 +297,7 @@ void LiveRequest::MeasureLocked(const Output& output) {
       visit->Charge(static_cast<int64_t>(tokens), now);
     }
     if (!last_token_) {
+      NoteFirstTokenLocked();
       context_.metrics->OnFirstToken(*flow_.times().first_token);
       last_token_ = now;
       --tokens;
@@ -303,7 +321,10 @@ void LiveRequest::Deliver(std::unique_lock<std::mutex> lock) {
   if (!flow_.ended() || reported_) return;
   reported_ = true;
   const ResponseSink over = std::exchange(sink_, {});  // destroyed without the lock
+  std::optional<RequestRecord> record;
+  if (context_.telemetry != nullptr) record = RecordLocked(ended_);
   lock.unlock();
+  if (record) context_.telemetry->Ended(*std::move(record));
   context_.on_ended(handle_);
 }
 

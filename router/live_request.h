@@ -19,11 +19,16 @@
 #include "router/metrics.h"
 #include "router/registry.h"
 #include "router/request.h"
+#include "router/request_record.h"
 
 namespace baton::router {
 
+class Telemetry;
+
 // What all live requests share; outlives them.
 struct LiveContext {
+  std::string model_name;
+  Telemetry* telemetry = nullptr;  // may be null
   Registry* registry = nullptr;
   RouterMetrics* metrics = nullptr;
   const Clock* clock = nullptr;
@@ -60,6 +65,8 @@ class LiveRequest {
   void Cancel();
 
   uint64_t handle() const { return handle_; }
+  // As far as it has come.
+  RequestRecord Record(TimePoint now) const;
   bool waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
  private:
@@ -81,6 +88,9 @@ class LiveRequest {
   void ApplyLocked(FlowActions actions);
   void ReleaseLocked();
   void MeasureLocked(const Output& output);
+  void NoteEndLocked(absl::Status status, std::string_view finish_reason);
+  void NoteFirstTokenLocked() { placed_.of_first_token = placed_.last; }
+  RequestRecord RecordLocked(TimePoint now) const;
   // Gives what is in the outbox to the sink, unless another thread is doing so already.
   void Deliver(std::unique_lock<std::mutex> lock);
   void Call(Output output) const;
@@ -92,7 +102,7 @@ class LiveRequest {
   const std::vector<uint64_t> affinity_keys_;
   const std::string cache_salt_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  // guards all below
   Flow flow_;
   ResponseSink sink_;
   bool started_ = false;
@@ -106,6 +116,11 @@ class LiveRequest {
   bool delivering_ = false;
   bool reported_ = false;  // on_ended was called
   std::optional<TimePoint> last_token_;
+  Placements placed_;
+  std::vector<RequestRecord::Move> moves_;  // at most kMaxMoves
+  TimePoint ended_;
+  absl::Status ending_;             // from ended_ on
+  std::string_view finish_reason_;  // likewise
 };
 
 }  // namespace baton::router

@@ -31,7 +31,8 @@ struct RequestLimits {
   int32_t max_total_tokens = 0;  // of a prompt and its answer; 0: the context
 };
 
-class Visit;  // key_gate.h
+class Visit;      // key_gate.h
+struct CallInfo;  // request_record.h
 
 struct GenerateInput {
   std::string model;  // "": the only one
@@ -47,6 +48,8 @@ struct GenerateInput {
   std::string cache_salt;
   // Who asks, where API keys are in use: its limits are charged, its prefixes are its tenant's.
   std::shared_ptr<Visit> visit;
+  std::shared_ptr<const CallInfo> call;  // what it is a part of; may be null
+  int32_t choice = 0;                    // of the call's
   // Tokens of the answer that the client has: it goes on after them. Needs the seed, if any is
   // used.
   std::vector<TokenId> resume_tokens;

@@ -40,6 +40,14 @@ Duration TimeoutOf(const Command& request) {
   return std::get<worker_link::PrefillCommand>(request).timeout;
 }
 
+std::string TraceparentOf(const Command& request) {
+  if (const auto* decode = std::get_if<worker_link::DecodeCommand>(&request)) {
+    return decode->traceparent;
+  }
+  const auto* prefill = std::get_if<worker_link::PrefillCommand>(&request);
+  return prefill == nullptr ? "" : prefill->traceparent;
+}
+
 }  // namespace
 
 WorkerLoop::WorkerLoop(WorkerHost* host, worker_link::Role role)
@@ -132,6 +140,7 @@ void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
     outgoing_[link].emplace_back(FailedEvent{attempt, entered});
     return;
   }
+  book_.Find(attempt)->traceparent = TraceparentOf(command);
   StopAll(book_.OlderThan(attempt),
           absl::CancelledError(fmt::format("epoch {} of the request has come", attempt.epoch)));
   Start(attempt, std::move(command));
@@ -202,6 +211,12 @@ void WorkerLoop::Answer(const Attempt& attempt, worker_link::Event event) {
 
 void WorkerLoop::Fail(const Attempt& attempt, const absl::Status& why) {
   Answer(attempt, FailedEvent{attempt, why});
+}
+
+std::string WorkerLoop::NameOf(const Attempt& attempt) {
+  const AttemptBook::Entry* entry = book_.Find(attempt);
+  if (entry == nullptr || entry->traceparent.empty()) return ToString(attempt);
+  return fmt::format("{} (trace {})", ToString(attempt), entry->traceparent);
 }
 
 void WorkerLoop::Flush() {

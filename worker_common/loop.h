@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -73,6 +74,8 @@ class WorkerLoop {
   // Likewise, and the attempt is answered: nothing more is sent for it.
   void Answer(const Attempt& attempt, worker_link::Event event);
   void Fail(const Attempt& attempt, const absl::Status& why);
+  // For log lines: with its trace, where there is one.
+  std::string NameOf(const Attempt& attempt);
 
  private:
   bool ending() const { return ending_.load(std::memory_order_relaxed); }

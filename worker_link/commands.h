@@ -17,7 +17,7 @@
 
 namespace baton::worker_link {
 
-inline constexpr uint32_t kProtocol = 5;  // both ends must have the same
+inline constexpr uint32_t kProtocol = 6;  // both ends must have the same
 
 inline constexpr size_t kMaxKvPaths = 256;  // that one worker tells of
 
@@ -99,6 +99,8 @@ struct WorkerStatus {
   int64_t prompt_tokens_queued = 0;
   double prefill_tokens_per_s = 0;  // measured in its steps; 0: not yet
   double kv_bytes_per_s = 0;        // measured in what was handed over to it; 0: not yet
+  double busy_s = 0;                // in steps, since its start
+  int64_t preemptions = 0;          // likewise
   KvCounters kv;
   std::vector<KvPath> paths;  // at most kMaxKvPaths
   DiskCacheStatus disk;
@@ -120,6 +122,7 @@ struct PrefillCommand {
   Duration timeout{};  // from receipt
   // Another prefill worker is asked to hand over its KV of about so many leading tokens; 0: none.
   int32_t prefix_tokens = 0;
+  std::string traceparent;  // W3C, for log lines; "": not traced
 };
 // To a prefill worker: offer what is cached of the prompt to another prefill worker, which waits
 // for it. Answered with Prefilled when it is there, else with Failed.
@@ -139,6 +142,7 @@ struct DecodeCommand {
   std::string cache_salt;
   bool handoff = false;  // false: prefill the prompt yourself
   Duration timeout{};
+  std::string traceparent;  // as in PrefillCommand
 };
 struct CancelCommand {
   Attempt attempt;
@@ -180,15 +184,27 @@ inline bool IsRequest(const Command& command) {
 // token), then Prefilled or Failed; a decode worker sends tokens (the first one too: whichever
 // comes first counts, the router drops the twin), then exactly one of Finished and Failed. The
 // first token's position is the command's `output_tokens`.
+
+// How a prompt came to its first token. Durations, one after the other from the command's receipt.
+struct PrefillTimes {
+  int32_t cached_prompt_tokens = 0;
+  int32_t chunks = 0;      // steps that computed a part of it
+  Duration queue{};        // until its turn came
+  Duration fetch{};        // then until it was computed: a prefix came from elsewhere, or from disk
+  Duration first_chunk{};  // the first of `chunks`; 0 with one that is all
+  Duration compute{};      // all of them
+
+  bool operator==(const PrefillTimes&) const = default;
+};
 struct TokensEvent {
   Attempt attempt;
   std::vector<OutputToken> tokens;  // consecutive positions
+  // With an attempt's first token, from the worker that computed the prompt.
+  std::optional<PrefillTimes> prefill{};
 };
+// The prefill worker's part is over: its blocks are released.
 struct PrefilledEvent {
   Attempt attempt;
-  int32_t cached_prompt_tokens = 0;
-  Duration queue{};
-  Duration prefill{};
 };
 struct FinishedEvent {
   Attempt attempt;
@@ -202,6 +218,9 @@ struct FinishedEvent {
   Duration handoff_moving{};   // of these, while something complete was under way
   Duration handoff_exposed{};  // of these, after prefill had ended
   Duration handover{};         // end of prefill to the first decode step; 0 when there was none
+  Duration queue{};            // receipt to grant, or to the batch where nothing was handed over
+  int32_t steps = 0;           // that gave it a token
+  int32_t preemptions = 0;     // times that it gave its blocks to older ones
 };
 struct FailedEvent {
   Attempt attempt;

@@ -19,6 +19,7 @@ namespace baton::worker_link {
 
 inline constexpr int kMaxPromptTokens = 1 << 22;
 inline constexpr size_t kMaxNameBytes = 256;
+inline constexpr size_t kTraceparentBytes = 55;
 inline constexpr size_t kMaxSaltBytes = 1024;
 inline constexpr size_t kMaxAddressBytes = 8192;  // a handoff address (kv_transfer/handoff.h)
 inline constexpr size_t kMaxErrorBytes = 4096;    // longer error texts are cut

@@ -101,6 +101,14 @@ absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
   return absl::OkStatus();
 }
 
+// A W3C traceparent, or nothing: it goes into log lines as it is.
+absl::StatusOr<std::string> TraceparentFromWire(const std::string& text) {
+  constexpr std::string_view kKnown = "0123456789abcdef-";
+  BATON_RETURN_IF_ERROR(CheckLength("traceparent", text.size(), kTraceparentBytes, "bytes"));
+  if (text.find_first_not_of(kKnown) == std::string::npos) return text;
+  return absl::InvalidArgumentError("traceparent has other than hexadecimal digits");
+}
+
 // A prompt has at least one token that is no output.
 absl::StatusOr<int32_t> OutputTokensFromWire(int32_t output_tokens, int prompt_tokens) {
   if (output_tokens >= 0 && output_tokens < prompt_tokens) return output_tokens;
@@ -132,6 +140,7 @@ absl::StatusOr<Command> PrefillFromWire(const v1::WirePrefill& wire) {
   command.prefix_tokens = wire.prefix_tokens();
   BATON_ASSIGN_OR_RETURN(command.output_tokens,
                          OutputTokensFromWire(wire.output_tokens(), wire.prompt_size()));
+  BATON_ASSIGN_OR_RETURN(command.traceparent, TraceparentFromWire(wire.traceparent()));
   return command;
 }
 
@@ -149,6 +158,7 @@ absl::StatusOr<Command> DecodeFromWire(const v1::WireDecode& wire) {
   command.handoff = wire.handoff();
   BATON_ASSIGN_OR_RETURN(command.output_tokens,
                          OutputTokensFromWire(wire.output_tokens(), wire.prompt_size()));
+  BATON_ASSIGN_OR_RETURN(command.traceparent, TraceparentFromWire(wire.traceparent()));
   return command;
 }
 
@@ -202,12 +212,14 @@ void ToWire(const Command& command, v1::RouterMessage* wire) {
     out->set_target_name(prefill->target_name);
     out->set_prefix_tokens(prefill->prefix_tokens);
     out->set_output_tokens(prefill->output_tokens);
+    out->set_traceparent(prefill->traceparent);
   } else if (const auto* decode = std::get_if<DecodeCommand>(&command)) {
     v1::WireDecode* out = wire->mutable_decode();
     RequestToWire(*decode, out);
     SamplingToWire(decode->sampling, out->mutable_sampling());
     out->set_handoff(decode->handoff);
     out->set_output_tokens(decode->output_tokens);
+    out->set_traceparent(decode->traceparent);
   } else if (const auto* serve = std::get_if<ServePrefixCommand>(&command)) {
     v1::WireServePrefix* out = wire->mutable_serve_prefix();
     RequestToWire(*serve, out);

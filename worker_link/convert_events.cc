@@ -19,8 +19,29 @@ absl::StatusOr<Duration> SecondsFromWire(const char* field, double seconds) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 
+void TimesToWire(const PrefillTimes& times, v1::WirePrefillTimes* wire) {
+  wire->set_cached_prompt_tokens(times.cached_prompt_tokens);
+  wire->set_chunks(times.chunks);
+  wire->set_queue_s(Seconds(times.queue));
+  wire->set_fetch_s(Seconds(times.fetch));
+  wire->set_first_chunk_s(Seconds(times.first_chunk));
+  wire->set_compute_s(Seconds(times.compute));
+}
+
+absl::StatusOr<PrefillTimes> TimesFromWire(const v1::WirePrefillTimes& wire) {
+  PrefillTimes times{.cached_prompt_tokens = wire.cached_prompt_tokens(), .chunks = wire.chunks()};
+  BATON_RETURN_IF_ERROR(CheckCount("cached_prompt_tokens", times.cached_prompt_tokens));
+  BATON_RETURN_IF_ERROR(CheckCount("chunks", times.chunks));
+  BATON_ASSIGN_OR_RETURN(times.queue, SecondsFromWire("queue_s", wire.queue_s()));
+  BATON_ASSIGN_OR_RETURN(times.fetch, SecondsFromWire("fetch_s", wire.fetch_s()));
+  BATON_ASSIGN_OR_RETURN(times.first_chunk, SecondsFromWire("first_chunk_s", wire.first_chunk_s()));
+  BATON_ASSIGN_OR_RETURN(times.compute, SecondsFromWire("compute_s", wire.compute_s()));
+  return times;
+}
+
 void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
   ToWire(event.attempt, wire->mutable_attempt());
+  if (event.prefill) TimesToWire(*event.prefill, wire->mutable_prefill());
   if (event.tokens.empty()) return;
   wire->set_first_position(event.tokens.front().position);
   bool logprobs = false;
@@ -69,7 +90,10 @@ absl::Status CheckTokens(const v1::WireTokens& wire) {
 
 absl::StatusOr<Event> TokensFromWire(const v1::WireTokens& wire) {
   BATON_RETURN_IF_ERROR(CheckTokens(wire));
-  TokensEvent event{.attempt = FromWire(wire.attempt()), .tokens = {}};
+  TokensEvent event{.attempt = FromWire(wire.attempt()), .tokens = {}, .prefill = {}};
+  if (wire.has_prefill()) {
+    BATON_ASSIGN_OR_RETURN(event.prefill, TimesFromWire(wire.prefill()));
+  }
   event.tokens.resize(static_cast<size_t>(wire.tokens_size()));
   for (int i = 0; i < wire.tokens_size(); ++i) {
     OutputToken& token = event.tokens[static_cast<size_t>(i)];
@@ -82,23 +106,6 @@ absl::StatusOr<Event> TokensFromWire(const v1::WireTokens& wire) {
       token.top.push_back({.token = top.tokens(j), .logprob = top.logprobs(j)});
     }
   }
-  return event;
-}
-
-void PrefilledToWire(const PrefilledEvent& event, v1::WirePrefilled* wire) {
-  ToWire(event.attempt, wire->mutable_attempt());
-  wire->set_cached_prompt_tokens(event.cached_prompt_tokens);
-  wire->set_queue_s(Seconds(event.queue));
-  wire->set_prefill_s(Seconds(event.prefill));
-}
-
-absl::StatusOr<Event> PrefilledFromWire(const v1::WirePrefilled& wire) {
-  PrefilledEvent event;
-  event.attempt = FromWire(wire.attempt());
-  event.cached_prompt_tokens = wire.cached_prompt_tokens();
-  BATON_RETURN_IF_ERROR(CheckCount("cached_prompt_tokens", event.cached_prompt_tokens));
-  BATON_ASSIGN_OR_RETURN(event.queue, SecondsFromWire("queue_s", wire.queue_s()));
-  BATON_ASSIGN_OR_RETURN(event.prefill, SecondsFromWire("prefill_s", wire.prefill_s()));
   return event;
 }
 
@@ -118,6 +125,9 @@ void FinishedToWire(const FinishedEvent& event, v1::WireFinished* wire) {
   wire->set_handoff_exposed_s(Seconds(event.handoff_exposed));
   wire->set_handoff_moving_s(Seconds(event.handoff_moving));
   wire->set_handover_s(Seconds(event.handover));
+  wire->set_queue_s(Seconds(event.queue));
+  wire->set_steps(event.steps);
+  wire->set_preemptions(event.preemptions);
 }
 
 absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
@@ -128,6 +138,8 @@ absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("cached_prompt_tokens", wire.cached_prompt_tokens()));
   BATON_RETURN_IF_ERROR(CheckCount("kv_blocks_moved", wire.kv_blocks_moved()));
   BATON_RETURN_IF_ERROR(CheckCount("kv_bytes_moved", wire.kv_bytes_moved()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps", wire.steps()));
+  BATON_RETURN_IF_ERROR(CheckCount("preemptions", wire.preemptions()));
   BATON_RETURN_IF_ERROR(CheckLength("transport", wire.transport().size(), kMaxNameBytes, "bytes"));
   FinishedEvent event;
   event.attempt = FromWire(wire.attempt());
@@ -143,6 +155,9 @@ absl::StatusOr<Event> FinishedFromWire(const v1::WireFinished& wire) {
   BATON_ASSIGN_OR_RETURN(event.handoff_moving,
                          SecondsFromWire("handoff_moving_s", wire.handoff_moving_s()));
   BATON_ASSIGN_OR_RETURN(event.handover, SecondsFromWire("handover_s", wire.handover_s()));
+  BATON_ASSIGN_OR_RETURN(event.queue, SecondsFromWire("queue_s", wire.queue_s()));
+  event.steps = wire.steps();
+  event.preemptions = wire.preemptions();
   return event;
 }
 
@@ -235,7 +250,7 @@ void AppendEvent(const Event& event, v1::WireEvents* wire) {
   if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
     TokensToWire(*tokens, wire->add_tokens());
   } else if (const auto* prefilled = std::get_if<PrefilledEvent>(&event)) {
-    PrefilledToWire(*prefilled, wire->add_prefilled());
+    ToWire(prefilled->attempt, wire->add_prefilled()->mutable_attempt());
   } else if (const auto* finished = std::get_if<FinishedEvent>(&event)) {
     FinishedToWire(*finished, wire->add_finished());
   } else {
@@ -246,7 +261,9 @@ void AppendEvent(const Event& event, v1::WireEvents* wire) {
 absl::StatusOr<std::vector<Event>> FromWire(const v1::WireEvents& wire) {
   std::vector<Event> events;
   BATON_RETURN_IF_ERROR(AppendAll(wire.tokens(), TokensFromWire, &events));
-  BATON_RETURN_IF_ERROR(AppendAll(wire.prefilled(), PrefilledFromWire, &events));
+  for (const v1::WirePrefilled& prefilled : wire.prefilled()) {
+    events.emplace_back(PrefilledEvent{FromWire(prefilled.attempt())});
+  }
   BATON_RETURN_IF_ERROR(AppendAll(wire.finished(), FinishedFromWire, &events));
   BATON_RETURN_IF_ERROR(AppendAll(wire.failed(), FailedFromWire, &events));
   return events;

@@ -13,11 +13,11 @@ using testing::HasSubstr;
 class AdminRoutesTest : public testing::Test {
  protected:
   HttpResponse Get(std::string_view target) {
-    return AnswerAdmin(dispatcher_, {.method = "GET", .target = target});
+    return AnswerAdmin({.dispatcher = &dispatcher_}, {.method = "GET", .target = target});
   }
   HttpResponse Post(std::string_view target, std::string_view body,
                     std::string_view type = "application/json; charset=utf-8") {
-    return AnswerAdmin(dispatcher_,
+    return AnswerAdmin({.dispatcher = &dispatcher_},
                        {.method = "POST", .target = target, .content_type = type, .body = body});
   }
 

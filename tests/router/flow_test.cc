@@ -19,6 +19,7 @@ using testing::SizeIs;
 using worker_link::FailedEvent;
 using worker_link::FinishedEvent;
 using worker_link::PrefilledEvent;
+using worker_link::PrefillTimes;
 using worker_link::TokensEvent;
 
 constexpr WorkerId kDecode = 4;
@@ -143,9 +144,11 @@ TEST(FlowTest, DeliversTokensTextAndStats) {
   driver.Place();
   const std::vector<TokenId> ids = DemoTokens("Paris is big");
   ASSERT_THAT(ids, SizeIs(3));
-  driver.Tokens(kPrefill, 0, {ids[0]}, 30);
-  PrefilledEvent prefilled{driver.flow.attempt(), 5, milliseconds(4), milliseconds(20)};
-  driver.Take(driver.flow.OnEvent(kPrefill, prefilled, At(31)));
+  TokensEvent first{driver.flow.attempt(), {{ids[0], 0, -0.5f, {{ids[0], -0.5f}}}}, PrefillTimes{}};
+  first.prefill->cached_prompt_tokens = 5;
+  first.prefill->queue = milliseconds(4);
+  driver.Take(driver.flow.OnEvent(kPrefill, first, At(30)));
+  driver.Take(driver.flow.OnEvent(kPrefill, PrefilledEvent{driver.flow.attempt()}, At(31)));
   driver.Tokens(kDecode, 0, ids, 50);
   driver.Finished(3, FinishReason::kLength, 60);
   EXPECT_EQ(driver.tokens, ids);

@@ -129,7 +129,7 @@ PROVEN_BY = {
     "router/http_*.cc": "tests/router/http_server_test.cc",
     "router/json_fields.cc": "tests/router/openai_request_test.cc",
     "router/kserve_*.cc": "tests/router/kserve_test.cc",
-    "router/live_request.cc": "tests/router/dispatcher_test.cc",
+    "router/live_request*.cc": "tests/router/dispatcher_test.cc",
     "router/openai_answer_parts.cc": "tests/router/openai_answer_test.cc",
     "router/openai_fields.cc": "tests/router/openai_request_test.cc",
     "router/openai_prompt.cc": "tests/router/openai_request_test.cc",

@@ -351,9 +351,10 @@ void DecodeLoop::ComputeStep() {
   if (planned.empty()) return;
 
   std::vector<engine::StepRange> ranges;
+  int64_t prefill_tokens = 0;
   for (const auto& [job, tokens] : planned) {
     ranges.push_back({.sequence = &job->sequence, .tokens = tokens});
-    if (!job->sequence.decoding()) counters_.prefill_tokens += tokens;
+    if (!job->sequence.decoding()) prefill_tokens += tokens;
   }
   const TimePoint begin = SystemClock().Now();
   for (const auto& [job, tokens] : planned) {
@@ -361,8 +362,11 @@ void DecodeLoop::ComputeStep() {
     if (first) job->handover = begin - job->transfer.committed_at;
   }
   const auto results = executor().Step(ranges);
+  const double step_s = Seconds(SystemClock().Now() - begin);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  counters_.step_s += step_s;
+  counters_.prefill_tokens += prefill_tokens;
+  if (prefill_tokens > 0) counters_.prefill_step_s += step_s;
   for (size_t i = 0; i < planned.size(); ++i) {
     Job* const job = planned[i].first;
     job->served_step = counters_.steps;
@@ -414,6 +418,10 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   }
   for (const Job* job : running_) {
     if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
+  }
+  if (counters_.prefill_step_s > 0) {
+    status.prefill_tokens_per_s =
+        static_cast<double>(counters_.prefill_tokens) / counters_.prefill_step_s;
   }
   status.kv = {.handoffs = counters_.handoffs,
                .handoffs_failed = counters_.handoffs_failed,

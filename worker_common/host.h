@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/block_journal.h"
 #include "common/clock.h"
 #include "engine/local_engine.h"
 #include "kv_transfer/handoff.h"
@@ -43,6 +44,8 @@ class WorkerHost {
   kv_transfer::HandoffService& handoff() { return *handoff_; }
   worker_link::LinkServer& server() { return *server_; }
   InputQueue& inputs() { return inputs_; }
+  // What pool and disk hold, for routers.
+  BlockJournal& journal() { return journal_; }
   // The device thread's, from loop to loop.
   Duty& duty() { return duty_; }
 
@@ -56,6 +59,7 @@ class WorkerHost {
   const WorkerOptions options_;
   worker_link::WorkerInfo info_;
   InputQueue inputs_;
+  BlockJournal journal_;
   Duty duty_;
   std::unique_ptr<kv_transfer::HandoffService> handoff_;
   std::unique_ptr<engine::LocalEngine> engine_;

@@ -49,6 +49,27 @@ void AddTelemetryFlags(CLI::App* app, RouterFlags* flags) {
 
 }  // namespace
 
+namespace {
+
+void AddPlacementFlags(CLI::App* app, RouterFlags* flags) {
+  app->add_option("--local-prefill-tokens", flags->local_prefill_tokens,
+                  "prompts up to this long are prefilled by the decode worker")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  app->add_option("--local-uncached-tokens", flags->local_uncached_tokens,
+                  "so are those of which it does not hold up to so many tokens, where that is "
+                  "faster")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  app->add_option("--prefix-index-entries", flags->prefix_index_entries,
+                  "most cached KV blocks that are known, counted at each worker, about 30 bytes "
+                  "each; 0: workers are not asked what they hold")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 32))
+      ->capture_default_str();
+}
+
+}  // namespace
+
 void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--http", flags->http,
                   "OpenAI API, /metrics, /health, /ready; port 0: a free one")
@@ -92,10 +113,6 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
                   "how long a request waits for a worker to come, seconds")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
-  app->add_option("--local-prefill-tokens", flags->local_prefill_tokens,
-                  "prompts up to this long are prefilled by the decode worker")
-      ->check(CLI::Range(0, 1 << 24))
-      ->capture_default_str();
   app->add_option("--stall-timeout", flags->stall_timeout_s,
                   "a worker that says nothing for so long loses its streams to others, seconds")
       ->check(CLI::Range(0.2, 3600.0))
@@ -123,6 +140,7 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--tls-key", flags->tls.key, "its private key");
   app->add_option("--tls-client-ca", flags->tls.ca,
                   "PEM CA: only clients with a certificate from it are served");
+  AddPlacementFlags(app, flags);
   app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
   AddAdminFlags(app, flags);
   AddTelemetryFlags(app, flags);
@@ -161,6 +179,8 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
       fmt::format("--request-timeout={}", flags.request_timeout_s),
       fmt::format("--worker-wait={}", flags.worker_wait_s),
       fmt::format("--local-prefill-tokens={}", flags.local_prefill_tokens),
+      fmt::format("--local-uncached-tokens={}", flags.local_uncached_tokens),
+      fmt::format("--prefix-index-entries={}", flags.prefix_index_entries),
       fmt::format("--stall-timeout={}", flags.stall_timeout_s),
       fmt::format("--max-migrations={}", flags.max_migrations),
       fmt::format("--retry-share={}", flags.retry_share),
@@ -242,6 +262,8 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   options.request_timeout = std::chrono::seconds(flags.request_timeout_s);
   options.worker_wait = std::chrono::seconds(flags.worker_wait_s);
   options.local_prefill_tokens = flags.local_prefill_tokens;
+  options.local_uncached_tokens = flags.local_uncached_tokens;
+  options.prefix_index_entries = static_cast<size_t>(flags.prefix_index_entries);
   options.stall_timeout =
       std::chrono::duration_cast<Duration>(std::chrono::duration<double>(flags.stall_timeout_s));
   options.max_migrations = flags.max_migrations;

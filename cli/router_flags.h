@@ -41,6 +41,8 @@ struct RouterFlags {
   int32_t request_timeout_s = 600;
   int32_t worker_wait_s = 5;
   int32_t local_prefill_tokens = 0;
+  int32_t local_uncached_tokens = 256;
+  int64_t prefix_index_entries = int64_t{1} << 24;
   double stall_timeout_s = 5;
   int32_t max_migrations = 3;
   double retry_share = 1;

@@ -355,10 +355,11 @@ void DecodeLoop::ComputeStep() {
   if (planned.empty()) return;
 
   std::vector<engine::StepRange> ranges;
+  int64_t prefill_tokens = 0;
   for (const auto& [job, tokens] : planned) {
     ranges.push_back({.sequence = &job->sequence, .tokens = tokens});
     if (job->sequence.decoding()) continue;
-    counters_.prefill_tokens += tokens;
+    prefill_tokens += tokens;
     if (++job->chunks == 1) job->computing = now();
   }
   const TimePoint begin = SystemClock().Now();
@@ -367,9 +368,12 @@ void DecodeLoop::ComputeStep() {
     if (first) job->handover = begin - job->transfer.committed_at;
   }
   const auto results = executor().Step(ranges);
-  ++counters_.steps;
   const TimePoint end = SystemClock().Now();
-  counters_.step_s += Seconds(end - begin);
+  const double step_s = Seconds(end - begin);
+  ++counters_.steps;
+  counters_.step_s += step_s;
+  counters_.prefill_tokens += prefill_tokens;
+  if (prefill_tokens > 0) counters_.prefill_step_s += step_s;
   for (size_t i = 0; i < planned.size(); ++i) {
     Job* const job = planned[i].first;
     job->served_step = counters_.steps;
@@ -434,6 +438,10 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   }
   status.busy_s = counters_.step_s;
   status.preemptions = counters_.preemptions;
+  if (counters_.prefill_step_s > 0) {
+    status.prefill_tokens_per_s =
+        static_cast<double>(counters_.prefill_tokens) / counters_.prefill_step_s;
+  }
   status.kv = {.handoffs = counters_.handoffs,
                .handoffs_failed = counters_.handoffs_failed,
                .handoffs_converted = counters_.handoffs_converted,

@@ -23,8 +23,12 @@ Executor::Executor(Model* model, std::span<std::byte> slab, const ExecutorOption
   results_.reserve(static_cast<size_t>(model->max_rows()));
 }
 
+std::string Executor::ChainName(const kernels::KvLayout& layout) const {
+  return fmt::format("{} {}", model_->config().fingerprint, layout.ToString());
+}
+
 BlockHash Executor::ChainRootFor(std::string_view salt, const kernels::KvLayout& layout) const {
-  return ChainRoot(fmt::format("{} {}", model_->config().fingerprint, layout.ToString()), salt);
+  return ChainRoot(ChainName(layout), salt);
 }
 
 BlockHash Executor::ConvertedChainRootFor(std::string_view salt,

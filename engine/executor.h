@@ -69,6 +69,8 @@ class Executor {
   BlockPool& pool() { return pool_; }
   const Model& model() const { return *model_; }
 
+  // What the chain roots of this model and KV layout are made of, beside the tenant.
+  std::string ChainName() const { return ChainName(options_.layout); }
   // The chain root of this model, KV layout and tenant. "" is the common tenant.
   BlockHash ChainRootFor(std::string_view salt) const {
     return ChainRootFor(salt, options_.layout);
@@ -114,6 +116,7 @@ class Executor {
   std::optional<FinishReason> Finished(const Sequence& sequence) const;
 
  private:
+  std::string ChainName(const kernels::KvLayout& layout) const;
   void AppendRange(const StepRange& range);
 
   Model* model_;

@@ -82,6 +82,7 @@ class DispatcherImpl final : public Dispatcher {
   void Pump();
   void OnEvents(WorkerId from, std::vector<Event> events);
   bool MayPlaceAgain(TimePoint now);
+  bool MustWait(QueuedRequest place);
   void Forget(Handle handle);
   std::vector<LivePtr> AllLive() const;
   void TickAll();
@@ -119,19 +120,23 @@ absl::Status DispatcherImpl::Start() {
   options.only_safe = options_.only_safe_links;
   options.vocab_size = model_->tokenizer().vocab_size();
   options.stall_timeout = options_.stall_timeout;
+  options.prefix_index_entries = options_.prefix_index_entries;
   RegistryEvents events;
   events.on_usable = [this] { TickAll(); };
   events.on_lost = [this](WorkerId worker, const absl::Status& why) {
     for (const LivePtr& live : AllLive()) live->OnWorkerLost(worker, why);
+    Pump();
   };
   events.on_events = [this](WorkerId from, std::vector<Event> all) {
     OnEvents(from, std::move(all));
   };
   events.on_stalled = [this](WorkerId worker, const absl::Status& why) {
     for (const LivePtr& live : AllLive()) live->OnWorkerStalled(worker, why);
+    Pump();
   };
   events.on_leaving = [this](WorkerId worker) {
     for (const LivePtr& live : AllLive()) live->OnWorkerLeaving(worker);
+    Pump();
   };
   // Workers may connect before Create returns; nothing is live yet that would need registry_.
   BATON_ASSIGN_OR_RETURN(registry_, Registry::Create(options, std::move(events)));
@@ -142,7 +147,9 @@ absl::Status DispatcherImpl::Start() {
   context_.clock = &SystemClock();
   context_.worker_wait = options_.worker_wait;
   context_.local_prefill_tokens = options_.local_prefill_tokens;
+  context_.local_uncached_tokens = options_.local_uncached_tokens;
   context_.may_place_again = [this](TimePoint now) { return MayPlaceAgain(now); };
+  context_.must_wait = [this](QueuedRequest place) { return MustWait(std::move(place)); };
   context_.on_ended = [this](Handle handle) {
     if (!queue_.Remove(handle)) queue_.CountEnding(SystemClock().Now());
     Forget(handle);
@@ -195,6 +202,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
   request.resume_tokens = std::move(input.resume_tokens);
+  if (!input.session.empty()) request.session = SessionKey(input.cache_salt, input.session);
   request.arrival = arrival;
   request.tokenized = SystemClock().Now();
   request.call = std::move(input.call);
@@ -298,6 +306,13 @@ bool DispatcherImpl::MayPlaceAgain(TimePoint now) {
   return retries_.Take(now, static_cast<int64_t>(live_.size()));
 }
 
+// Who waits is taken out by whoever brought the event, or the next tick.
+bool DispatcherImpl::MustWait(QueuedRequest place) {
+  if (queue_.empty() && registry_->HasRoom()) return false;
+  queue_.PushAgain(std::move(place));
+  return true;
+}
+
 void DispatcherImpl::Forget(Handle handle) {
   LivePtr last;  // destroyed without the lock
   {
@@ -381,7 +396,8 @@ std::string DispatcherImpl::MetricsText() const {
   const auto waiting = static_cast<int32_t>(
       std::count_if(all.begin(), all.end(), [](const LivePtr& live) { return live->waiting(); }));
   return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet()) +
-         DiscoveryMetricsText(registry_->Discovery()) + queue_.MetricsText();
+         DiscoveryMetricsText(registry_->Discovery()) + queue_.MetricsText() +
+         registry_->MetricsText();
 }
 
 void DispatcherImpl::AnnounceDrain() {

@@ -64,6 +64,8 @@ struct DispatcherOptions {
   int32_t max_migrations = 3;                        // of one request, because of failures
   double retry_share = 1;            // of recent requests, that may be placed again: retry_budget.h
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
+  int32_t local_uncached_tokens = 256;  // likewise, of what it does not hold, where that is faster
+  size_t prefix_index_entries = size_t{1} << 24;  // prefix_index.h; 0: workers are not asked
 };
 
 // Thread-safe. Nothing blocks on workers.

@@ -24,7 +24,7 @@
 #include "common/clock.h"
 #include "common/ids.h"
 #include "common/sampling.h"
-#include "router/affinity.h"
+#include "router/held_prefix.h"
 #include "router/request.h"
 #include "router/stop_matcher.h"
 #include "text/detokenizer.h"
@@ -44,6 +44,7 @@ struct FlowRequest {
   std::shared_ptr<const CallInfo> call;  // likewise
   int32_t choice = 0;                    // likewise
   std::vector<TokenId> resume_tokens;    // likewise: counted as delivered
+  std::optional<uint64_t> session;       // session_memory.h
   // How often it is placed again because a worker failed it. More would let one request that kills
   // its workers kill the fleet.
   int32_t max_migrations = 3;

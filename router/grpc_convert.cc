@@ -74,6 +74,7 @@ absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request) {
   ReadSampling(request.sampling(), input);
   input.stop.assign(request.stop().begin(), request.stop().end());
   input.cache_salt = request.cache_salt();
+  input.session = request.session();
   input.resume_tokens.assign(request.resume_tokens().begin(), request.resume_tokens().end());
   if (!input.sampling.constraint.empty()) {
     BATON_RETURN_IF_ERROR(grammar::CompileConstraint(input.sampling.constraint).status());

@@ -10,6 +10,11 @@
 #include "router/telemetry.h"
 
 namespace baton::router {
+namespace {
+
+constexpr std::string_view kMovingTenant = "\nmoving";  // no tenant's name has a line's end
+
+}  // namespace
 
 using worker_link::CancelCommand;
 using worker_link::DecodeCommand;
@@ -24,7 +29,6 @@ LiveRequest::LiveRequest(const LiveContext* context, FlowRequest request,
       handle_(request.id.low),
       deadline_(deadline),
       prompt_(std::move(prompt)),
-      affinity_keys_(AffinityKeys(cache_salt, prompt_)),
       cache_salt_(std::move(cache_salt)),
       flow_(std::move(request), tokenizer),
       sink_(std::move(sink)),
@@ -47,13 +51,27 @@ absl::Status LiveRequest::Start() {
 
 void LiveRequest::Begin() {
   std::unique_lock lock(mutex_);
-  if (started_ || flow_.ended()) return;
-  started_ = true;
+  if (flow_.ended()) return;
   const TimePoint now = context_.clock->Now();
+  if (std::exchange(in_line_, false)) {
+    wait_until_ = now + context_.worker_wait;
+    TakeTurnLocked();
+    return Deliver(std::move(lock));
+  }
+  if (std::exchange(started_, true)) return;
   context_.metrics->OnLeftQueue(now - flow_.request().arrival);
   wait_until_ = now + context_.worker_wait;
   PlaceFirstLocked();
   Deliver(std::move(lock));
+}
+
+void LiveRequest::TakeTurnLocked() {
+  const std::optional<WorkerId> from = std::exchange(moving_from_, std::nullopt);
+  if (flow_.waiting()) return PlaceLocked();
+  if (!from || !flow_.decode() || flow_.decode()->id != *from || !MayLeaveLocked(*from)) return;
+  has_turn_ = true;
+  ApplyLocked(flow_.OnWorkerLeaving(*from));
+  has_turn_ = false;
 }
 
 void LiveRequest::PlaceFirstLocked() {
@@ -82,7 +100,16 @@ void LiveRequest::OnWorkerStalled(WorkerId worker, const absl::Status& why) {
 
 void LiveRequest::OnWorkerLeaving(WorkerId worker) {
   std::unique_lock lock(mutex_);
-  if (MayLeaveLocked(worker)) ApplyLocked(flow_.OnWorkerLeaving(worker));
+  if (MayLeaveLocked(worker)) {
+    // What decodes there goes on until the fleet can take it.
+    const bool decodes = flow_.decode() && flow_.decode()->id == worker;
+    if (decodes && !in_line_) in_line_ = context_.must_wait(PlaceInLineLocked());
+    if (decodes && in_line_) {
+      moving_from_ = worker;
+    } else {
+      ApplyLocked(flow_.OnWorkerLeaving(worker));
+    }
+  }
   Deliver(std::move(lock));
 }
 
@@ -100,7 +127,7 @@ void LiveRequest::OnTick(TimePoint now) {
     ApplyLocked(flow_.OnError(absl::DeadlineExceededError(
         fmt::format("the request took longer than {} s; {} tokens were delivered",
                     Seconds(deadline_ - flow_.request().arrival), flow_.tokens_delivered()))));
-  } else if (flow_.waiting()) {
+  } else if (flow_.waiting() && !in_line_) {
     PlaceLocked();
     if (flow_.waiting() && now >= wait_until_) {
       ApplyLocked(flow_.OnError(
@@ -132,11 +159,17 @@ void LiveRequest::PlaceLocked(bool only_others) {
   PlacementRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt_.size()) + flow_.tokens_delivered();
   request.local_prefill_tokens = context_.local_prefill_tokens;
+  request.local_uncached_tokens = context_.local_uncached_tokens;
   request.avoid = flow_.avoid();
   request.only_others = only_others;
+  const std::vector<TokenId> tokens =
+      flow_.tokens_delivered() == 0 ? std::vector<TokenId>() : AttemptPromptLocked();
+  const std::span<const TokenId> prompt = tokens.empty() ? prompt_ : tokens;
+  const std::vector<uint64_t> keys = PrefixKeys(cache_salt_, prompt);
+  const PromptNames names{prompt, cache_salt_, keys, flow_.request().session};
   // A worker that takes nothing is avoided at once; two such in a row: wait for the next tick.
   for (int i = 0; i < 2 && flow_.waiting(); ++i) {
-    auto assigned = context_.registry->Assign(request, affinity_keys_);
+    auto assigned = context_.registry->Assign(request, names);
     if (const auto* refusal = std::get_if<Refusal>(&assigned)) {
       return only_others ? void() : RefusedLocked(*refusal);
     }
@@ -184,9 +217,25 @@ void LiveRequest::PlaceAgainLocked(const FlowActions::Place& place) {
   if (!place.why.ok()) why_again_ = std::string(place.why.message()) + "; ";
   wait_until_ = now + context_.worker_wait;
   const bool refused = place.reason == MoveReason::kRefused;
+  // Many streams of one worker move at once: the fleet takes them at its pace.
+  if (!refused && !has_turn_) in_line_ = in_line_ || context_.must_wait(PlaceInLineLocked());
+  if (!refused && in_line_) return;
   PlaceLocked(/*only_others=*/refused);
   // Nobody else has room: that is the answer.
   if (refused && flow_.waiting()) ApplyLocked(flow_.OnError(place.why));
+}
+
+QueuedRequest LiveRequest::PlaceInLineLocked() const {
+  QueuedRequest place;
+  place.handle = handle_;
+  if (const auto& visit = flow_.request().visit) {
+    place.tenant = visit->key().tenant;
+    place.priority = visit->key().priority;
+  }
+  place.tenant += kMovingTenant;
+  place.tokens = static_cast<int64_t>(prompt_.size()) + flow_.tokens_delivered();
+  place.deadline = deadline_;
+  return place;
 }
 
 std::vector<TokenId> LiveRequest::AttemptPromptLocked() const {

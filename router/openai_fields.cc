@@ -80,14 +80,15 @@ constexpr Field kFields[] = {
     {"guided_json", true, true},
     {"guided_regex", true, true},
     {"guided_choice", true, true},
-    // OpenAI's, without effect on the answer here.
+    {"session_id", true, true},
+    {"prompt_cache_key", true, true},
     {"user", true, true},
+    // OpenAI's, without effect on the answer here.
     {"guided_decoding_backend", true, true},
     {"metadata", true, false},
     {"store", true, false},
     {"service_tier", true, false},
     {"prediction", true, false},
-    {"prompt_cache_key", true, false},
     {"prompt_cache_retention", true, false},
     {"safety_identifier", true, false},
     // OpenAI's, not supported.

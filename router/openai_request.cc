@@ -125,11 +125,22 @@ absl::Status ReadMaxTokens(Endpoint endpoint, FieldReader& fields, GenerateInput
   return absl::OkStatus();
 }
 
+// The first of these that is given; a user is the least exact.
+absl::Status ReadSession(FieldReader& fields, std::string* session) {
+  for (const char* name : {"session_id", "prompt_cache_key", "user"}) {
+    std::string text;
+    BATON_RETURN_IF_ERROR(fields.Read(name, &text));
+    if (session->empty()) *session = std::move(text);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadSampling(Endpoint endpoint, FieldReader& fields, const RequestLimits& limits,
                           GenerateInput& input) {
   SamplingParams& sampling = input.sampling;
   BATON_RETURN_IF_ERROR(fields.Read("model", &input.model));
   BATON_RETURN_IF_ERROR(fields.Read("cache_salt", &input.cache_salt));
+  BATON_RETURN_IF_ERROR(ReadSession(fields, &input.session));
   BATON_RETURN_IF_ERROR(fields.Read("temperature", &sampling.temperature));
   BATON_RETURN_IF_ERROR(fields.Read("top_p", &sampling.top_p));
   BATON_RETURN_IF_ERROR(fields.Read("top_k", &sampling.top_k));

@@ -32,7 +32,7 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Create(const RegistryOptions
 }
 
 Registry::Registry(const RegistryOptions& options, RegistryEvents events)
-    : options_(options), events_(std::move(events)) {}
+    : options_(options), events_(std::move(events)), prefixes_(options.prefix_index_entries) {}
 
 Registry::~Registry() {
   if (sources_ != nullptr) sources_->Stop();
@@ -137,6 +137,7 @@ void Registry::DropIdleLeavers() {
     CountContextLocked();
   }
   for (const WorkerId id : idle) {
+    prefixes_.Drop(id);
     std::unique_ptr<LinkClient> client;  // destroyed without the lock: it waits for its calls
     const std::unique_lock lock(clients_mutex_);
     client = std::move(clients_.at(id));
@@ -156,11 +157,18 @@ void Registry::OnInput(WorkerId id, ClientInput input) {
     events_.on_events(id, std::move(*events));
   } else if (auto* status = std::get_if<WorkerStatus>(&input)) {
     OnStatus(id, *status);
+  } else if (const auto* news = std::get_if<BlockNews>(&input)) {
+    OnBlocks(id, *news);
   } else if (auto* connected = std::get_if<WorkerConnected>(&input)) {
     OnConnected(id, std::move(connected->info));
+    if (options_.prefix_index_entries > 0) Send(id, worker_link::TellBlocksCommand{});
   } else if (auto* lost = std::get_if<WorkerLost>(&input)) {
     OnLost(id, lost->why);
   }
+}
+
+void Registry::OnBlocks(WorkerId id, const BlockNews& news) {
+  if (!prefixes_.Apply(id, news)) Send(id, worker_link::TellBlocksCommand{});
 }
 
 absl::Status Registry::CheckWorker(const WorkerInfo& info) const {
@@ -190,6 +198,8 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
                          worker.address, std::string(check.message())));
   }
   worker.info = std::move(info);
+  worker.fingerprint = worker.info.fingerprint;
+  worker.kv_layout = worker.info.kv_layout;
   worker.connected = true;
   worker.refused = !check.ok();
   if (check.ok()) WarnOfUnlikeLocked(worker);
@@ -234,6 +244,7 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
                           RoleName(worker.info.role)));
     }
     worker.status = status;
+    worker.local_tokens_sent = 0;
     worker.has_status = true;
     worker.last_heard = SystemClock().Now();
     RefreshLocked(id);
@@ -262,6 +273,7 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
     RefreshLocked(id);
     CountContextLocked();
   }
+  prefixes_.Drop(id);
   events_.on_lost(id, why);
 }
 

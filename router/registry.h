@@ -24,6 +24,9 @@
 #include "router/dispatcher.h"
 #include "router/duty.h"
 #include "router/placement.h"
+#include "router/prefix_index.h"
+#include "router/prompts_under_way.h"
+#include "router/session_memory.h"
 #include "router/worker_sources.h"
 #include "worker_link/client.h"
 
@@ -37,6 +40,8 @@ struct RegistryOptions : WorkerSourcesOptions {
   // report once a second, between steps.
   Duration stall_timeout = std::chrono::seconds(5);
   int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
+  // Of the index of what workers hold; 0: they are not asked.
+  size_t prefix_index_entries = PrefixIndex::kDefaultEntries;
 };
 
 // Called on the links' threads, for one worker one call at a time, in order; no registry lock is
@@ -55,8 +60,17 @@ struct RegistryEvents {
 struct Share {
   WorkerId worker = 0;
   uint64_t connection = 0;
-  int64_t prompt_tokens = 0;
+  int64_t prompt_tokens = 0;  // to be prefilled there
   int64_t blocks = 0;
+  std::vector<uint64_t> under_way;  // keys of the prompt, at a prefill worker
+};
+
+// What placement may know a prompt by.
+struct PromptNames {
+  std::span<const TokenId> tokens;
+  std::string_view cache_salt;
+  std::span<const uint64_t> keys;   // PrefixKeys of it
+  std::optional<uint64_t> session;  // SessionKey of it
 };
 
 // Thread-safe. Nothing blocks on workers. Workers may start before or after the router and come and
@@ -65,7 +79,8 @@ struct Share {
 class Registry {
  public:
   static constexpr size_t kMaxWorkers = 10000;
-  static constexpr size_t kRememberedPrefixes = 65536;
+  static constexpr size_t kRememberedSessions = 65536;
+  static constexpr size_t kMaxChainKinds = 4;  // of the fleet; prefixes of more are not looked for
   static constexpr Duration kSuspectsLast = std::chrono::milliseconds(20);
 
   // As WorkerSources::Create, with kMaxWorkers.
@@ -92,10 +107,9 @@ class Registry {
     std::optional<Donor> donor;  // to the prefill worker
   };
   // Placement on the fleet of now, with its load accounted at once, so that the next request sees
-  // it. `affinity_keys` are the prompt's; they fill in request.affinity, and are remembered. Every
-  // share is given back with Release exactly once.
-  std::variant<Assignment, Refusal> Assign(PlacementRequest request,
-                                           std::span<const uint64_t> affinity_keys);
+  // it. What is known of the prompt's prefix and session is filled in. Every share is given back
+  // with Release exactly once.
+  std::variant<Assignment, Refusal> Assign(PlacementRequest request, const PromptNames& prompt);
   void Release(const Share& share);
   // Whether a decode worker other than this one could take the prompt now.
   bool HasPlaceBeside(WorkerId worker, int32_t prompt_tokens) const;
@@ -111,11 +125,14 @@ class Registry {
   std::vector<DiscoveryView> Discovery() const { return sources_->Views(); }
   bool Ready() const;                // a decode worker is usable
   int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any
+  std::string MetricsText() const { return prefixes_.MetricsText(); }
 
  private:
   struct Worker {
     std::string address;
     worker_link::WorkerInfo info;
+    InternedName fingerprint;  // of `info`
+    InternedName kv_layout;    // likewise
     worker_link::WorkerStatus status;
     uint64_t connection = 0;  // counts connections
     bool connected = false;
@@ -130,6 +147,7 @@ class Registry {
     int32_t open_requests = 0;
     int64_t open_prompt_tokens = 0;
     int64_t open_blocks = 0;
+    int64_t local_tokens_sent = 0;  // to be prefilled by a decode worker, since its last status
 
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
@@ -148,6 +166,7 @@ class Registry {
   void DropIdleLeavers();
   void FollowSources();
   void OnInput(WorkerId id, worker_link::ClientInput input);
+  void OnBlocks(WorkerId id, const BlockNews& news);
   absl::Status CheckWorker(const worker_link::WorkerInfo& info) const;
   void OnConnected(WorkerId id, worker_link::WorkerInfo info);
   void WarnOfUnlikeLocked(const Worker& worker) const;
@@ -164,11 +183,14 @@ class Registry {
   bool HasOtherLocked(const Worker& worker, TimePoint now) const;
   absl::StatusOr<WorkerId> FindLocked(const std::string& worker) const;
   absl::Status CheckLeftLocked(const Worker& worker) const;
-  Share OpenLocked(WorkerId id, int32_t prompt_tokens);
+  // The block names of this moment's fleet.
+  std::vector<ChainKind> ChainKinds() const;
+  Share OpenLocked(WorkerId id, int32_t prompt_tokens, int32_t compute_tokens);
   // Brings the worker's snapshot up to date: after every change of the worker.
   void RefreshLocked(WorkerId id);
   // Time alone makes workers suspect, and makes up for it.
   void RefreshSuspectsLocked(TimePoint now);
+  // What holds for all connected workers: the least context, the kinds of chains.
   void CountContextLocked();
 
   const RegistryOptions options_;
@@ -176,14 +198,17 @@ class Registry {
   std::unique_ptr<WorkerSources> sources_;
   std::set<std::string> unsafe_;  // addresses that were told to be; of who sets them
 
-  mutable std::mutex mutex_;  // guards the next seven
+  PrefixIndex prefixes_;      // what workers hold; never called with mutex_ held
+  mutable std::mutex mutex_;  // guards the next nine
   std::map<WorkerId, Worker> workers_;
   std::vector<WorkerSnapshot> snapshots_;   // of workers_, in their order: what placement looks at
   int32_t min_context_tokens_ = INT32_MAX;  // of connected workers
   WorkerId next_id_ = 0;
   TimePoint last_silence_check_;
-  TimePoint suspects_of_;  // when the snapshots' suspects were looked for last
-  PrefixMemory prefixes_{kRememberedPrefixes};
+  TimePoint suspects_of_;               // when the snapshots' suspects were looked for last
+  std::vector<ChainKind> chain_kinds_;  // of connected workers
+  PromptsUnderWay under_way_;
+  SessionMemory sessions_{kRememberedSessions};
 
   // Held shared while sending, so that a client is never destroyed under a sender.
   mutable std::shared_mutex clients_mutex_;

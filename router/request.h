@@ -46,6 +46,8 @@ struct GenerateInput {
   bool has_seed = false;               // false: the router draws one
   std::vector<std::string> stop;
   std::string cache_salt;
+  // What the client calls the conversation: a hint to serve it where it was served before.
+  std::string session;
   // Who asks, where API keys are in use: its limits are charged, its prefixes are its tenant's.
   std::shared_ptr<Visit> visit;
   std::shared_ptr<const CallInfo> call;  // what it is a part of; may be null

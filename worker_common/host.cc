@@ -121,6 +121,9 @@ absl::Status WorkerHost::LoadModel() {
   };
   BATON_ASSIGN_OR_RETURN(engine_, engine::LocalEngine::Load(*file, engine));
 
+  engine::Executor& executor = engine_->executor();
+  executor.pool().NoteIn(&journal_);
+  if (options_.prefix_cache) info_.cache_chain = executor.ChainName();
   const engine::ModelConfig& loaded = engine_->model().config();
   info_.name = options_.name;
   info_.model = options_.served_model.empty() ? loaded.name : options_.served_model;
@@ -148,7 +151,7 @@ absl::Status WorkerHost::Serve(worker_link::Role role) {
                                       [this](worker_link::LinkInput input) {
                                         return inputs_.PushLink(std::move(input));
                                       },
-                                      options_.link_tls));
+                                      options_.link_tls, &journal_));
   return absl::OkStatus();
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "common/block_journal.h"
 #include "common/clock.h"
 #include "engine/local_engine.h"
 #include "kv_transfer/handoff.h"
@@ -45,6 +46,8 @@ class WorkerHost {
   kv_transfer::HandoffService& handoff() { return *handoff_; }
   worker_link::LinkServer& server() { return *server_; }
   InputQueue& inputs() { return inputs_; }
+  // What pool and disk hold, for routers.
+  BlockJournal& journal() { return journal_; }
   // The device thread's, from loop to loop.
   Duty& duty() { return duty_; }
   // Tells routers, and whoever else listens.
@@ -67,6 +70,7 @@ class WorkerHost {
   const WorkerOptions options_;
   worker_link::WorkerInfo info_;
   InputQueue inputs_;
+  BlockJournal journal_;
   Duty duty_;
   std::function<void(const worker_link::WorkerStatus&)> on_status_;
   std::unique_ptr<kv_transfer::HandoffService> handoff_;

@@ -25,6 +25,8 @@ constexpr Duration kIdleWait = milliseconds(500);
 // A status that says the same as the last one waits for kStatusInterval; news for kStatusNews.
 constexpr Duration kStatusInterval = milliseconds(1000);
 constexpr Duration kStatusNews = milliseconds(100);
+// Changes of the caches are told together.
+constexpr Duration kBlocksInterval = milliseconds(20);
 constexpr Duration kStepWindow = std::chrono::minutes(2);
 // A router tells both workers of a handoff at once: a request that is not here this long after its
 // offer is lost.
@@ -74,13 +76,14 @@ std::optional<worker_link::Role> WorkerLoop::Run() {
   bool busy = false;
   bool first_turn = true;
   while (true) {
-    const bool waits_for_time = book_.size() > 0 || !Quiet() || status_waits_;
+    const bool waits_for_time = book_.size() > 0 || !Quiet() || status_waits_ || blocks_wait_;
     TakeInputs(busy || first_turn ? Duration(0) : waits_for_time ? kDeadlineCheck : kIdleWait);
     first_turn = false;
     StopExpired();
     ExpireEarlyOffers();
     busy = Advance();
     if (busy) NoteStep(clock_.Now() - now_);
+    TellBlocks();
     Flush();
     SeeEnding();
     ReportStatus();
@@ -231,6 +234,15 @@ void WorkerLoop::NoteStep(Duration step) {
     step_window_ = now_;
   }
   longest_step_ = std::max(longest_step_, step);
+}
+
+void WorkerLoop::TellBlocks() {
+  const uint64_t changes = host_->journal().changes();
+  blocks_wait_ = changes != blocks_told_ && now_ - blocks_told_at_ < kBlocksInterval;
+  if (changes == blocks_told_ || blocks_wait_) return;
+  host_->server().TellBlocks();
+  blocks_told_ = changes;
+  blocks_told_at_ = now_;
 }
 
 void WorkerLoop::ReportStatus() {

@@ -89,6 +89,7 @@ class WorkerLoop {
   void ExpireEarlyOffers();
   void Flush();
   void ReportStatus();
+  void TellBlocks();
   void NoteStep(Duration step);
 
   WorkerHost* const host_;
@@ -107,6 +108,9 @@ class WorkerLoop {
   Duration longest_step_before_{};  // in the window before
   TimePoint step_window_;
   bool status_waits_ = false;  // it may have changed since
+  uint64_t blocks_told_ = 0;   // of the journal's changes
+  TimePoint blocks_told_at_;
+  bool blocks_wait_ = false;  // to be told
 };
 
 }  // namespace baton::worker_common

@@ -39,6 +39,9 @@ struct WorkerInfo {
   uint64_t incarnation = 0;
   int64_t kv_bytes_per_token = 0;
   int32_t max_sequences = 0;  // of a step; 0: not told
+  // What the hashes of its cached blocks begin with, beside the tenant's salt: ChainRoot's
+  // fingerprint. "": it does not tell what it holds.
+  std::string cache_chain;
 };
 
 // The KV disk cache of a worker: of now, and counts since its start. All zero without one.
@@ -53,6 +56,7 @@ struct DiskCacheStatus {
   int64_t blocks_dropped = 0;  // not written: the disk did not keep up
   int64_t blocks_evicted = 0;
   int64_t blocks_damaged = 0;
+  double bytes_per_s = 0;  // of reads, as measured; 0: not yet
 
   bool operator==(const DiskCacheStatus&) const = default;
 };
@@ -160,8 +164,10 @@ struct DutyCommand {
   // Running streams have so long to end before routers are asked to move them elsewhere.
   Duration grace{};
 };
+// Tell what the caches hold, from the beginning, and then what changes. The link answers it itself.
+struct TellBlocksCommand {};
 using Command = std::variant<PrefillCommand, DecodeCommand, CancelCommand, NoOfferCommand,
-                             ServePrefixCommand, DutyCommand>;
+                             ServePrefixCommand, DutyCommand, TellBlocksCommand>;
 
 // None: a command about the worker itself.
 inline std::optional<Attempt> AttemptOf(const Command& command) {

@@ -230,6 +230,8 @@ void ToWire(const Command& command, v1::RouterMessage* wire) {
     out->set_role(std::string(RoleName(duty->role)));
     out->set_takes_work(duty->takes_work);
     out->set_grace_ms(TimeoutMs(duty->grace));
+  } else if (std::holds_alternative<TellBlocksCommand>(command)) {
+    wire->mutable_tell_blocks();
   } else if (const auto* cancel = std::get_if<CancelCommand>(&command)) {
     ToWire(cancel->attempt, wire->mutable_cancel());
   } else {
@@ -251,6 +253,8 @@ absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire) {
       return ServePrefixFromWire(wire.serve_prefix());
     case v1::RouterMessage::kDuty:
       return DutyFromWire(wire.duty());
+    case v1::RouterMessage::kTellBlocks:
+      return TellBlocksCommand{};
     case v1::RouterMessage::kBatch:  // the stream takes batches apart
       return absl::InvalidArgumentError("a batch within a batch");
     case v1::RouterMessage::kHello:

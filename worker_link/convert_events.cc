@@ -210,6 +210,7 @@ void ToWire(const WorkerInfo& info, v1::WorkerHello* wire) {
   wire->set_protocol(kProtocol);
   wire->set_kv_bytes_per_token(info.kv_bytes_per_token);
   wire->set_max_sequences(info.max_sequences);
+  wire->set_cache_chain(info.cache_chain);
 }
 
 absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
@@ -221,6 +222,7 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   BATON_RETURN_IF_ERROR(CheckLength("model", wire.model().size(), kMaxNameBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckLength("fingerprint", wire.fingerprint().size(), 1024, "bytes"));
   BATON_RETURN_IF_ERROR(CheckLength("kv_layout", wire.kv_layout().size(), 1024, "bytes"));
+  BATON_RETURN_IF_ERROR(CheckLength("cache_chain", wire.cache_chain().size(), 2048, "bytes"));
   BATON_RETURN_IF_ERROR(
       CheckLength("handoff_address", wire.handoff_address().size(), kMaxAddressBytes, "bytes"));
   BATON_RETURN_IF_ERROR(CheckCount("kv_bytes_per_token", wire.kv_bytes_per_token()));
@@ -243,6 +245,7 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
   info.incarnation = wire.incarnation();
   info.kv_bytes_per_token = wire.kv_bytes_per_token();
   info.max_sequences = wire.max_sequences();
+  info.cache_chain = wire.cache_chain();
   return info;
 }
 

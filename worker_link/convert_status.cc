@@ -91,6 +91,7 @@ void DiskToWire(const DiskCacheStatus& disk, v1::WireDiskCache* wire) {
   wire->set_blocks_dropped(disk.blocks_dropped);
   wire->set_blocks_evicted(disk.blocks_evicted);
   wire->set_blocks_damaged(disk.blocks_damaged);
+  wire->set_bytes_per_s(disk.bytes_per_s);
 }
 
 absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
@@ -103,7 +104,8 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
                              .blocks_written = wire.blocks_written(),
                              .blocks_dropped = wire.blocks_dropped(),
                              .blocks_evicted = wire.blocks_evicted(),
-                             .blocks_damaged = wire.blocks_damaged()};
+                             .blocks_damaged = wire.blocks_damaged(),
+                             .bytes_per_s = wire.bytes_per_s()};
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks", disk.blocks));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_total", disk.blocks_total));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_hit", disk.blocks_hit));
@@ -113,6 +115,7 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_dropped", disk.blocks_dropped));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_evicted", disk.blocks_evicted));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_damaged", disk.blocks_damaged));
+  BATON_RETURN_IF_ERROR(CheckRate("disk.bytes_per_s", disk.bytes_per_s));
   return disk;
 }
 

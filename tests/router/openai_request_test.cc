@@ -47,6 +47,18 @@ void ExpectMessagesRefused(const std::string& messages, const std::string& text)
   ExpectRefused(Endpoint::kChat, R"({"messages":)" + messages + "}", "messages", text);
 }
 
+TEST(OpenAiRequest, TheMostExactNameOfASessionCounts) {
+  const auto session = [](const char* fields) {
+    const auto request = Chat(fields);
+    EXPECT_TRUE(request.ok()) << request.status();
+    return request.ok() ? request->Choice(0).session : "";
+  };
+  EXPECT_EQ(session(""), "");
+  EXPECT_EQ(session(R"(, "user":"u")"), "u");
+  EXPECT_EQ(session(R"(, "user":"u", "prompt_cache_key":"k")"), "k");
+  EXPECT_EQ(session(R"(, "user":"u", "session_id":"s", "prompt_cache_key":"k")"), "s");
+}
+
 TEST(OpenAiRequest, ReadsEveryField) {
   const auto request = Chat(R"(, "model":"m", "n":3, "stream":true,
       "stream_options":{"include_usage":true, "include_obfuscation":false},

@@ -57,10 +57,10 @@ std::string State(const Registry& registry, size_t index) {
   return index < fleet.size() ? fleet[index].state : "not there";
 }
 
-Registry::Assignment Assign(Registry& registry, const std::vector<uint64_t>& affinity_keys = {}) {
+Registry::Assignment Assign(Registry& registry) {
   PlacementRequest request;
   request.prompt_tokens = 100;
-  auto assigned = registry.Assign(request, affinity_keys);
+  auto assigned = registry.Assign(request, {});
   if (const auto* refusal = std::get_if<Refusal>(&assigned)) {
     ADD_FAILURE() << refusal->text;
     return {};
@@ -204,24 +204,6 @@ TEST(RegistryTest, AssignsAPrefillWorkerWithTheDecodeWorkersHandoffAddress) {
   ASSERT_TRUE(assignment.prefill);
   EXPECT_EQ(assignment.prefill->name, "p0");
   EXPECT_EQ(assignment.prefill->target_address, "handoff:d0");
-}
-
-TEST(RegistryTest, APrefixGoesWhereItWasServedBefore) {
-  ScriptedWorker decode(Role::kDecode, "d0");
-  ScriptedWorker first(Role::kPrefill, "p0");
-  ScriptedWorker second(Role::kPrefill, "p1");
-  Heard heard;
-  const auto registry =
-      MakeRegistry(At({decode.address(), first.address(), second.address()}), heard);
-  ASSERT_TRUE(Eventually([&] { return heard.usable == 3; }));
-  const std::vector<uint64_t> keys{1};
-  const Registry::Assignment other = Assign(*registry);
-  const Registry::Assignment prefix = Assign(*registry, keys);
-  EXPECT_EQ(other.prefill->name, "p0");
-  EXPECT_EQ(prefix.prefill->name, "p1");
-  registry->Release(other.prefill->share);
-  registry->Release(prefix.prefill->share);
-  EXPECT_EQ(Assign(*registry, keys).prefill->name, "p1");
 }
 
 TEST(RegistryTest, SendsAndHears) {

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <optional>
 #include <unordered_set>
 #include <utility>
 
@@ -20,6 +22,7 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 constexpr size_t kReadBytes = 256 << 10;
+constexpr size_t kTlsReadBytes = 16 << 10;                   // a record
 constexpr Duration kSweep = std::chrono::milliseconds(250);  // how late a time-out may be noticed
 
 struct Request {
@@ -38,6 +41,7 @@ struct Pool {
   const LoadClientOptions options;
   net::io_context io{1};
   tcp::endpoint endpoint;
+  std::optional<net::ssl::context> tls;                     // of an https address
   std::string read_buffer = std::string(kReadBytes, '\0');  // of whichever connection reads now
   std::vector<std::shared_ptr<Connection>> idle;
   std::unordered_set<Connection*> busy;
@@ -60,7 +64,10 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
  private:
   void Connect();
+  void Handshake();
   void Write();
+  void OnWritten(error_code failed);
+  void ReadTls();
   void WaitForBytes();
   void ReadAll();
   // False when the request is over.
@@ -75,6 +82,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   Pool& pool_;
   tcp::socket socket_;
+  std::optional<net::ssl::stream<tcp::socket&>> tls_;  // over it
+  std::string tls_buffer_;
   std::unique_ptr<Request> request_;
   std::unique_ptr<AnswerReader> reader_;
   std::string rest_;        // read, and not consumed yet
@@ -97,6 +106,7 @@ void Connection::Start(std::unique_ptr<Request> request) {
 }
 
 void Connection::Connect() {
+  tls_.reset();
   error_code error;
   socket_.open(pool_.endpoint.protocol(), error);
   if (error) return End(LoadEnd::kConnect, error.message());
@@ -106,17 +116,51 @@ void Connection::Connect() {
     error_code ignored;
     self->socket_.set_option(tcp::no_delay(true), ignored);
     self->socket_.non_blocking(true, ignored);
+    self->pool_.tls ? self->Handshake() : self->Write();
+  });
+}
+
+void Connection::Handshake() {
+  tls_.emplace(socket_, *pool_.tls);
+  const std::string& host = pool_.options.url.host;
+  SSL_set_tlsext_host_name(tls_->native_handle(), host.c_str());
+  if (!pool_.options.insecure_tls) {
+    tls_->set_verify_callback(net::ssl::host_name_verification(host));
+  }
+  tls_buffer_.resize(kTlsReadBytes);
+  tls_->async_handshake(net::ssl::stream_base::client, [self = shared_from_this()](error_code e) {
+    if (self->request_ == nullptr) return;
+    if (e) return self->End(LoadEnd::kConnect, fmt::format("TLS: {}", e.message()));
     self->Write();
   });
 }
 
 void Connection::Write() {
-  net::async_write(socket_, net::buffer(request_->bytes),
-                   [self = shared_from_this()](error_code failed, size_t) {
-                     if (self->request_ == nullptr) return;
-                     if (failed) return self->OnClosed();
-                     self->WaitForBytes();
-                   });
+  const auto written = [self = shared_from_this()](error_code failed, size_t) {
+    self->OnWritten(failed);
+  };
+  if (tls_) {
+    net::async_write(*tls_, net::buffer(request_->bytes), written);
+  } else {
+    net::async_write(socket_, net::buffer(request_->bytes), written);
+  }
+}
+
+void Connection::OnWritten(error_code failed) {
+  if (request_ == nullptr) return;
+  if (failed) return OnClosed();
+  tls_ ? ReadTls() : WaitForBytes();
+}
+
+void Connection::ReadTls() {
+  tls_->async_read_some(net::buffer(tls_buffer_),
+                        [self = shared_from_this()](error_code failed, size_t bytes) {
+                          if (self->request_ == nullptr) return;
+                          if (failed) return self->OnClosed();
+                          self->any_bytes_ = true;
+                          if (self->Take({self->tls_buffer_.data(), bytes}, SystemClock().Now()))
+                            self->ReadTls();
+                        });
 }
 
 void Connection::WaitForBytes() {
@@ -217,6 +261,26 @@ class AsioLoadClient final : public LoadClient {
     pool_.idle.clear();
   }
 
+  absl::Status PrepareTls() {
+    if (!pool_.options.url.tls) return absl::OkStatus();
+    net::ssl::context& context = pool_.tls.emplace(net::ssl::context::tls_client);
+    SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
+    error_code error;
+    if (pool_.options.insecure_tls) {
+      context.set_verify_mode(net::ssl::verify_none, error);
+    } else {
+      context.set_verify_mode(net::ssl::verify_peer, error);
+      if (pool_.options.ca.empty()) {
+        context.set_default_verify_paths(error);
+      } else {
+        context.load_verify_file(pool_.options.ca, error);
+      }
+    }
+    if (!error) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        fmt::format("the CA {} cannot be used: {}", pool_.options.ca, error.message()));
+  }
+
   // Of the addresses that the host has, takes the first that somebody listens on.
   absl::Status Resolve() {
     const LoadUrl& url = pool_.options.url;
@@ -307,14 +371,15 @@ class AsioLoadClient final : public LoadClient {
 }  // namespace
 
 absl::StatusOr<LoadUrl> ParseLoadUrl(std::string_view text) {
-  constexpr std::string_view kScheme = "http://";
   const auto bad = [&] {
     return absl::InvalidArgumentError(
-        fmt::format("'{}' is no address of the form http://HOST:PORT", text.substr(0, 200)));
+        fmt::format("'{}' is no address of the form http://HOST:PORT or https://HOST:PORT",
+                    text.substr(0, 200)));
   };
-  if (!text.starts_with(kScheme)) return bad();
-  std::string_view rest = text.substr(kScheme.size());
   LoadUrl url;
+  url.tls = text.starts_with("https://");
+  if (!url.tls && !text.starts_with("http://")) return bad();
+  std::string_view rest = text.substr(text.find("//") + 2);
   const size_t slash = rest.find('/');
   if (slash != std::string_view::npos) {
     url.path = std::string(rest.substr(slash));
@@ -325,7 +390,7 @@ absl::StatusOr<LoadUrl> ParseLoadUrl(std::string_view text) {
   const size_t colon = rest.rfind(':');
   const bool has_port = colon != std::string_view::npos && !rest.ends_with(']');
   std::string_view host = has_port ? rest.substr(0, colon) : rest;
-  url.port = has_port ? std::string(rest.substr(colon + 1)) : "80";
+  url.port = has_port ? std::string(rest.substr(colon + 1)) : url.tls ? "443" : "80";
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   url.host = std::string(host);
   const bool digits = std::ranges::all_of(url.port, [](char c) { return c >= '0' && c <= '9'; });
@@ -356,6 +421,7 @@ std::string_view LoadEndName(LoadEnd end) {
 
 absl::StatusOr<std::unique_ptr<LoadClient>> LoadClient::Create(const LoadClientOptions& options) {
   auto client = std::make_unique<AsioLoadClient>(options);
+  BATON_RETURN_IF_ERROR(client->PrepareTls());
   BATON_RETURN_IF_ERROR(client->Resolve());
   return client;
 }

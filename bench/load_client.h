@@ -19,8 +19,9 @@ namespace baton::bench {
 struct LoadUrl {
   std::string host, port;
   std::string path;  // before "/v1/...": "" or "/prefix"
+  bool tls = false;
 };
-// "http://host:port/prefix". InvalidArgument for anything else, https included.
+// "http://host:port/prefix" or "https://...". InvalidArgument for anything else.
 absl::StatusOr<LoadUrl> ParseLoadUrl(std::string_view url);
 
 enum class LoadEnd {
@@ -50,6 +51,10 @@ struct LoadClientOptions {
   LoadUrl url;
   Duration timeout = std::chrono::minutes(10);  // of one request, from when it was sent
   std::string headers;                          // whole lines, of every request that Get makes
+  // With TLS the server's certificate must be from this PEM CA (the system's when "") and bear the
+  // host, unless nothing is checked.
+  std::string ca;
+  bool insecure_tls = false;
   bool keep_gaps = true;
   // How long it looks for more before it sleeps. A sender pays for waking a sleeping receiver of
   // the same machine, as it would not pay for one behind a network card.
@@ -59,7 +64,7 @@ struct LoadClientOptions {
 // Not thread-safe: all calls on the thread that runs it, callbacks inside Run.
 class LoadClient {
  public:
-  // Unavailable when nobody listens there.
+  // Unavailable when nobody listens there; InvalidArgument for a CA that cannot be used.
   static absl::StatusOr<std::unique_ptr<LoadClient>> Create(const LoadClientOptions& options);
   virtual ~LoadClient() = default;  // drops what is open, without callbacks
 

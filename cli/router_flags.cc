@@ -58,6 +58,8 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
                   "how long a request waits for a worker to come, seconds")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
+  app->add_option("--cors-origin", flags->cors_origin,
+                  "web pages of this origin (https://example.org; *: any) may use the HTTP API");
   app->add_option("--local-prefill-tokens", flags->local_prefill_tokens,
                   "prompts up to this long are prefilled by the decode worker")
       ->check(CLI::Range(0, 1 << 24))
@@ -192,6 +194,10 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   http.tls = flags.tls;
   http.gate = node->gate_.get();
   http.open_metrics = !flags.metrics_need_key;
+  if (flags.cors_origin.find_first_of("\r\n, ") != std::string::npos) {
+    return absl::InvalidArgumentError("--cors-origin is one origin, as https://example.org, or *");
+  }
+  http.cors_origin = flags.cors_origin;
   BATON_ASSIGN_OR_RETURN(node->http_, router::HttpServer::Create(http, node->dispatcher_.get()));
   router::GrpcOptions grpc;
   grpc.address = flags.grpc;

@@ -54,6 +54,9 @@ absl::Status CompletionCall::Submit(std::string_view body) {
     }
     case Endpoint::kEmbeddings:
       return absl::InvalidArgumentError("the model generates text; it gives no embeddings");
+    case Endpoint::kResponses:
+      return absl::InvalidArgumentError(
+          "the Responses API is not served here; use /v1/chat/completions");
     case Endpoint::kGenerate:
     case Endpoint::kGenerateStream: {
       const bool stream = endpoint_ == Endpoint::kGenerateStream;
@@ -152,6 +155,8 @@ absl::StatusOr<AnswerShape> CompletionCall::MakeShape(const OpenAiRequest& reque
   shape.choices_per_prompt = request.choices_per_prompt;
   shape.shown_per_prompt = request.shown_per_prompt;
   shape.logprobs = request.prompts.front().sampling.logprobs >= 0;
+  shape.echo_logprobs = request.echo && shape.logprobs;
+  shape.prompt_logprobs = request.prompt_logprobs;
   shape.include_usage = request.include_usage;
   shape.return_stats = request.return_stats;
   shape.return_token_ids = request.return_token_ids;

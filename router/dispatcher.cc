@@ -163,6 +163,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (!input.has_seed) input.sampling.seed = RandomU64();
   FlowRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt.size());
+  request.first_prompt_token = prompt.front();
   const int32_t prompt_tokens = request.prompt_tokens;
   const std::shared_ptr<Visit> visit = std::move(input.visit);
   request.visit = visit;
@@ -179,6 +180,8 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   }
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
+  request.include_stop = input.include_stop;
+  request.show_special_tokens = input.show_special_tokens;
   request.resume_tokens = std::move(input.resume_tokens);
   request.arrival = arrival;
   request.max_migrations = options_.max_migrations;

@@ -184,6 +184,12 @@ struct TokensEvent {
   Attempt attempt;
   std::vector<OutputToken> tokens;  // consecutive positions
 };
+// Of consecutive positions of the prompt, where SamplingParams::prompt_logprobs asks for them; from
+// whoever computes the prompt, before its first token. After a failure they may begin anew.
+struct PromptScoresEvent {
+  Attempt attempt;
+  std::vector<PromptScore> scores;
+};
 struct PrefilledEvent {
   Attempt attempt;
   int32_t cached_prompt_tokens = 0;
@@ -207,6 +213,7 @@ struct FailedEvent {
   Attempt attempt;
   absl::Status status;
 };
-using Event = std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent>;
+using Event =
+    std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent, PromptScoresEvent>;
 
 }  // namespace baton::worker_link

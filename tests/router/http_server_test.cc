@@ -392,5 +392,31 @@ TEST_F(HttpServerTest, AFullRouterRefusesFromTheHeadersAlone) {
   EXPECT_EQ(next.Post(kChatPath, kBody).status, 200);
 }
 
+TEST_F(HttpServerTest, VersionAndWhatIsNotServed) {
+  EXPECT_THAT(client_.Get("/version").body, HasSubstr("{\"version\":\"0."));
+  ExpectError(client_.Post("/v1/responses", R"({"model":"m","input":"hi"})"), 400, "",
+              "use /v1/chat/completions");
+}
+
+TEST_F(HttpServerTest, PagesOfAnotherOriginMayAskWhereItIsAllowed) {
+  constexpr char kPreflight[] =
+      "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n";
+  client_.Send(kPreflight);
+  EXPECT_EQ(client_.Read().status, 405);
+
+  const auto server = Serve(&dispatcher_, {.cors_origin = "https://a.example"});
+  HttpTestClient page(server->address());
+  page.Send(kPreflight);
+  const TestResponse allowed = page.Read(/*head_only=*/true);
+  EXPECT_EQ(allowed.status, 204);
+  EXPECT_EQ(allowed.headers.at("access-control-allow-origin"), "https://a.example");
+  EXPECT_EQ(allowed.headers.at("access-control-allow-methods"), "POST, OPTIONS");
+  EXPECT_FALSE(allowed.headers.contains("content-length"));
+  for (const char* body : {kBody, kStreamBody, "{"}) {
+    EXPECT_EQ(page.Post(kChatPath, body).headers.at("access-control-allow-origin"),
+              "https://a.example");
+  }
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -34,6 +34,12 @@ struct Request {
 
 class Connection;
 
+void PrepareStream(const LoadClientOptions& options, net::ssl::stream<tcp::socket&>* tls) {
+  SSL_set_tlsext_host_name(tls->native_handle(), options.url.host.c_str());
+  if (options.insecure_tls) return;
+  tls->set_verify_callback(net::ssl::host_name_verification(options.url.host));
+}
+
 // What the connections share.
 struct Pool {
   explicit Pool(const LoadClientOptions& client_options) : options(client_options) {}
@@ -122,11 +128,7 @@ void Connection::Connect() {
 
 void Connection::Handshake() {
   tls_.emplace(socket_, *pool_.tls);
-  const std::string& host = pool_.options.url.host;
-  SSL_set_tlsext_host_name(tls_->native_handle(), host.c_str());
-  if (!pool_.options.insecure_tls) {
-    tls_->set_verify_callback(net::ssl::host_name_verification(host));
-  }
+  PrepareStream(pool_.options, &*tls_);
   tls_buffer_.resize(kTlsReadBytes);
   tls_->async_handshake(net::ssl::stream_base::client, [self = shared_from_this()](error_code e) {
     if (self->request_ == nullptr) return;
@@ -263,22 +265,36 @@ class AsioLoadClient final : public LoadClient {
 
   absl::Status PrepareTls() {
     if (!pool_.options.url.tls) return absl::OkStatus();
+    const TlsFiles& files = pool_.options.tls;
+    BATON_RETURN_IF_ERROR(CheckTlsFiles({files.certificate, files.key, ""}, "-"));
     net::ssl::context& context = pool_.tls.emplace(net::ssl::context::tls_client);
     SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
+    const bool checks = !pool_.options.insecure_tls;
+    context.set_verify_mode(checks ? net::ssl::verify_peer : net::ssl::verify_none);
     error_code error;
-    if (pool_.options.insecure_tls) {
-      context.set_verify_mode(net::ssl::verify_none, error);
-    } else {
-      context.set_verify_mode(net::ssl::verify_peer, error);
-      if (pool_.options.ca.empty()) {
-        context.set_default_verify_paths(error);
-      } else {
-        context.load_verify_file(pool_.options.ca, error);
-      }
+    if (checks && files.ca.empty()) context.set_default_verify_paths(error);
+    if (checks && !files.ca.empty()) context.load_verify_file(files.ca, error);
+    if (error) {
+      return absl::InvalidArgumentError(
+          fmt::format("the CA {} cannot be used: {}", files.ca, error.message()));
     }
+    if (!files.on()) return absl::OkStatus();
+    context.use_certificate_chain_file(files.certificate, error);
+    if (!error) context.use_private_key_file(files.key, net::ssl::context::pem, error);
     if (!error) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        fmt::format("the CA {} cannot be used: {}", pool_.options.ca, error.message()));
+        fmt::format("the certificate {} cannot be used: {}", files.certificate, error.message()));
+  }
+
+  // So that a certificate that is not trusted is one clear error.
+  absl::Status TryTls(tcp::socket& socket) {
+    net::ssl::stream<tcp::socket&> tls(socket, *pool_.tls);
+    PrepareStream(pool_.options, &tls);
+    error_code error;
+    if (!tls.handshake(net::ssl::stream_base::client, error)) return absl::OkStatus();
+    const LoadUrl& url = pool_.options.url;
+    return absl::UnavailableError(
+        fmt::format("TLS with {}:{} failed: {}", url.host, url.port, error.message()));
   }
 
   // Of the addresses that the host has, takes the first that somebody listens on.
@@ -288,7 +304,9 @@ class AsioLoadClient final : public LoadClient {
     tcp::resolver resolver(pool_.io);
     for (const auto& found : resolver.resolve(url.host, url.port, error)) {
       pool_.endpoint = found.endpoint();
-      if (!tcp::socket(pool_.io).connect(pool_.endpoint, error)) return absl::OkStatus();
+      tcp::socket socket(pool_.io);
+      if (socket.connect(pool_.endpoint, error)) continue;
+      return pool_.tls ? TryTls(socket) : absl::OkStatus();
     }
     return absl::UnavailableError(
         fmt::format("cannot connect to {}:{}: {}", url.host, url.port, error.message()));
@@ -370,68 +388,11 @@ class AsioLoadClient final : public LoadClient {
 
 }  // namespace
 
-absl::StatusOr<LoadUrl> ParseLoadUrl(std::string_view text) {
-  const auto bad = [&] {
-    return absl::InvalidArgumentError(
-        fmt::format("'{}' is no address of the form http://HOST:PORT or https://HOST:PORT",
-                    text.substr(0, 200)));
-  };
-  LoadUrl url;
-  url.tls = text.starts_with("https://");
-  if (!url.tls && !text.starts_with("http://")) return bad();
-  std::string_view rest = text.substr(text.find("//") + 2);
-  const size_t slash = rest.find('/');
-  if (slash != std::string_view::npos) {
-    url.path = std::string(rest.substr(slash));
-    while (url.path.ends_with('/')) url.path.pop_back();
-    if (url.path.ends_with("/v1")) url.path.resize(url.path.size() - 3);
-    rest = rest.substr(0, slash);
-  }
-  const size_t colon = rest.rfind(':');
-  const bool has_port = colon != std::string_view::npos && !rest.ends_with(']');
-  std::string_view host = has_port ? rest.substr(0, colon) : rest;
-  url.port = has_port ? std::string(rest.substr(colon + 1)) : url.tls ? "443" : "80";
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  url.host = std::string(host);
-  const bool digits = std::ranges::all_of(url.port, [](char c) { return c >= '0' && c <= '9'; });
-  if (url.host.empty() || url.port.empty() || !digits) return bad();
-  if (text.find_first_of(" \r\n\t") != std::string_view::npos) return bad();
-  return url;
-}
-
-std::string_view LoadEndName(LoadEnd end) {
-  switch (end) {
-    case LoadEnd::kOk:
-      return "ok";
-    case LoadEnd::kStatus:
-      return "http status";
-    case LoadEnd::kError:
-      return "error event";
-    case LoadEnd::kConnect:
-      return "no connection";
-    case LoadEnd::kBroken:
-      return "broken connection";
-    case LoadEnd::kTimeout:
-      return "time-out";
-    case LoadEnd::kUnsound:
-      return "unsound answer";
-  }
-  return "";
-}
-
 absl::StatusOr<std::unique_ptr<LoadClient>> LoadClient::Create(const LoadClientOptions& options) {
   auto client = std::make_unique<AsioLoadClient>(options);
   BATON_RETURN_IF_ERROR(client->PrepareTls());
   BATON_RETURN_IF_ERROR(client->Resolve());
   return client;
-}
-
-std::string PostRequest(const LoadUrl& url, std::string_view path, std::string_view body,
-                        std::string_view headers) {
-  return fmt::format(
-      "POST {}{} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: application/json\r\n{}"
-      "Content-Length: {}\r\n\r\n{}",
-      url.path, path, url.host, url.port, headers, body.size(), body);
 }
 
 }  // namespace baton::bench

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "bench/answer_reader.h"
 #include "common/clock.h"
+#include "common/tls_files.h"
 
 namespace baton::bench {
 
@@ -51,9 +52,9 @@ struct LoadClientOptions {
   LoadUrl url;
   Duration timeout = std::chrono::minutes(10);  // of one request, from when it was sent
   std::string headers;                          // whole lines, of every request that Get makes
-  // With TLS the server's certificate must be from this PEM CA (the system's when "") and bear the
-  // host, unless nothing is checked.
-  std::string ca;
+  // With TLS the server's certificate must be from `ca` (the system's when "") and bear the host,
+  // unless nothing is checked; `certificate` and `key` are for a server that asks for them.
+  TlsFiles tls;
   bool insecure_tls = false;
   bool keep_gaps = true;
   // How long it looks for more before it sleeps. A sender pays for waking a sleeping receiver of
@@ -64,7 +65,7 @@ struct LoadClientOptions {
 // Not thread-safe: all calls on the thread that runs it, callbacks inside Run.
 class LoadClient {
  public:
-  // Unavailable when nobody listens there; InvalidArgument for a CA that cannot be used.
+  // Unavailable when nobody listens there; InvalidArgument for TLS files that cannot be used.
   static absl::StatusOr<std::unique_ptr<LoadClient>> Create(const LoadClientOptions& options);
   virtual ~LoadClient() = default;  // drops what is open, without callbacks
 

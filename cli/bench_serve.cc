@@ -30,7 +30,8 @@ constexpr Duration kProgressEvery = std::chrono::milliseconds(200);
 
 struct ServeFlags {
   std::string url = "http://127.0.0.1:8000";
-  std::string trace, arrivals = "poisson", endpoint = "chat", model, api_key, ca, html;
+  std::string trace, arrivals = "poisson", endpoint = "chat", model, api_key, html;
+  TlsFiles tls;
   bool insecure_tls = false;
   std::vector<double> rates;
   std::vector<int64_t> concurrency;
@@ -111,7 +112,7 @@ class Sender {
       sender->headers_ = fmt::format("Authorization: Bearer {}\r\n", flags.api_key);
     }
     options.headers = sender->headers_;
-    options.ca = flags.ca;
+    options.tls = flags.tls;
     options.insecure_tls = flags.insecure_tls;
     BATON_ASSIGN_OR_RETURN(sender->client_, bench::LoadClient::Create(options));
     sender->FindModel();
@@ -337,7 +338,10 @@ Action AddBenchServe(CLI::App* app) {
       ->capture_default_str();
   app->add_option("--model", flags->model, "its name there; the first one listed when not given");
   app->add_option("--api-key", flags->api_key, "sent as a bearer token");
-  app->add_option("--ca", flags->ca,
+  app->add_option("--cert", flags->tls.certificate,
+                  "PEM certificate for an endpoint that asks for one");
+  app->add_option("--key", flags->tls.key, "its private key");
+  app->add_option("--ca", flags->tls.ca,
                   "PEM CA that an https endpoint's certificate must be from; the system's when not "
                   "given");
   app->add_flag("--insecure-tls", flags->insecure_tls, "take any certificate");

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "router/dispatcher.h"
 #include "router/openai_answer.h"
+#include "router/responses_answer.h"
 #include "router/tgi_answer.h"
 
 namespace baton::router {
@@ -63,11 +64,13 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   absl::Status Submit(std::string_view body);
+  absl::Status SubmitResponses(std::string_view body);
   absl::Status SubmitOpenAi(std::string_view body);
   absl::Status SubmitChoices(const OpenAiRequest& request);
   absl::Status PutReady();
   absl::Status ConstrainToTools(OpenAiRequest* request);
   ToolFormat ToolFormatHere() const;
+  std::string ModelName(const GenerateInput& input) const;
   absl::StatusOr<AnswerShape> MakeShape(const OpenAiRequest& request) const;
   ResponseSink SinkOf(int32_t choice);
   void Put(Event event);
@@ -91,7 +94,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.
-  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer>> answer_;
+  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer, ResponsesAnswer>> answer_;
   std::string ready_body_;  // of calls that need no worker
   bool streams_ = true;     // written before the first piece
   std::string error_param_;

@@ -19,7 +19,7 @@ enum class Resource {
   kTokenize,        // POST /tokenize
   kDetokenize,      // POST /detokenize
   kEmbeddings,      // POST /v1/embeddings: refused
-  kResponses,       // POST /v1/responses: refused
+  kResponses,       // POST /v1/responses
   kGenerate,        // POST /generate
   kGenerateStream,  // POST /generate_stream
   kInfo,            // GET /info

@@ -285,6 +285,29 @@ class OpenAiToolsTest(ClusterTestCase):
         self.assertGreater(best.usage.completion_tokens, 8)
 
 
+class ResponsesTest(ClusterTestCase):
+    def setUp(self):
+        self.openai = openai.OpenAI(base_url=f"http://{self.client.http_address}/v1",
+                                    api_key="none", max_retries=0, timeout=120)
+        self.addCleanup(self.openai.close)
+
+    def test_a_response_is_the_chats_answer(self):
+        asked = {"model": self.model, "input": QUESTION, "temperature": 0, "max_output_tokens": 24}
+        whole = self.openai.responses.create(**asked)
+        chat = self.openai.chat.completions.create(model=self.model, messages=QUESTION,
+                                                   temperature=0, max_tokens=24)
+        self.assertEqual(whole.output_text, chat.choices[0].message.content)
+        self.assertEqual(whole.usage.total_tokens, chat.usage.total_tokens)
+        with self.openai.responses.stream(**asked) as stream:
+            text = "".join(event.delta for event in stream
+                           if event.type == "response.output_text.delta")
+            self.assertEqual(stream.get_final_response().output_text, whole.output_text)
+        self.assertEqual(text, whole.output_text)
+        with self.assertRaises(openai.BadRequestError) as refused:
+            self.openai.responses.create(**asked, previous_response_id="resp_1")
+        self.assertIn("previous_response_id", str(refused.exception))
+
+
 class PromptLogprobsTest(ClusterTestCase):
     """Judged by `baton eval`, which computes them in one process."""
     text = ("Alice was beginning to get very tired of sitting by her sister on the bank, and of "

@@ -180,6 +180,20 @@ class TlsTest(unittest.TestCase):
         self.assertIn("certificate verify failed", refused.stderr)
 
 
+    def test_load_over_https(self):
+        certificate, key = self.client_files
+        load = ["bench", "serve", "--url", "https://" + self.ready["http"], "--cert", certificate,
+                "--key", key, "--concurrency", 2, "--requests", 4, "--input", 8, "--output", 3,
+                "--json"]
+        told = run_baton(*load, "--ca", self.authority.ca)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        self.assertEqual(json.loads(told.stdout.splitlines()[0])["ok"], 4)
+        self.assertEqual(run_baton(*load, "--insecure-tls").returncode, 0)
+        refused = run_baton(*load)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("certificate verify failed", refused.stderr + refused.stdout)
+
+
 class AddressTest(unittest.TestCase):
     def assert_refused(self, *arguments, words):
         result = run_baton(*arguments)

@@ -392,10 +392,22 @@ TEST_F(HttpServerTest, AFullRouterRefusesFromTheHeadersAlone) {
   EXPECT_EQ(next.Post(kChatPath, kBody).status, 200);
 }
 
-TEST_F(HttpServerTest, VersionAndWhatIsNotServed) {
+TEST_F(HttpServerTest, TellsItsVersion) {
   EXPECT_THAT(client_.Get("/version").body, HasSubstr("{\"version\":\"0."));
-  ExpectError(client_.Post("/v1/responses", R"({"model":"m","input":"hi"})"), 400, "",
-              "use /v1/chat/completions");
+}
+
+TEST_F(HttpServerTest, Responses) {
+  const TestResponse whole = client_.Post("/v1/responses", R"({"input":"hi"})");
+  EXPECT_EQ(whole.status, 200);
+  const boost::json::value body = boost::json::parse(whole.body);
+  EXPECT_EQ(body.at("output").at(0).at("content").at(0).at("text"), "Hello, world");
+  EXPECT_EQ(body.at("id").as_string(), "resp_" + whole.headers.at("x-request-id"));
+  EXPECT_EQ(body.at("model"), kTestModel);
+  const TestResponse stream = client_.Post("/v1/responses", R"({"input":"hi","stream":true})");
+  EXPECT_THAT(stream.body, testing::StartsWith("event: response.created\ndata: {"));
+  EXPECT_THAT(stream.body, HasSubstr("event: response.completed\n"));
+  ExpectError(client_.Post("/v1/responses", R"({"input":"hi","tools":[{"type":"x"}]})"), 400, "",
+              "'tools' is not supported by /v1/responses");
 }
 
 TEST_F(HttpServerTest, PagesOfAnotherOriginMayAskWhereItIsAllowed) {

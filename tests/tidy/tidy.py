@@ -76,6 +76,7 @@ COLUMNS = 100
 PROVEN_BY = {
     "bench/raw_ucx*.cc": "tests/bench/transfer_bench_test.cc",
     "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
+    "bench/load_url.cc": "tests/bench/load_client_test.cc",
     "bench/placement_bench.cc": "tests/bench/router_bench_test.cc",
     "bench/simulated_workers.cc": "tests/bench/router_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",

@@ -69,7 +69,7 @@ asio::awaitable<absl::Status> Talk(Exchange* exchange, Stream& stream, beast::tc
 absl::StatusOr<ssl::context> ContextOf(const HttpUrl& url) {
   ssl::context context(ssl::context::tls_client);
   SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
-  context.set_verify_mode(ssl::verify_peer);
+  context.set_verify_mode(url.insecure_tls ? ssl::verify_none : ssl::verify_peer);
   beast::error_code error;
   if (url.files.ca.empty()) {
     context.set_default_verify_paths(error);

@@ -19,7 +19,8 @@ struct HttpUrl {
   // With TLS: the server's certificate must be from `ca` (the system's when ""), and bear the host.
   // `certificate` and `key` are this end's, where the server asks for one.
   TlsFiles files;
-  std::string api_key;  // sent as a bearer; "": none
+  bool insecure_tls = false;  // the certificate may be anybody's
+  std::string api_key;        // sent as a bearer; "": none
 };
 
 // "http://127.0.0.1:8000" or "https://..." -> host and port (80 or 443 when none). InvalidArgument

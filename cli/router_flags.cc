@@ -113,6 +113,8 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
                   "how long a request waits for a worker to come, seconds")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
+  app->add_option("--cors-origin", flags->cors_origin,
+                  "web pages of this origin (https://example.org; *: any) may use the HTTP API");
   app->add_option("--stall-timeout", flags->stall_timeout_s,
                   "a worker that says nothing for so long loses its streams to others, seconds")
       ->check(CLI::Range(0.2, 3600.0))
@@ -289,6 +291,10 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   http.gate = node->gate_.get();
   http.open_metrics = !flags.metrics_need_key;
   http.telemetry = node->telemetry_.get();
+  if (flags.cors_origin.find_first_of("\r\n, ") != std::string::npos) {
+    return absl::InvalidArgumentError("--cors-origin is one origin, as https://example.org, or *");
+  }
+  http.cors_origin = flags.cors_origin;
   BATON_ASSIGN_OR_RETURN(node->http_, router::HttpServer::Create(http, node->dispatcher_.get()));
   router::GrpcOptions grpc;
   grpc.address = flags.grpc;

@@ -36,6 +36,7 @@ struct RouterFlags {
   int32_t max_total_tokens = 0;
   std::string keys_file;
   bool metrics_need_key = false;
+  std::string cors_origin;
   int32_t max_connections = 8192;
   int32_t http_threads = 1;
   int32_t request_timeout_s = 600;

@@ -46,6 +46,8 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
     if (status.ok()) {
       job->sequence = *std::move(sequence);
       job->cache_salt = std::move(decode->cache_salt);
+      // Whoever computes the prompt scores it.
+      if (decode->handoff) job->sequence.scored_tokens = job->sequence.prompt_tokens;
     }
   }
   if (!status.ok()) {
@@ -66,6 +68,9 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
     Finish(started, *reason);
     return;
   }
+  if (started->sequence.ending == engine::Sequence::Ending::kUnknown) {
+    unsettled_.push_back(started);
+  }
   if (!started->by_handoff) {
     if (offer) handoff().Refuse(attempt, absl::FailedPreconditionError("no KV is wanted"));
     EnterLine(started);
@@ -76,20 +81,8 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
   }
 }
 
-void DecodeLoop::Stop(const Attempt& attempt, const absl::Status& why) {
-  Fail(attempt, why);
-  Job* const job = Find(attempt);
-  if (job == nullptr) return;
-  if (job->stage == Stage::kReceiving) {
-    job->stage = Stage::kEnding;  // its blocks may be written to until TargetDone
-    handoff().CancelTarget(attempt);
-    return;
-  }
-  if (job->stage == Stage::kInLine && job->by_handoff) handoff().Refuse(attempt, why);
-  Erase(attempt);
-}
-
 bool DecodeLoop::Advance() {
+  SettleEndings();
   ExpireOffers();
   AdmitFromLine();
   if (!running_.empty()) ComputeStep();
@@ -181,7 +174,8 @@ absl::Status DecodeLoop::TakeFirstToken(Job* job, const TargetDone& done) {
   token.position = static_cast<int32_t>(sequence.output().size());
   sequence.computed_tokens = static_cast<int32_t>(sequence.tokens.size());
   executor().PublishFullBlocks(&sequence);
-  sequence.tokens.push_back(token.token);
+  sequence.AppendOutput(token.token);
+  if (sequence.constraint != nullptr) sequence.constraint->Ready(sequence.output());
   JoinBatch(job);
   TakeToken(job, token);
   return absl::OkStatus();
@@ -202,6 +196,7 @@ void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   LogWarning(fmt::format("no KV by handoff for {}, prefilling {} tokens here: {}",
                          NameOf(job->attempt), job->sequence.tokens.size(), why.ToString()));
   job->sequence.hashes.clear();
+  job->sequence.scored_tokens = 1;  // by whom else, nobody knows
   PrefillHere(job);
 }
 
@@ -358,8 +353,12 @@ void DecodeLoop::ComputeStep() {
   int64_t prefill_tokens = 0;
   for (const auto& [job, tokens] : planned) {
     ranges.push_back({.sequence = &job->sequence, .tokens = tokens});
+  }
+  executor().FitLogits(ranges);
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    Job* const job = planned[i].first;
     if (job->sequence.decoding()) continue;
-    prefill_tokens += tokens;
+    prefill_tokens += ranges[i].tokens;
     if (++job->chunks == 1) job->computing = now();
   }
   const TimePoint begin = SystemClock().Now();
@@ -378,9 +377,13 @@ void DecodeLoop::ComputeStep() {
     Job* const job = planned[i].first;
     job->served_step = counters_.steps;
     if (job->chunks == 1 && job->first_chunk == Duration{}) job->first_chunk = end - job->computing;
-    if (!results[i]) continue;
-    ++job->steps;
-    TakeToken(job, *results[i]);
+    SendScores(job->attempt, &job->sequence);
+    if (results[i]) {
+      ++job->steps;
+      TakeToken(job, *results[i]);
+    } else if (job->sequence.constraint != nullptr) {
+      EndIfOver(job);
+    }
   }
 }
 
@@ -392,38 +395,6 @@ void DecodeLoop::TakeToken(Job* job, const OutputToken& token) {
   }
   Send(job->attempt, std::move(event));
   if (const auto reason = executor().Finished(job->sequence)) Finish(job, *reason);
-}
-
-void DecodeLoop::Finish(Job* job, FinishReason reason) {
-  const kv_transfer::TransferStats& transfer = job->transfer;
-  Answer(job->attempt, worker_link::FinishedEvent{
-                           .attempt = job->attempt,
-                           .reason = reason,
-                           .output_tokens = static_cast<int32_t>(job->sequence.output().size()),
-                           .cached_prompt_tokens = job->cached_tokens,
-                           .transport = transfer.transport,
-                           .kv_blocks_moved = transfer.blocks_moved,
-                           .kv_bytes_moved = transfer.bytes_moved,
-                           .handoff = transfer.elapsed,
-                           .handoff_moving = transfer.moving,
-                           .handoff_exposed = transfer.exposed,
-                           .handover = job->handover,
-                           .queue = job->queue,
-                           .steps = job->steps,
-                           .preemptions = job->preemptions});
-  Erase(job->attempt);
-}
-
-// Drops the job with its blocks: those that are full stay in the prefix cache.
-void DecodeLoop::Erase(Attempt attempt) {
-  const auto found = jobs_.find(attempt);
-  if (found == jobs_.end()) return;
-  Job* const job = found->second.get();
-  std::erase(awaiting_offer_, job);
-  std::erase(running_, job);
-  line_.erase(job->ticket);
-  jobs_.erase(found);
-  book().Remove(attempt);
 }
 
 worker_link::WorkerStatus DecodeLoop::CountWork() const {

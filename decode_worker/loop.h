@@ -77,6 +77,9 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   void TakeOffer(Job* job, const kv_transfer::OfferInfo& offer);
   void OnTargetDone(kv_transfer::TargetDone done);
   absl::Status TakeFirstToken(Job* job, const kv_transfer::TargetDone& done);
+  void SettleEndings();
+  void EndIfOver(Job* job);
+  void Leave(Job* job, const absl::Status& why);
   void ExpireOffers();
   void FallBackToPrefill(Job* job, const absl::Status& why);
   void PrefillHere(Job* job);
@@ -108,6 +111,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   const Limits limits_;
   absl::flat_hash_map<Attempt, std::unique_ptr<Job>> jobs_;
   std::deque<Job*> awaiting_offer_;  // earliest offer_deadline first
+  std::vector<Job*> unsettled_;      // whether their constraint lets them go on is not known yet
   std::map<uint64_t, Job*> line_;    // by ticket
   std::vector<Job*> running_;        // by ticket
   int32_t receiving_ = 0;            // transfers that hold blocks

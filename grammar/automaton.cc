@@ -31,7 +31,8 @@ class AutomatonMaker {
     }
     if (full_) {
       return absl::InvalidArgumentError(fmt::format(
-          "the constraint is too large: it needs more than {} states", Automaton::kMaxStates));
+          "the constraint is too large: it needs more than {} states, or {} ways between them",
+          Automaton::kMaxStates, Automaton::kMaxEdges));
     }
     FindReaders();
     FindDepths();
@@ -57,6 +58,13 @@ class AutomatonMaker {
     made_.states_.emplace_back();
     return static_cast<StateId>(made_.states_.size()) - 1;
   }
+
+  template <typename Edges>
+  void AddEdge(Edges* edges, const typename Edges::value_type& edge) {
+    if (edges_++ >= Automaton::kMaxEdges) full_ = true;
+    if (!full_) edges->push_back(edge);
+  }
+  void AddEmpty(StateId from, StateId to) { AddEdge(&At(from).empty, to); }
 
   StateId RuleBegin(RuleId rule) {
     if (rule_begins_[Index(rule)] < 0) {
@@ -84,7 +92,7 @@ class AutomatonMaker {
       case Expression::Kind::kChoice:
         for (const ExpressionId part : expression.parts) {
           const StateId begin = NewState();
-          At(from).empty.push_back(begin);
+          AddEmpty(from, begin);
           Emit(part, begin, to);
         }
         return;
@@ -96,7 +104,7 @@ class AutomatonMaker {
         return;
       case Expression::Kind::kRule: {
         const StateId begin = RuleBegin(expression.rule);
-        At(from).calls.push_back({begin, to});
+        AddEdge(&At(from).calls, {begin, to});
         return;
       }
     }
@@ -104,25 +112,26 @@ class AutomatonMaker {
 
   void EmitBytes(std::string_view bytes, StateId from, StateId to) {
     if (bytes.empty()) {
-      At(from).empty.push_back(to);
+      AddEmpty(from, to);
       return;
     }
     for (size_t i = 0; i < bytes.size(); ++i) {
       const StateId next = i + 1 == bytes.size() ? to : NewState();
       const auto byte = static_cast<uint8_t>(bytes[i]);
-      At(from).bytes.push_back({byte, byte, next});
+      AddEdge(&At(from).bytes, {byte, byte, next});
       from = next;
     }
   }
 
   void EmitCharacters(const CharacterSet& set, StateId from, StateId to) {
     for (const CodePointRange& range : set) {
+      if (full_) return;
       for (const ByteRanges& ranges : Utf8Sequences(range)) {
         StateId at = from;
         for (int i = 0; i < ranges.count; ++i) {
           const ByteRange& bytes = ranges.at[Index(i)];
           const StateId next = i + 1 == ranges.count ? to : NewState();
-          At(at).bytes.push_back({bytes.first, bytes.last, next});
+          AddEdge(&At(at).bytes, {bytes.first, bytes.last, next});
           at = next;
         }
       }
@@ -130,7 +139,7 @@ class AutomatonMaker {
   }
 
   void EmitSequence(const std::vector<ExpressionId>& parts, StateId from, StateId to) {
-    if (parts.empty()) At(from).empty.push_back(to);
+    if (parts.empty()) AddEmpty(from, to);
     for (size_t i = 0; i < parts.size(); ++i) {
       const StateId next = i + 1 == parts.size() ? to : NewState();
       Emit(parts[i], from, next);
@@ -149,21 +158,21 @@ class AutomatonMaker {
       // A state of its own: nothing else may come back to it.
       const StateId loop = NewState();
       const StateId body = NewState();
-      At(from).empty.push_back(loop);
-      At(loop).empty.push_back(body);
-      At(loop).empty.push_back(to);
+      AddEmpty(from, loop);
+      AddEmpty(loop, body);
+      AddEmpty(loop, to);
       Emit(part, body, loop);
       return;
     }
     for (int32_t i = repeat.least; i < repeat.most && !full_; ++i) {
       const StateId body = NewState();
       const StateId next = NewState();
-      At(from).empty.push_back(body);
-      At(from).empty.push_back(to);
+      AddEmpty(from, body);
+      AddEmpty(from, to);
       Emit(part, body, next);
       from = next;
     }
-    At(from).empty.push_back(to);
+    AddEmpty(from, to);
   }
 
   // Two chains lead to the items: one where none was there yet, one where a separator has been
@@ -179,19 +188,19 @@ class AutomatonMaker {
       const StateId after = NewState();
       const StateId next_none = NewState();
       const StateId next_separated = NewState();
-      At(none).empty.push_back(item);
-      At(separated).empty.push_back(item);
+      AddEmpty(none, item);
+      AddEmpty(separated, item);
       Emit(list.parts[i], item, after);
       Emit(list.separator, after, next_separated);
-      if (may_end[i + 1]) At(after).empty.push_back(to);
+      if (may_end[i + 1]) AddEmpty(after, to);
       if (!list.required[i]) {
-        At(none).empty.push_back(next_none);
-        At(separated).empty.push_back(next_separated);
+        AddEmpty(none, next_none);
+        AddEmpty(separated, next_separated);
       }
       none = next_none;
       separated = next_separated;
     }
-    At(none).empty.push_back(to);
+    AddEmpty(none, to);
   }
 
   // readers_[s]: states whose depth_needed depends on that of s.
@@ -348,6 +357,7 @@ class AutomatonMaker {
   std::vector<RuleId> unmade_;
   std::vector<std::vector<StateId>> readers_;
   std::vector<bool> seen_;
+  size_t edges_ = 0;
   bool full_ = false;
 };
 

@@ -64,10 +64,7 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
   BATON_ASSIGN_OR_RETURN(engine::Sequence sequence,
                          executor.NewSequence(std::move(command.prompt), command.sampling,
                                               command.cache_salt, command.output_tokens));
-  if (executor.Finished(sequence)) {
-    // The decode worker, which is asked the same, finds that too, and ends the answer.
-    return absl::FailedPreconditionError("the output is complete: there is nothing to prefill");
-  }
+  BATON_RETURN_IF_ERROR(CheckGoesOn(sequence));
   const int32_t wanted = executor.pool().layout().BlocksFor(tokens);
   const int32_t total = executor.pool().counts().total;
   if (wanted > total) {
@@ -76,6 +73,13 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
                     options().name, total));
   }
   return sequence;
+}
+
+absl::Status PrefillLoop::CheckGoesOn(const engine::Sequence& sequence) const {
+  if (!sequence.failure.ok()) return sequence.failure;
+  if (!executor().Finished(sequence)) return absl::OkStatus();
+  // The decode worker, which is asked the same, finds that too, and ends the answer.
+  return absl::FailedPreconditionError("the output is complete: there is nothing to prefill");
 }
 
 bool PrefillLoop::Advance() {
@@ -122,14 +126,19 @@ void PrefillLoop::StartWaiting() {
     if (!TakeBlocks(job)) return;
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*next));
     job->started = now();
-    if (job->prefix_tokens > job->sequence.computed_tokens) {
+    const bool scores = job->sequence.wants_scores();
+    if (job->prefix_tokens > job->sequence.computed_tokens && !scores) {
       AwaitPrefix(job);
     } else {
       if (job->prefix_offer) {
         handoff().Refuse(job->attempt, absl::FailedPreconditionError("no prefix is wanted"));
         job->prefix_offer.reset();
       }
-      ReadOrCompute(job);
+      if (scores) {
+        BeginComputing(job);
+      } else {
+        ReadOrCompute(job);
+      }
     }
   }
 }
@@ -178,8 +187,9 @@ void PrefillLoop::ComputeStep() {
     Job* const job = computing_[static_cast<size_t>(planned.sequence)];
     jobs.push_back(job);
     ranges.push_back({.sequence = &job->sequence, .tokens = planned.tokens});
-    counters_.prompt_tokens += planned.tokens;
   }
+  executor().FitLogits(ranges);
+  for (const engine::StepRange& range : ranges) counters_.prompt_tokens += range.tokens;
   const TimePoint begin = SystemClock().Now();
   // The target takes them while the layers above, and then the logits, are computed.
   const int32_t all_layers = executor().pool().layout().layers;
@@ -199,7 +209,13 @@ void PrefillLoop::ComputeStep() {
   counters_.step_s += Seconds(end - begin);
   for (size_t i = 0; i < jobs.size(); ++i) {
     if (++jobs[i]->chunks == 1) jobs[i]->first_chunk = end - jobs[i]->computing;
-    if (results[i]) FinishPrefill(jobs[i], *results[i]);
+    SendScores(jobs[i]->attempt, &jobs[i]->sequence);
+    if (results[i]) {
+      FinishPrefill(jobs[i], *results[i]);
+    } else if (const absl::Status over = CheckGoesOn(jobs[i]->sequence); !over.ok()) {
+      Stop(jobs[i]->attempt, over);
+      continue;
+    }
     SaveBlocks(jobs[i]);
   }
 }

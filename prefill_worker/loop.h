@@ -82,6 +82,7 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   worker_link::WorkerStatus CountWork() const override;
 
   absl::StatusOr<engine::Sequence> CheckedSequence(worker_link::PrefillCommand command) const;
+  absl::Status CheckGoesOn(const engine::Sequence& sequence) const;
   void StartWaiting();
   bool TakeBlocks(Job* job);
   void BeginComputing(Job* job);

@@ -20,6 +20,7 @@
 #include "router/dispatcher.h"
 #include "router/openai_answer.h"
 #include "router/request_record.h"
+#include "router/responses_answer.h"
 #include "router/tgi_answer.h"
 
 namespace baton::router {
@@ -67,11 +68,13 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
 
   absl::Status Submit(std::string_view body);
   void Note(const absl::Status& status) const;
+  absl::Status SubmitResponses(std::string_view body);
   absl::Status SubmitOpenAi(std::string_view body);
   absl::Status SubmitChoices(const OpenAiRequest& request);
   absl::Status PutReady();
   absl::Status ConstrainToTools(OpenAiRequest* request);
   ToolFormat ToolFormatHere() const;
+  std::string ModelName(const GenerateInput& input) const;
   absl::StatusOr<AnswerShape> MakeShape(const OpenAiRequest& request) const;
   ResponseSink SinkOf(int32_t choice);
   void Put(Event event);
@@ -96,7 +99,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.
-  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer>> answer_;
+  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer, ResponsesAnswer>> answer_;
   std::string ready_body_;  // of calls that need no worker
   bool streams_ = true;     // written before the first piece
   std::string error_param_;

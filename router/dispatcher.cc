@@ -185,6 +185,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (!input.has_seed) input.sampling.seed = RandomU64();
   FlowRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt.size());
+  request.first_prompt_token = prompt.front();
   const int32_t prompt_tokens = request.prompt_tokens;
   const std::shared_ptr<Visit> visit = std::move(input.visit);
   request.visit = visit;
@@ -201,6 +202,8 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   }
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
+  request.include_stop = input.include_stop;
+  request.show_special_tokens = input.show_special_tokens;
   request.resume_tokens = std::move(input.resume_tokens);
   if (!input.session.empty()) request.session = SessionKey(input.cache_salt, input.session);
   request.arrival = arrival;

@@ -17,6 +17,9 @@ struct HttpResponse {
   std::string error;    // of an ErrorResponse, its message
 };
 
+// What a browser asks before it lets a page of another origin send a request: that it may.
+HttpResponse PreflightResponse(std::string_view methods);
+
 // In OpenAI's shape, with Retry-After where it applies.
 HttpResponse ErrorResponse(const absl::Status& status, std::string_view param);
 // For what is wrong with the HTTP request itself; `status` is 4xx or 5xx.
@@ -29,6 +32,7 @@ struct AnswerFraming {
   bool keep_alive = true;
   bool head_only = false;  // HEAD: the headers alone
   bool chunked = true;  // streams only; false for HTTP/1.0, whose streams end with the connection
+  std::string_view cors_origin = "";  // whose pages may read the answer; "": nobody's
 };
 
 void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out);

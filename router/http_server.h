@@ -30,6 +30,7 @@ struct HttpOptions {
   TlsFiles tls;                    // off: unencrypted; files that change are read again
   KeyGate* gate = nullptr;         // who may come in; null: everybody. Outlives the server
   bool open_metrics = true;        // /metrics needs no API key
+  std::string cors_origin;         // pages of this origin may ask, "*": of any; "": none
   Telemetry* telemetry = nullptr;  // where calls go that were no requests; outlives the server
 };
 

@@ -16,6 +16,16 @@ using boost::system::error_code;
 constexpr size_t kInlineBodyBytes = 32 << 10;  // longer ones are tokenized off the loop's thread
 constexpr Duration kLingerTime = std::chrono::seconds(5);
 
+// Compiling a constraint may take as long as tokenizing a long prompt. A false alarm costs a change
+// of thread.
+bool MayCompile(std::string_view body) {
+  for (const std::string_view sign :
+       {"\"tools\"", "guided_", "response_format", "structured_outputs", "\"grammar\"", "\\u"}) {
+    if (body.find(sign) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number) {
@@ -99,7 +109,8 @@ AnswerFraming HttpSession::framing() const {
           .traceparent = traceparent_,
           .keep_alive = keep_alive_,
           .head_only = head_only_,
-          .chunked = !http_1_0_};
+          .chunked = !http_1_0_,
+          .cors_origin = context_->options().cors_origin};
 }
 
 void HttpSession::Handle() {
@@ -126,7 +137,7 @@ void HttpSession::StartCall() {
       [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
-  if (body.size() <= kInlineBodyBytes) {
+  if (body.size() <= kInlineBodyBytes && !MayCompile(body)) {
     call_->Start(body);
     FreeBody();
     return;

@@ -169,6 +169,10 @@ bool HttpSession::RefuseHeader() {
     return true;
   };
   if (route_.resource == Resource::kUnknown) return refuse(UnknownPath(View(request.target())));
+  // A browser asks without a key.
+  if (request.method() == http::verb::options && !context_->options().cors_origin.empty()) {
+    return refuse(PreflightResponse(route_.methods()));
+  }
   const bool allowed = route_.is_completion() ? request.method() == http::verb::post
                                               : request.method() == http::verb::get || head_only_;
   if (!allowed) {

@@ -253,6 +253,7 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
   decode.prompt = AttemptPromptLocked();
   decode.output_tokens = flow_.tokens_delivered();
   decode.sampling = flow_.request().sampling;
+  if (!flow_.awaits_scores()) decode.sampling.prompt_logprobs = -1;
   decode.cache_salt = cache_salt_;
   decode.handoff = assignment.prefill.has_value();
   decode.timeout = deadline_ - context_.clock->Now();

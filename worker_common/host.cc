@@ -110,7 +110,7 @@ absl::Status WorkerHost::LoadModel() {
   engine.max_rows = options_.chunk_tokens + options_.max_batch;
   engine.max_logit_rows = options_.max_batch;
   engine.prefix_cache = options_.prefix_cache;
-  engine.make_constraint = ConstraintMakerFor(*file);
+  engine.make_constraint = BackgroundConstraintMakerFor(*file);
   engine.allocate_slab = [&](int64_t) -> absl::StatusOr<std::span<std::byte>> {
     BATON_ASSIGN_OR_RETURN(
         handoff_, kv_transfer::HandoffService::Create(handoff, options_.name,

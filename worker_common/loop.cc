@@ -207,6 +207,12 @@ void WorkerLoop::Send(const Attempt& attempt, worker_link::Event event) {
   outgoing_[entry->link].push_back(std::move(event));
 }
 
+void WorkerLoop::SendScores(const Attempt& attempt, engine::Sequence* sequence) {
+  if (sequence->scores.empty()) return;
+  Send(attempt, worker_link::PromptScoresEvent{.attempt = attempt,
+                                               .scores = std::exchange(sequence->scores, {})});
+}
+
 void WorkerLoop::Answer(const Attempt& attempt, worker_link::Event event) {
   Send(attempt, std::move(event));
   if (AttemptBook::Entry* entry = book_.Find(attempt)) entry->answered = true;

@@ -69,6 +69,9 @@ class WorkerLoop {
   // refused when that was here already.
   void KeepOrRefuse(kv_transfer::OfferInfo offer);
 
+  // What the last step has found of the sequence's prompt, to the router.
+  void SendScores(const Attempt& attempt, engine::Sequence* sequence);
+
   // To the router of the attempt, with this step's message. Dropped when nobody waits for it.
   void Send(const Attempt& attempt, worker_link::Event event);
   // Likewise, and the attempt is answered: nothing more is sent for it.

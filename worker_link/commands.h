@@ -208,6 +208,12 @@ struct TokensEvent {
   // With an attempt's first token, from the worker that computed the prompt.
   std::optional<PrefillTimes> prefill{};
 };
+// Of consecutive positions of the prompt, where SamplingParams::prompt_logprobs asks for them; from
+// whoever computes the prompt, before its first token. After a failure they may begin anew.
+struct PromptScoresEvent {
+  Attempt attempt;
+  std::vector<PromptScore> scores;
+};
 // The prefill worker's part is over: its blocks are released.
 struct PrefilledEvent {
   Attempt attempt;
@@ -232,6 +238,7 @@ struct FailedEvent {
   Attempt attempt;
   absl::Status status;
 };
-using Event = std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent>;
+using Event =
+    std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent, PromptScoresEvent>;
 
 }  // namespace baton::worker_link

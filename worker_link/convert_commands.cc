@@ -44,6 +44,7 @@ void SamplingToWire(const SamplingParams& params, v1::WireSampling* wire) {
   wire->mutable_stop_token_ids()->Add(params.stop_token_ids.begin(), params.stop_token_ids.end());
   wire->set_ignore_eos(params.ignore_eos);
   wire->set_logprobs(params.logprobs);
+  wire->set_prompt_logprobs(params.prompt_logprobs + 1);
   wire->set_watermark(params.watermark);
   wire->set_constraint(params.constraint);
 }
@@ -72,6 +73,7 @@ absl::StatusOr<SamplingParams> SamplingFromWire(const v1::WireSampling& wire) {
   params.stop_token_ids.assign(wire.stop_token_ids().begin(), wire.stop_token_ids().end());
   params.ignore_eos = wire.ignore_eos();
   params.logprobs = wire.logprobs();
+  params.prompt_logprobs = std::clamp(wire.prompt_logprobs(), 0, kMaxTopLogprobs + 1) - 1;
   params.watermark = wire.watermark();
   params.constraint = wire.constraint();
   BATON_RETURN_IF_ERROR(CheckSamplingParams(params, INT32_MAX));

@@ -39,6 +39,30 @@ absl::StatusOr<PrefillTimes> TimesFromWire(const v1::WirePrefillTimes& wire) {
   return times;
 }
 
+void TopToWire(const std::vector<TokenLogprob>& top, v1::WireTop* wire) {
+  for (const TokenLogprob& best : top) {
+    wire->add_tokens(best.token);
+    wire->add_logprobs(best.logprob);
+  }
+}
+
+absl::Status CheckTop(const v1::WireTop& top) {
+  if (top.tokens_size() == top.logprobs_size() && top.tokens_size() <= kMaxTopLogprobs) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("{} best tokens with {} logprobs; at most {} are taken", top.tokens_size(),
+                  top.logprobs_size(), kMaxTopLogprobs));
+}
+
+std::vector<TokenLogprob> TopFromWire(const v1::WireTop& wire) {
+  std::vector<TokenLogprob> top;
+  for (int i = 0; i < wire.tokens_size(); ++i) {
+    top.push_back({.token = wire.tokens(i), .logprob = wire.logprobs(i)});
+  }
+  return top;
+}
+
 void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
   ToWire(event.attempt, wire->mutable_attempt());
   if (event.prefill) TimesToWire(*event.prefill, wire->mutable_prefill());
@@ -56,12 +80,7 @@ void TokensToWire(const TokensEvent& event, v1::WireTokens* wire) {
   }
   for (const OutputToken& token : event.tokens) {
     if (logprobs || tops) wire->add_logprobs(token.logprob);
-    if (!tops) continue;
-    v1::WireTop* top = wire->add_top();
-    for (const TokenLogprob& best : token.top) {
-      top->add_tokens(best.token);
-      top->add_logprobs(best.logprob);
-    }
+    if (tops) TopToWire(token.top, wire->add_top());
   }
 }
 
@@ -77,13 +96,7 @@ absl::Status CheckTokens(const v1::WireTokens& wire) {
         fmt::format("{} tokens with {} logprobs and {} lists of best tokens", count,
                     wire.logprobs_size(), wire.top_size()));
   }
-  for (const v1::WireTop& top : wire.top()) {
-    if (top.tokens_size() != top.logprobs_size() || top.tokens_size() > kMaxTopLogprobs) {
-      return absl::InvalidArgumentError(
-          fmt::format("{} best tokens with {} logprobs; at most {} are taken", top.tokens_size(),
-                      top.logprobs_size(), kMaxTopLogprobs));
-    }
-  }
+  for (const v1::WireTop& top : wire.top()) BATON_RETURN_IF_ERROR(CheckTop(top));
   for (const TokenId token : wire.tokens()) BATON_RETURN_IF_ERROR(CheckCount("token", token));
   return absl::OkStatus();
 }
@@ -100,11 +113,45 @@ absl::StatusOr<Event> TokensFromWire(const v1::WireTokens& wire) {
     token.token = wire.tokens(i);
     token.position = wire.first_position() + i;
     if (wire.logprobs_size() > 0) token.logprob = wire.logprobs(i);
-    if (wire.top_size() == 0) continue;
-    const v1::WireTop& top = wire.top(i);
-    for (int j = 0; j < top.tokens_size(); ++j) {
-      token.top.push_back({.token = top.tokens(j), .logprob = top.logprobs(j)});
-    }
+    if (wire.top_size() > 0) token.top = TopFromWire(wire.top(i));
+  }
+  return event;
+}
+
+void PromptScoresToWire(const PromptScoresEvent& event, v1::WirePromptScores* wire) {
+  ToWire(event.attempt, wire->mutable_attempt());
+  if (event.scores.empty()) return;
+  wire->set_first_position(event.scores.front().position);
+  for (const PromptScore& score : event.scores) {
+    BATON_CHECK(score.position == event.scores.front().position + wire->tokens_size(),
+                "the scores of one event are of consecutive positions");
+    wire->add_tokens(score.token);
+    wire->add_logprobs(score.logprob);
+    wire->add_ranks(score.rank);
+    TopToWire(score.top, wire->add_top());
+  }
+}
+
+absl::StatusOr<Event> PromptScoresFromWire(const v1::WirePromptScores& wire) {
+  const int count = wire.tokens_size();
+  if (wire.first_position() < 1 || wire.first_position() > INT32_MAX - count ||
+      wire.logprobs_size() != count || wire.ranks_size() != count || wire.top_size() != count) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{} prompt tokens from position {} on with {} logprobs, {} ranks and {} lists of best "
+        "tokens",
+        count, wire.first_position(), wire.logprobs_size(), wire.ranks_size(), wire.top_size()));
+  }
+  PromptScoresEvent event{.attempt = FromWire(wire.attempt()), .scores = {}};
+  event.scores.resize(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    PromptScore& score = event.scores[static_cast<size_t>(i)];
+    BATON_RETURN_IF_ERROR(CheckCount("token", wire.tokens(i)));
+    BATON_RETURN_IF_ERROR(CheckTop(wire.top(i)));
+    score.position = wire.first_position() + i;
+    score.token = wire.tokens(i);
+    score.logprob = wire.logprobs(i);
+    score.rank = wire.ranks(i);
+    score.top = TopFromWire(wire.top(i));
   }
   return event;
 }
@@ -252,6 +299,8 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire) {
 void AppendEvent(const Event& event, v1::WireEvents* wire) {
   if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
     TokensToWire(*tokens, wire->add_tokens());
+  } else if (const auto* scores = std::get_if<PromptScoresEvent>(&event)) {
+    PromptScoresToWire(*scores, wire->add_prompt_scores());
   } else if (const auto* prefilled = std::get_if<PrefilledEvent>(&event)) {
     ToWire(prefilled->attempt, wire->add_prefilled()->mutable_attempt());
   } else if (const auto* finished = std::get_if<FinishedEvent>(&event)) {
@@ -263,6 +312,7 @@ void AppendEvent(const Event& event, v1::WireEvents* wire) {
 
 absl::StatusOr<std::vector<Event>> FromWire(const v1::WireEvents& wire) {
   std::vector<Event> events;
+  BATON_RETURN_IF_ERROR(AppendAll(wire.prompt_scores(), PromptScoresFromWire, &events));
   BATON_RETURN_IF_ERROR(AppendAll(wire.tokens(), TokensFromWire, &events));
   for (const v1::WirePrefilled& prefilled : wire.prefilled()) {
     events.emplace_back(PrefilledEvent{FromWire(prefilled.attempt())});

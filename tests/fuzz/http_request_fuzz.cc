@@ -20,9 +20,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (int32_t choice = 0; choice < request->choices(); ++choice) (void)request->Choice(choice);
     if (request->tools.choice == ToolUse::Choice::kNone) continue;
     (void)ToolConstraint(ToolFormat::kHermes, request->tools);
-    ToolCallParser parser(ToolFormat::kLlama, request->tools.tools);
-    (void)parser.Push(body);
-    (void)parser.Finish();
   }
   TgiOptions options;
   (void)ParseTgiRequest(body, false, RequestLimits{}, &options, &param);

@@ -78,6 +78,7 @@ COLUMNS = 100
 PROVEN_BY = {
     "bench/raw_ucx*.cc": "tests/bench/transfer_bench_test.cc",
     "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
+    "bench/load_url.cc": "tests/bench/load_client_test.cc",
     "bench/placement_bench.cc": "tests/bench/router_bench_test.cc",
     "bench/simulated_workers.cc": "tests/bench/router_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",
@@ -86,6 +87,8 @@ PROVEN_BY = {
     "engine/host_slab.cc": "tests/engine/local_engine_test.cc",
     "engine/model_tensors.cc": "tests/engine/model_config_test.cc",
     "grammar/json_object.cc": "tests/grammar/json_schema_test.cc",
+    "decode_worker/loop_ending.cc": "tests/decode_worker/loop_test.cc",
+    "router/flow_scores.cc": "tests/router/flow_test.cc",
     "worker_common/constraints.cc": "tests/e2e/constraints_test.py",
     "kernels/cpu/cpu_attention.cc": "tests/kernels/attention_test.cc",
     "kernels/cpu/cpu_isa.cc": "tests/kernels/cpu_ops_test.cc",

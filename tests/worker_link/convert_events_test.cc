@@ -170,5 +170,37 @@ TEST(ConvertEvents, CutsAndCleansErrorTexts) {
   EXPECT_TRUE(FromWire(parsed).ok());
 }
 
+TEST(ConvertPromptScores, KeepEveryFieldAndAreChecked) {
+  PromptScoresEvent sent{
+      .attempt = kAttempt,
+      .scores = {{3, 11, -0.5f, 2, {{9, -0.1f}, {11, -0.5f}}}, {4, 12, -2.f, 7, {}}}};
+  v1::WireEvents wire;
+  AppendEvent(TokensEvent{.attempt = kAttempt, .tokens = {{.token = 5}}}, &wire);
+  AppendEvent(sent, &wire);
+  const auto events = FromWire(wire);
+  ASSERT_TRUE(events.ok()) << events.status();
+  ASSERT_EQ(events->size(), 2u);
+  const auto* got = std::get_if<PromptScoresEvent>(&(*events)[0]);  // before the tokens
+  ASSERT_NE(got, nullptr);
+  EXPECT_EQ(got->attempt, kAttempt);
+  ASSERT_EQ(got->scores.size(), 2u);
+  EXPECT_EQ(got->scores[0].position, 3);
+  EXPECT_EQ(got->scores[0].token, 11);
+  EXPECT_EQ(got->scores[0].logprob, -0.5f);
+  EXPECT_EQ(got->scores[0].rank, 2);
+  EXPECT_EQ(got->scores[0].top.size(), 2u);
+  EXPECT_EQ(got->scores[1].position, 4);
+  EXPECT_TRUE(got->scores[1].top.empty());
+
+  v1::WirePromptScores& scores = *wire.mutable_prompt_scores(0);
+  scores.add_ranks(1);
+  EXPECT_FALSE(FromWire(wire).ok());
+  scores.mutable_ranks()->RemoveLast();
+  scores.set_first_position(0);
+  EXPECT_FALSE(FromWire(wire).ok());
+  scores.set_first_position(INT32_MAX);
+  EXPECT_FALSE(FromWire(wire).ok());
+}
+
 }  // namespace
 }  // namespace baton::worker_link

@@ -84,6 +84,7 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_option("--tls-client-ca", flags->tls.ca,
                   "PEM CA: only clients with a certificate from it are served");
   app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
+  AddControlFlags(app, &flags->control);
 }
 
 void AddLinkFlags(CLI::App* app, TlsFiles* tls) {
@@ -133,6 +134,9 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
   for (std::string& argument : LinkArguments(flags.link_tls)) {
     arguments.push_back(std::move(argument));
   }
+  for (std::string& argument : ControlArguments(flags.control)) {
+    arguments.push_back(std::move(argument));
+  }
   if (!flags.keys_file.empty()) arguments.push_back("--keys-file=" + flags.keys_file);
   if (!flags.admin.empty()) arguments.push_back("--admin=" + flags.admin);
   if (!flags.model_name.empty()) arguments.push_back("--served-model-name=" + flags.model_name);
@@ -167,6 +171,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   }
   options.link_security = {flags.link_tls, flags.link_name};
   options.only_safe_links = !flags.insecure;
+  BATON_ASSIGN_OR_RETURN(options.control, ControlOptionsOf(flags.control));
   RaiseFileLimit();
   options.model_name = flags.model_name;
   options.max_concurrent = flags.max_concurrent_requests;

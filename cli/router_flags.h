@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/control_flags.h"
 #include "common/clock.h"
 #include "common/tls_files.h"
 #include "router/admin_server.h"
@@ -46,6 +47,7 @@ struct RouterFlags {
   TlsFiles link_tls;  // of the links to the workers
   std::string link_name;
   bool insecure = false;
+  ControlFlags control;
 };
 
 void AddRouterFlags(CLI::App* app, RouterFlags* flags);

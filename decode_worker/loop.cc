@@ -360,9 +360,12 @@ void DecodeLoop::ComputeStep() {
     const bool first = job->by_handoff && job->handover == Duration{};
     if (first) job->handover = begin - job->transfer.committed_at;
   }
+  step_meter().Begin(ranges);
   const auto results = executor().Step(ranges);
+  const Duration took = SystemClock().Now() - begin;
+  step_meter().End(took);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  counters_.step_s += Seconds(took);
   for (size_t i = 0; i < planned.size(); ++i) {
     Job* const job = planned[i].first;
     job->served_step = counters_.steps;

@@ -192,9 +192,12 @@ void PrefillLoop::ComputeStep() {
       }
     }
   };
+  step_meter().Begin(ranges);
   const auto results = executor().Step(ranges, &kv_stored);
+  const Duration took = SystemClock().Now() - begin;
+  step_meter().End(took);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  counters_.step_s += Seconds(took);
   for (size_t i = 0; i < jobs.size(); ++i) {
     if (results[i]) FinishPrefill(jobs[i], *results[i]);
     SaveBlocks(jobs[i]);

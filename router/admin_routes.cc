@@ -134,6 +134,14 @@ HttpResponse Change(Dispatcher& dispatcher, const std::string& worker, bool drai
   return response;
 }
 
+HttpResponse PlanOf(Dispatcher& dispatcher) {
+  HttpResponse response;
+  response.body = dispatcher.ControlJson();
+  if (!response.body.empty()) return response;
+  return ErrorResponse(404, "live control is off: start the router with --control advise or act",
+                       "no_control");
+}
+
 }  // namespace
 
 HttpResponse AnswerAdmin(Dispatcher& dispatcher, const AdminRequest& request) {
@@ -145,6 +153,7 @@ HttpResponse AnswerAdmin(Dispatcher& dispatcher, const AdminRequest& request) {
     response.body = R"({"status":"ok"})";
     return response;
   }
+  if (path == "/admin/plan") return get ? PlanOf(dispatcher) : OnlyBy("GET, HEAD");
   if (path == kWorkers) return get ? AllWorkers(dispatcher) : OnlyBy("GET, HEAD");
   if (path.starts_with(kWorkers) && path[kWorkers.size()] == '/') {
     const std::string_view rest = path.substr(kWorkers.size() + 1);

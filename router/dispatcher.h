@@ -31,10 +31,14 @@ struct WorkerView {  // GetFleet
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
   bool suspect = false;  // fails what it is given, or says nothing: others are preferred
+  int32_t block_tokens = 0, max_sequences = 0;
+  worker_link::StepTotals steps;
   worker_link::DiskCacheStatus disk;
   worker_link::KvCounters kv;
   std::vector<worker_link::KvPath> paths;  // that KV comes to it by
 };
+
+struct FleetControlOptions;
 
 struct DispatcherOptions {
   std::string router_name = "router";
@@ -54,6 +58,7 @@ struct DispatcherOptions {
   int32_t max_migrations = 3;                        // of one request, because of failures
   double retry_share = 1;            // of recent requests, that may be placed again: retry_budget.h
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
+  std::shared_ptr<const FleetControlOptions> control;  // null: no live control
 };
 
 // Thread-safe. Nothing blocks on workers.
@@ -94,6 +99,8 @@ class Dispatcher {
   // for a name that several have, Unavailable when it cannot be told, FailedPrecondition when it is
   // the last that decodes.
   virtual absl::Status SetDuty(const DutyChange& change) = 0;
+  // What the live controller sees, has done and why (fleet_control.h), as JSON; "" without one.
+  virtual std::string ControlJson() const { return ""; }
 };
 
 }  // namespace baton::router

@@ -270,11 +270,15 @@ void LiveRequest::ReleaseLocked() {
 void LiveRequest::MeasureLocked(const Output& output) {
   if (const auto* finish = std::get_if<Finish>(&output)) {
     context_.metrics->OnFinish(*finish, flow_.times());
+    if (context_.watch != nullptr) {
+      context_.watch->OnFinish(handle_, finish->output_tokens, finish->stats.cached_prompt_tokens);
+    }
   } else if (const auto* status = std::get_if<absl::Status>(&output)) {
     context_.metrics->OnError(*status);
   } else {
     size_t tokens = std::get<Delta>(output).tokens.size();
     if (tokens == 0) return;
+    if (context_.watch != nullptr) context_.watch->OnTokens(handle_, flow_.tokens_delivered());
     const TimePoint now = context_.clock->Now();
     if (const auto& visit = flow_.request().visit) {
       visit->Charge(static_cast<int64_t>(tokens), now);

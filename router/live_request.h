@@ -19,6 +19,7 @@
 #include "router/metrics.h"
 #include "router/registry.h"
 #include "router/request.h"
+#include "router/traffic_watch.h"
 
 namespace baton::router {
 
@@ -26,6 +27,7 @@ namespace baton::router {
 struct LiveContext {
   Registry* registry = nullptr;
   RouterMetrics* metrics = nullptr;
+  TrafficWatch* watch = nullptr;  // null: nobody looks
   const Clock* clock = nullptr;
   Duration worker_wait{};
   int32_t local_prefill_tokens = 0;

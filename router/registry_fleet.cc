@@ -144,6 +144,9 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
       view.suspect = SuspectLocked(worker, now);
+      view.block_tokens = worker.info.block_tokens;
+      view.max_sequences = worker.info.max_sequences;
+      view.steps = status.steps;
       view.disk = status.disk;
       view.kv = status.kv;
       view.paths = status.paths;

@@ -1,0 +1,24 @@
+#include "worker_common/step_meter.h"
+
+namespace baton::worker_common {
+
+void StepMeter::Begin(std::span<const engine::StepRange> ranges) {
+  for (const engine::StepRange& range : ranges) {
+    const double before = range.sequence->computed_tokens;
+    const double tokens = range.tokens;
+    if (range.sequence->decoding()) {
+      ++totals_.sequences;
+      totals_.context_tokens += before + 1;
+    } else {
+      totals_.prompt_tokens += range.tokens;
+      totals_.prompt_pairs += tokens * (before + (tokens + 1) / 2);
+    }
+  }
+}
+
+void StepMeter::End(Duration took) {
+  ++totals_.steps;
+  totals_.seconds += Seconds(took);
+}
+
+}  // namespace baton::worker_common

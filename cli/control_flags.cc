@@ -7,6 +7,7 @@
 
 #include "cli/plan_flags.h"
 #include "common/status_macros.h"
+#include "router/replicas_file.h"
 
 namespace baton::cli {
 namespace {
@@ -25,8 +26,12 @@ void AddScaleFlags(CLI::App* app, ControlFlags* flags) {
       ->check(CLI::Range(0, 10'000))
       ->capture_default_str();
   app->add_option("--control-scale", flags->scale, "who starts and stops workers")
-      ->check(CLI::IsMember({"none", "kubernetes"}))
+      ->check(CLI::IsMember({"none", "file", "kubernetes"}))
       ->capture_default_str();
+  app->add_option(
+      "--control-replicas-file", flags->replicas_file,
+      "of --control-scale file: two lines, 'prefill N' and 'decode N', which live control "
+      "changes and whoever starts workers reads; 'baton up' needs no such flags");
   app->add_option("--kube-api", flags->kubernetes.api, "the API server")->capture_default_str();
   app->add_option("--kube-namespace", flags->kubernetes.space, "of the workers")
       ->capture_default_str();
@@ -112,7 +117,10 @@ std::vector<std::string> ControlArguments(const ControlFlags& flags) {
       "--control-scale=" + flags.scale};
   if (flags.ttft_slo > 0) arguments.push_back(fmt::format("--ttft-slo={}", flags.ttft_slo));
   if (flags.itl_slo > 0) arguments.push_back(fmt::format("--itl-slo={}", flags.itl_slo));
-  if (flags.scale == "none") return arguments;
+  if (flags.scale == "file") {
+    arguments.push_back("--control-replicas-file=" + flags.replicas_file);
+  }
+  if (flags.scale != "kubernetes") return arguments;
   const router::KubernetesOptions& kubernetes = flags.kubernetes;
   for (const auto& [flag, value] : {std::pair("--kube-api=", &kubernetes.api),
                                     std::pair("--kube-namespace=", &kubernetes.space),
@@ -131,7 +139,7 @@ absl::StatusOr<std::shared_ptr<const router::FleetControlOptions>> ControlOption
   const bool scales = flags.least_workers > 0 || flags.most_workers > 0;
   if (scales && flags.scale == "none") {
     return absl::InvalidArgumentError(
-        "--control-least-workers and --control-most-workers need --control-scale: somebody has to "
+        "--control-least-workers and --control-most-workers need --control-scale: somebody must "
         "start and stop the workers");
   }
   if (flags.most_workers > 0 && flags.least_workers > flags.most_workers) {
@@ -155,7 +163,10 @@ absl::StatusOr<std::shared_ptr<const router::FleetControlOptions>> ControlOption
   options->every = FromSeconds(flags.every_s);
   options->least_requests = static_cast<size_t>(flags.least_requests);
   options->grace = FromSeconds(flags.grace_s);
-  if (flags.scale == "kubernetes") {
+  if (flags.scale == "file") {
+    BATON_RETURN_IF_ERROR(router::ReadReplicas(flags.replicas_file).status());
+    options->executor = router::ReplicasFileExecutor(flags.replicas_file);
+  } else if (flags.scale == "kubernetes") {
     BATON_ASSIGN_OR_RETURN(options->executor, router::KubernetesExecutor(flags.kubernetes));
   }
   return std::shared_ptr<const router::FleetControlOptions>(std::move(options));

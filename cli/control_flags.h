@@ -19,14 +19,17 @@ namespace baton::cli {
 struct ControlFlags {
   std::string control = "off";
   double ttft_slo = 0, itl_slo = 0, percentile = 0.99;
-  double every_s = 5, cooldown_s = 60, grace_s = 30;
+  double every_s = 5, cooldown_s = 30, grace_s = 30;
   double gain = 0.15, enough = 1.5;
   int64_t least_requests = 20;
   int32_t confirm = 3;
   int64_t least_prefill = 1, least_decode = 2;
   int64_t least_workers = 0, most_workers = 0;
   std::string scale = "none";
+  std::string replicas_file;
   router::KubernetesOptions kubernetes;
+
+  bool scales() const { return control == "act" && (least_workers > 0 || most_workers > 0); }
 };
 
 void AddControlFlags(CLI::App* app, ControlFlags* flags);

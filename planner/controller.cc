@@ -13,7 +13,7 @@
 namespace baton::planner {
 namespace {
 
-constexpr int64_t kMostFlips = 8;  // at once, and an eighth of the fleet
+constexpr int64_t kMostFlips = 8;  // at once, and half of the fleet
 
 struct Split {
   int64_t prefill = 0, decode = 0;
@@ -146,7 +146,7 @@ struct Choice {
 };
 Choice BestFlip(const Split& now, double rate_per_s, const ControlOptions& options,
                 Evaluator* fleet) {
-  const int64_t most = std::clamp<int64_t>((now.prefill + now.decode) / 8, 1, kMostFlips);
+  const int64_t most = std::clamp<int64_t>((now.prefill + now.decode) / 2, 1, kMostFlips);
   Choice best{.split = now};
   double best_goodput = fleet->Goodput(now);
   for (int64_t flips = -most; flips <= most; ++flips) {

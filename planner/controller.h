@@ -41,7 +41,7 @@ struct ControlOptions {
   double gain = 0.15;      // at least so much more goodput
   double enough = 1.5;     // a split that carries so many times the traffic stays
   int confirm = 3;         // times in a row
-  double cooldown_s = 60;  // after a change
+  double cooldown_s = 30;  // after a change
   double most_uncertainty = 0.5;
   int64_t least_prefill = 1;
   int64_t least_decode = 2;  // 1 in a fleet of two

@@ -38,18 +38,22 @@ void RecentTraffic::OnProgress(uint64_t request, int32_t output_tokens) {
 void RecentTraffic::OnEnd(uint64_t request, int32_t output_tokens) {
   OnProgress(request, output_tokens);
   if (Entry* const entry = Find(request)) entry->ended = true;
+  if (output_tokens < 1) return;
+  ended_.push_back(output_tokens);
+  if (ended_.size() > kEnded) ended_.pop_front();
 }
 
 absl::StatusOr<Workload> RecentTraffic::Window(double now_s, size_t least_requests) const {
   Workload workload;
-  double ended = 0, ended_tokens = 0, most_tokens = 0;
+  double most_tokens = 0;
   size_t first = 0;
   while (first < entries_.size() && entries_[first].arrival_s < now_s - options_.window_s) ++first;
+  while (entries_.size() - first > options_.enough_requests &&
+         entries_[first].arrival_s < now_s - options_.short_window_s) {
+    ++first;
+  }
   for (size_t i = first; i < entries_.size(); ++i) {
     most_tokens = std::max<double>(most_tokens, entries_[i].output_tokens);
-    if (!entries_[i].ended) continue;
-    ++ended;
-    ended_tokens += entries_[i].output_tokens;
   }
   const size_t count = entries_.size() - first;
   if (count < std::max<size_t>(least_requests, 2)) {
@@ -57,15 +61,17 @@ absl::StatusOr<Workload> RecentTraffic::Window(double now_s, size_t least_reques
         fmt::format("{} requests in the last {:.0f} s: at least {} are needed", count,
                     options_.window_s, std::max<size_t>(least_requests, 2)));
   }
-  if (most_tokens < 1) {
+  if (most_tokens < 1 && ended_.empty()) {
     return absl::FailedPreconditionError(
         fmt::format("none of the last {} requests has got a token yet", count));
   }
-  const double mean_tokens = ended > 0 ? ended_tokens / ended : most_tokens;
   for (size_t i = first; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
-    const double output =
-        entry.ended ? entry.output_tokens : std::max<double>(entry.output_tokens, mean_tokens);
+    double output = entry.output_tokens;
+    if (!entry.ended) {
+      const double another = ended_.empty() ? most_tokens : ended_[i % ended_.size()];
+      output = std::max(output, another);
+    }
     const double input = std::max(1, entry.input_tokens);
     workload.requests.push_back({.input_tokens = input,
                                  .output_tokens = std::max(1.0, output),

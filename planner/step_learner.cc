@@ -19,6 +19,7 @@ bool Sound(double value) { return std::isfinite(value) && value >= 0; }
 
 StepSums StepSums::operator-(const StepSums& before) const {
   return {.steps = steps - before.steps,
+          .prompt_steps = prompt_steps - before.prompt_steps,
           .seconds = seconds - before.seconds,
           .prompt_tokens = prompt_tokens - before.prompt_tokens,
           .prompt_pairs = prompt_pairs - before.prompt_pairs,
@@ -27,7 +28,10 @@ StepSums StepSums::operator-(const StepSums& before) const {
 }
 
 StepSums SumsOf(const StepLoad& load) {
-  StepSums sums{.steps = 1, .sequences = load.batch, .context_tokens = load.context_tokens};
+  StepSums sums{.steps = 1,
+                .prompt_steps = load.batch > 0 ? 0.0 : 1.0,
+                .sequences = load.batch,
+                .context_tokens = load.context_tokens};
   for (const PromptRange& prompt : load.prompts) {
     sums.prompt_tokens += prompt.tokens;
     sums.prompt_pairs += prompt.tokens * (prompt.before_tokens + (prompt.tokens + 1) / 2);
@@ -36,8 +40,9 @@ StepSums SumsOf(const StepLoad& load) {
 }
 
 StepLearner::Vector StepLearner::TermsOf(const StepSums& sums) {
-  return {sums.steps, sums.prompt_tokens / kTokens, sums.prompt_pairs / kPairs,
-          sums.sequences / kSequences, sums.context_tokens / kContext};
+  return {sums.steps - sums.prompt_steps, sums.prompt_steps,
+          sums.prompt_tokens / kTokens,   sums.prompt_pairs / kPairs,
+          sums.sequences / kSequences,    sums.context_tokens / kContext};
 }
 
 std::array<StepLearner::Vector, StepLearner::kTerms> StepLearner::Prior() {
@@ -56,8 +61,8 @@ StepLearner::Vector StepLearner::Gain(const Vector& terms) const {
 
 void StepLearner::Add(const StepSums& sums) {
   if (!(sums.steps >= 1) || !Sound(sums.steps) || !Sound(sums.seconds) ||
-      !Sound(sums.prompt_tokens) || !Sound(sums.prompt_pairs) || !Sound(sums.sequences) ||
-      !Sound(sums.context_tokens)) {
+      !Sound(sums.prompt_steps) || sums.prompt_steps > sums.steps || !Sound(sums.prompt_tokens) ||
+      !Sound(sums.prompt_pairs) || !Sound(sums.sequences) || !Sound(sums.context_tokens)) {
     return;
   }
   // A sum over n steps has n times their variance: divided by the root, each report counts alike.

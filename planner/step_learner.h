@@ -2,11 +2,12 @@
 
 // The cost model as measured: what a step takes, learned from what workers report of theirs.
 //
-// A step's seconds are a sum, as in cost_model.h: something for the step, for each token of a
-// prompt, for each pair of such a token with one before it (attention), for each sequence that gets
-// a token, and for each token of their contexts (reading KV). The five coefficients are found by
-// recursive least squares with exponential forgetting (Ljung, "System Identification" (1999),
-// chapter 11): sums over some steps are as linear as single steps, so workers report sums.
+// A step's seconds are a sum, as in cost_model.h: something for the step, another thing for one of
+// prompts alone, for each token of a prompt, for each pair of such a token with one before it
+// (attention), for each sequence that gets a token, and for each token of their contexts (reading
+// KV). The six coefficients are found by recursive least squares with exponential forgetting
+// (Ljung, "System Identification" (1999), chapter 11): sums over some steps are as linear as single
+// steps, so workers report sums.
 
 #include <array>
 #include <cstdint>
@@ -18,6 +19,7 @@ namespace baton::planner {
 // Over the steps between two reports of a worker.
 struct StepSums {
   double steps = 0;
+  double prompt_steps = 0;  // of these, with prompts alone
   double seconds = 0;
   double prompt_tokens = 0;
   double prompt_pairs = 0;  // of a prompt's token with each before it and itself
@@ -33,7 +35,7 @@ StepSums SumsOf(const StepLoad& load);
 // Not thread-safe. A few hundred bytes.
 class StepLearner {
  public:
-  static constexpr size_t kTerms = 5;
+  static constexpr size_t kTerms = 6;
 
   // Ignores what no steps can be: no steps, negative or infinite numbers.
   void Add(const StepSums& sums);

@@ -24,6 +24,7 @@ constexpr int64_t kLeastReports = 20;  // before what a step takes is believed
 
 planner::StepSums SumsOf(const StepTotals& totals) {
   return {.steps = static_cast<double>(totals.steps),
+          .prompt_steps = static_cast<double>(totals.prompt_steps),
           .seconds = totals.seconds,
           .prompt_tokens = static_cast<double>(totals.prompt_tokens),
           .prompt_pairs = totals.prompt_pairs,

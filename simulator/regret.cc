@@ -146,6 +146,46 @@ absl::StatusOr<double> PlayedGoodput(const SimulatedWorker& worker, const Regret
   return low * question.workload.arrivals.per_s;
 }
 
+absl::StatusOr<PlayedPlan> PlanByPlaying(const RegretQuestion& question, int64_t* runs) {
+  BATON_ASSIGN_OR_RETURN(const SimulatedWorker worker,
+                         WorkerOf(question.deployment, question.batch));
+  planner::PlanRequest request{.deployment = question.deployment,
+                               .workload = question.workload,
+                               .objectives = question.objectives,
+                               .batch = question.batch,
+                               .fleet_workers = question.workers};
+  PlayedPlan played;
+  BATON_ASSIGN_OR_RETURN(played.plan, planner::MakePlan(request));
+  // The same that the plan goes by, where they were not given.
+  RegretQuestion play = question;
+  play.objectives.ttft_s = played.plan.ttft_slo_s;
+  int64_t prefill = played.formula_prefill = played.plan.prefill;
+  const auto goodput = [&](int64_t of_prefill) {
+    return PlayedGoodput(worker, play, of_prefill, question.workers - of_prefill, runs);
+  };
+  BATON_ASSIGN_OR_RETURN(played.goodput_per_s, goodput(prefill));
+  for (const int64_t step : {-1, 1}) {
+    bool moved = false;
+    for (int64_t next = prefill + step; next >= 1 && next < question.workers; next += step) {
+      BATON_ASSIGN_OR_RETURN(const double carried, goodput(next));
+      if (carried <= played.goodput_per_s) break;
+      played.goodput_per_s = carried;
+      prefill = next;
+      moved = true;
+    }
+    if (moved) break;
+  }
+  if (prefill == played.formula_prefill) return played;
+  request.prefill = prefill;
+  request.decode = question.workers - prefill;
+  request.fleet_workers = 0;
+  BATON_ASSIGN_OR_RETURN(played.plan, planner::MakePlan(request));
+  played.plan.findings.push_back(fmt::format(
+      "played out, {}:{} carries more than {}:{}, which the formulas would choose", prefill,
+      request.decode, played.formula_prefill, question.workers - played.formula_prefill));
+  return played;
+}
+
 PlayedSplit MeanRateSplit(const SimulatedWorker& worker, const RegretQuestion& question) {
   const Workload& workload = question.workload;
   const double input = workload.MeanInput(), output = workload.MeanOutput();
@@ -179,17 +219,16 @@ absl::StatusOr<RegretReport> StaticRegret(const RegretQuestion& question) {
   BATON_RETURN_IF_ERROR(CheckQuestion(question));
   BATON_ASSIGN_OR_RETURN(const SimulatedWorker worker,
                          WorkerOf(question.deployment, question.batch));
-  BATON_ASSIGN_OR_RETURN(const planner::Plan plan,
-                         planner::MakePlan({.deployment = question.deployment,
-                                            .workload = question.workload,
-                                            .objectives = question.objectives,
-                                            .batch = question.batch,
-                                            .fleet_workers = question.workers}));
   RegretReport report;
+  BATON_ASSIGN_OR_RETURN(const PlayedPlan played, PlanByPlaying(question, &report.runs));
+  const planner::Plan& plan = played.plan;
   BATON_ASSIGN_OR_RETURN(PlayedSplit best, BestSplit(worker, question, plan.prefill, &report.runs));
   report.chosen.push_back(best);
   for (PlayedSplit split :
        {PlayedSplit{.how = "plan", .prefill = plan.prefill, .decode = plan.decode},
+        PlayedSplit{.how = "formulas",
+        .prefill = played.formula_prefill,
+        .decode = question.workers - played.formula_prefill},
         EqualSplit(question.workers), MeanRateSplit(worker, question)}) {
     const auto known = std::ranges::find(report.chosen, split.prefill, &PlayedSplit::prefill);
     if (known != report.chosen.end()) {

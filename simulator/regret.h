@@ -27,7 +27,7 @@ struct RegretQuestion {
 };
 
 struct PlayedSplit {
-  std::string how;  // "best", "plan", "1:1", "mean rates"
+  std::string how;  // "best", "plan", "formulas", "1:1", "mean rates"
   int64_t prefill = 0, decode = 0;
   double goodput_per_s = 0;  // the largest rate that keeps both objectives at the percentile
 };
@@ -41,6 +41,15 @@ struct RegretReport {
 // even a thousandth of its rate is.
 absl::StatusOr<double> PlayedGoodput(const SimulatedWorker& worker, const RegretQuestion& question,
                                      int64_t prefill, int64_t decode, int64_t* runs);
+
+// The plan for a fleet: the formulas' split (planner/plan.h), then its neighbours played, until
+// none carries more. What the formulas leave out of bursts and handoffs is in it then.
+struct PlayedPlan {
+  planner::Plan plan;
+  int64_t formula_prefill = 0;  // of the formulas' split
+  double goodput_per_s = 0;     // played
+};
+absl::StatusOr<PlayedPlan> PlanByPlaying(const RegretQuestion& question, int64_t* runs);
 
 // The split that mean rates give, without waiting or variation: workers in the ratio of the mean
 // prefill time to the mean time in a decode batch as large as the gap allows. What planners on

@@ -88,6 +88,7 @@ struct KvCounters {
 // learned from it.
 struct StepTotals {
   int64_t steps = 0;
+  int64_t prompt_steps = 0;  // of these, with prompts alone
   double seconds = 0;
   int64_t prompt_tokens = 0;
   double prompt_pairs = 0;  // of a prompt's token with each before it and itself

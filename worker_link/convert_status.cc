@@ -118,6 +118,7 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
 
 void StepsToWire(const StepTotals& steps, v1::WireStepTotals* wire) {
   wire->set_steps(steps.steps);
+  wire->set_prompt_steps(steps.prompt_steps);
   wire->set_seconds(steps.seconds);
   wire->set_prompt_tokens(steps.prompt_tokens);
   wire->set_prompt_pairs(steps.prompt_pairs);
@@ -134,7 +135,9 @@ absl::StatusOr<StepTotals> StepsFromWire(const v1::WireStepTotals& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("steps.sequences", wire.sequences()));
   BATON_RETURN_IF_ERROR(CheckRate("steps.context_tokens", wire.context_tokens()));
   BATON_RETURN_IF_ERROR(CheckCount("steps.chunk_tokens", wire.chunk_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.prompt_steps", wire.prompt_steps()));
   return StepTotals{.steps = wire.steps(),
+                    .prompt_steps = wire.prompt_steps(),
                     .seconds = wire.seconds(),
                     .prompt_tokens = wire.prompt_tokens(),
                     .prompt_pairs = wire.prompt_pairs(),

@@ -10,7 +10,7 @@ import time
 import unittest
 
 import workload
-from cluster import Cluster, run_baton, wait_until
+from cluster import MODEL, Cluster, run_baton, wait_until
 
 CONTROL = {"control": "act", "control_every": 0.5, "control_confirm": 2, "control_cooldown": 1,
            "control_grace": 1, "control_enough": 1e6, "control_least_requests": 8}
@@ -28,7 +28,8 @@ class Fleet(Cluster):
             addresses.append(self.start_worker(role, name, kv_mb=192, chunk_tokens=64)[1])
         ready = self.start_router(addresses, admin="127.0.0.1:0", **control).wait_ready()
         self.admin = ready["admin"]
-        self.wait_for_workers(len(names))
+        with self._killed_on_error():
+            self.wait_for_workers(len(names))
 
     def plan(self):
         connection = http.client.HTTPConnection(self.admin, timeout=30)
@@ -128,7 +129,7 @@ class ControlTest(unittest.TestCase):
                 (["--control", "act", "--ttft-slo", "nan"], "--ttft-slo"),
                 (["--control", "act", "--control-scale", "kubernetes", "--kube-api", "x"],
                  "API server")]:
-            result = run_baton("router", "--workers", "127.0.0.1:1", *flags)
+            result = run_baton("router", "--model", MODEL, "--workers", "127.0.0.1:1", *flags)
             self.assertNotEqual(result.returncode, 0, flags)
             self.assertIn(expected, result.stderr, flags)
 

@@ -39,6 +39,26 @@ TEST(RecentTraffic, OneThatGoesOnIsTakenForTheMean) {
   EXPECT_EQ(traffic.Window(2, 2)->requests[1].output_tokens, 80);
 }
 
+TEST(RecentTraffic, InAQueueThatGrowsThoseThatEndedTellTheLengths) {
+  RecentTraffic traffic({.most_requests = 3});
+  for (uint64_t i = 0; i < 10; ++i) traffic.OnArrival(static_cast<double>(i), i, 10);
+  for (uint64_t i = 0; i < 4; ++i) traffic.OnEnd(i, i % 2 == 0 ? 100 : 300);  // forgotten
+  const auto workload = traffic.Window(10, 2);
+  ASSERT_TRUE(workload.ok()) << workload.status();
+  ASSERT_EQ(workload->requests.size(), 3u);
+  EXPECT_EQ(workload->requests[0].output_tokens + workload->requests[1].output_tokens, 400);
+}
+
+TEST(RecentTraffic, WhereManyComeTheOlderOnesDoNotCount) {
+  RecentTraffic traffic({.enough_requests = 5, .short_window_s = 10});
+  for (uint64_t i = 0; i < 40; ++i) traffic.OnArrival(static_cast<double>(i), i, i < 29 ? 10 : 900);
+  traffic.OnEnd(39, 5);
+  const auto workload = traffic.Window(39, 2);
+  EXPECT_EQ(workload->requests.size(), 11u);
+  EXPECT_EQ(workload->MeanInput(), 900);
+  EXPECT_EQ(traffic.Window(48, 2)->requests.size(), 5u);  // few: older ones count too
+}
+
 TEST(RecentTraffic, SaysWhatIsMissing) {
   RecentTraffic traffic({.most_requests = 10, .window_s = 5});
   EXPECT_THAT(std::string(traffic.Window(0, 3).status().message()), HasSubstr("0 requests in the"));

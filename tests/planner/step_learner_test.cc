@@ -13,8 +13,9 @@ namespace {
 struct Device {
   double fixed_s = 2e-3, token_s = 30e-6, pair_s = 4e-9, sequence_s = 50e-6, context_s = 80e-9;
   double Seconds(const StepSums& sums) const {
-    return fixed_s * sums.steps + token_s * sums.prompt_tokens + pair_s * sums.prompt_pairs +
-           sequence_s * sums.sequences + context_s * sums.context_tokens;
+    return fixed_s * sums.steps - 1.5e-3 * sums.prompt_steps + token_s * sums.prompt_tokens +
+           pair_s * sums.prompt_pairs + sequence_s * sums.sequences +
+           context_s * sums.context_tokens;
   }
 };
 
@@ -24,6 +25,7 @@ StepSums RandomReport(std::mt19937_64& random, bool prefill) {
   };
   StepSums sums{.steps = std::floor(uniform(1, 50))};
   if (prefill) {
+    sums.prompt_steps = sums.steps;
     sums.prompt_tokens = sums.steps * uniform(20, 256);
     sums.prompt_pairs = sums.prompt_tokens * uniform(100, 4000);
   } else {
@@ -113,6 +115,7 @@ TEST(StepLearner, IgnoresWhatNoStepsAre) {
   StepLearner learner;
   for (const StepSums& sums :
        {StepSums{}, StepSums{.steps = 1, .seconds = NAN}, StepSums{.steps = -1, .seconds = 1},
+        StepSums{.steps = 1, .prompt_steps = 2, .seconds = 1},
         StepSums{.steps = 1, .seconds = 1, .prompt_tokens = -5},
         StepSums{.steps = 1, .seconds = 1, .context_tokens = INFINITY}}) {
     learner.Add(sums);

@@ -38,6 +38,7 @@ class FakeFleet {
       steps.steps += count;
       if (worker.role == "prefill") {
         const int64_t tokens = count * (60 + 13 * (round % 7));
+        steps.prompt_steps += count;
         steps.prompt_tokens += tokens;
         steps.prompt_pairs += static_cast<double>(tokens) * (200 + 50 * (round % 11));
         steps.seconds += 0.001 * static_cast<double>(count) + 1e-4 * static_cast<double>(tokens);

@@ -27,7 +27,7 @@ RegretQuestion ChatFleet() {
 TEST(Regret, ThePlanIsNearTheBestSplitAndNoneIsAbove) {
   const auto report = StaticRegret(ChatFleet());
   ASSERT_TRUE(report.ok()) << report.status();
-  ASSERT_EQ(report->chosen.size(), 4u);
+  ASSERT_EQ(report->chosen.size(), 5u);
   const double best = report->chosen[0].goodput_per_s;
   for (const PlayedSplit& split : report->chosen) {
     EXPECT_EQ(split.prefill + split.decode, 6) << split.how;

@@ -44,6 +44,15 @@ ARROWS = {
     "tests": EVERYTHING,
 }
 
+# A room that may include only these of its neighbours: what is pure, so that it needs no gRPC.
+PURE_NEIGHBOURS = {"simulator": {
+    "router": {"router/affinity.h", "router/placement.h", "router/room.h"},
+    "prefill_worker": {"prefill_worker/scheduler.h"},
+    "decode_worker": {"decode_worker/scheduler.h"},
+    "engine": {"engine/step_planner.h"},
+    "worker_link": {"worker_link/commands.h"},
+}}
+
 # Folders of one room that must not know each other: what is compared with must not be what is used.
 FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu"], "kernels/cpu": ["kernels/reference"]}
 
@@ -207,6 +216,10 @@ def check_quoted_include(path, room, line, target):
     if allowed is not EVERYTHING and target_room != room and target_room not in allowed:
         names = ", ".join(sorted(allowed)) or "nobody"
         yield Finding(path, line, f"{room} includes {target_room}, but may know only: {names}")
+    pure = PURE_NEIGHBOURS.get(room, {}).get(target_room)
+    if pure is not None and target not in pure:
+        yield Finding(path, line, f"{room} includes {target}, but of {target_room} only what is pure: "
+                                  f"{', '.join(sorted(pure))}")
     for folder, foreign in FOREIGN_FOLDERS.items():
         for other in foreign:
             if path.startswith(folder + "/") and target.startswith(other + "/"):

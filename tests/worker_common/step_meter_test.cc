@@ -22,11 +22,14 @@ TEST(StepMeter, SumsWhatStepsCompute) {
   answer.tokens.resize(9);
   answer.computed_tokens = 8;
   meter.Begin(std::vector<engine::StepRange>{{&answer, 1}});
-  meter.End(std::chrono::milliseconds(750));
-  EXPECT_EQ(meter.totals(), (worker_link::StepTotals{.steps = 2,
+  meter.End(std::chrono::milliseconds(500));
+  meter.Begin(std::vector<engine::StepRange>{{&prompt, 1}});
+  meter.End(std::chrono::milliseconds(250));
+  EXPECT_EQ(meter.totals(), (worker_link::StepTotals{.steps = 3,
+                                                     .prompt_steps = 1,
                                                      .seconds = 1,
-                                                     .prompt_tokens = 4,
-                                                     .prompt_pairs = 11 + 12 + 13 + 14,
+                                                     .prompt_tokens = 5,
+                                                     .prompt_pairs = 11 + 12 + 13 + 14 + 11,
                                                      .sequences = 2,
                                                      .context_tokens = 8 + 9}));
 }

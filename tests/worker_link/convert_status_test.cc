@@ -47,6 +47,7 @@ WorkerStatus FullStatus() {
                    .blocks_evicted = 14,
                    .blocks_damaged = int64_t{1} << 34},
           .steps = {.steps = 31,
+                    .prompt_steps = 30,
                     .seconds = 32.5,
                     .prompt_tokens = 33,
                     .prompt_pairs = 34.5,

@@ -139,7 +139,8 @@ std::string Carries(const Split& split, Evaluator* fleet) {
                      fleet->Prefill(split.prefill), fleet->Decode(split.decode));
 }
 
-// The best safe split that flips reach at once, and why a better one is not safe.
+// The best safe split that flips reach at once, and why a better one is not safe. More than enough
+// is no better: of those that carry it, the one of the fewest flips.
 struct Choice {
   Split split;
   std::string unsafe;
@@ -148,11 +149,13 @@ Choice BestFlip(const Split& now, double rate_per_s, const ControlOptions& optio
                 Evaluator* fleet) {
   const int64_t most = std::clamp<int64_t>((now.prefill + now.decode) / 2, 1, kMostFlips);
   Choice best{.split = now};
-  double best_goodput = fleet->Goodput(now);
-  for (int64_t flips = -most; flips <= most; ++flips) {
+  const double enough = options.enough * rate_per_s;
+  double best_goodput = std::min(enough, fleet->Goodput(now));
+  for (int64_t step = 2; step <= 2 * most + 1; ++step) {
+    const int64_t flips = step % 2 == 0 ? step / 2 : -(step / 2);  // 1, -1, 2, -2, ...
     const Split split{now.prefill + flips, now.decode - flips};
-    if (flips == 0 || split.prefill < 1 || split.decode < 1) continue;
-    const double goodput = fleet->Goodput(split);
+    if (split.prefill < 1 || split.decode < 1) continue;
+    const double goodput = std::min(enough, fleet->Goodput(split));
     if (goodput <= best_goodput) continue;
     if (std::string why = Unsafe(split, now, rate_per_s, options, fleet); !why.empty()) {
       best.unsafe = std::move(why);

@@ -13,9 +13,9 @@ import workload
 from cluster import MODEL, Cluster, run_baton, wait_until
 
 CONTROL = {"control": "act", "control_every": 0.5, "control_confirm": 2, "control_cooldown": 1,
-           "control_grace": 1, "control_enough": 1e6, "control_least_requests": 8}
+           "control_grace": 1, "control_enough": 1e6, "control_least_requests": 8, "ttft_slo": 100}
 CLIENTS = 6
-DEADLINE_S = 120
+DEADLINE_S = 90
 
 
 class Fleet(Cluster):
@@ -43,6 +43,15 @@ class Fleet(Cluster):
         """(prefill, decode) workers that take work."""
         ready = [worker for worker in self.client.fleet() if worker.state == "ready"]
         return tuple(sum(worker.role == role for worker in ready) for role in ("prefill", "decode"))
+
+
+    def wait_for_roles(self, prefill, decode):
+        end = time.monotonic() + DEADLINE_S
+        while self.roles() != (prefill, decode):
+            if time.monotonic() > end:
+                raise AssertionError(f"{self.roles()} and not {prefill}:{decode} after "
+                                     f"{DEADLINE_S} s: {json.dumps(self.plan()[1])}")
+            time.sleep(0.1)
 
 
 class Traffic:
@@ -90,12 +99,12 @@ class ControlTest(unittest.TestCase):
         with Fleet(2, 2, **CONTROL) as fleet:
             begin = time.monotonic()
             traffic = Traffic(fleet.client, prompt_tokens=16, output_tokens=96)
-            wait_until(lambda: fleet.roles() == (1, 3), DEADLINE_S, "answers get a third worker")
+            fleet.wait_for_roles(1, 3)
             first_s = time.monotonic() - begin
             self.assertEqual(traffic.stop(), [])
             begin = time.monotonic()
             traffic = Traffic(fleet.client, prompt_tokens=900, output_tokens=2)
-            wait_until(lambda: fleet.roles() == (2, 2), DEADLINE_S, "prompts get it back")
+            fleet.wait_for_roles(2, 2)
             second_s = time.monotonic() - begin
             self.assertEqual(traffic.stop(), [])
             print(f"after {first_s:.1f} s and {second_s:.1f} s", flush=True)

@@ -94,7 +94,7 @@ TEST(FleetControl, LearnsWhatStepsTakeAndFlipsTheWorkerThatIsMissing) {
   }
   const auto decision = control.DecideOnce(112.5);
   ASSERT_EQ(decision.action, ControlAction::kFlip) << decision.reason;
-  ASSERT_EQ(fleet.duties.size(), 1u);
+  ASSERT_EQ(fleet.duties.size(), 2u);
   EXPECT_EQ(fleet.duties[0].worker, "worker-2");
   EXPECT_EQ(fleet.duties[0].role, Role::kPrefill);
   EXPECT_EQ(fleet.duties[0].grace, std::chrono::seconds(7));
@@ -104,11 +104,11 @@ TEST(FleetControl, LearnsWhatStepsTakeAndFlipsTheWorkerThatIsMissing) {
   ASSERT_EQ(plan.at("changes").as_array().size(), 1u);
   const json::object& change = plan.at("changes").as_array()[0].as_object();
   EXPECT_EQ(change.at("outcome").as_string(), "done");
-  EXPECT_EQ(change.at("new_prefill").as_int64(), 3);
+  EXPECT_EQ(change.at("new_prefill").as_int64(), 4);
   EXPECT_NEAR(plan.at("model").at("chunk_step_s").as_double(), 0.001 + 256e-4, 2e-3);
 
   EXPECT_THAT(control.DecideOnce(113).reason, HasSubstr("since the last change"));
-  EXPECT_EQ(fleet.duties.size(), 1u);
+  EXPECT_EQ(fleet.duties.size(), 2u);
 }
 
 TEST(FleetControl, AdviceChangesNothing) {

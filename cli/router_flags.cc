@@ -146,6 +146,7 @@ void AddRouterFlags(CLI::App* app, RouterFlags* flags) {
   app->add_flag("--insecure", flags->insecure, "allow addresses other than loopback, unencrypted");
   AddAdminFlags(app, flags);
   AddTelemetryFlags(app, flags);
+  AddControlFlags(app, &flags->control);
 }
 
 void AddLinkFlags(CLI::App* app, TlsFiles* tls) {
@@ -207,6 +208,9 @@ std::vector<std::string> ToArguments(const RouterFlags& flags) {
   for (std::string& argument : LinkArguments(flags.link_tls)) {
     arguments.push_back(std::move(argument));
   }
+  for (std::string& argument : ControlArguments(flags.control)) {
+    arguments.push_back(std::move(argument));
+  }
   return arguments;
 }
 
@@ -255,6 +259,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   }
   options.link_security = {flags.link_tls, flags.link_name};
   options.only_safe_links = !flags.insecure;
+  BATON_ASSIGN_OR_RETURN(options.control, ControlOptionsOf(flags.control));
   RaiseFileLimit();
   options.model_name = flags.model_name;
   options.max_concurrent = flags.max_concurrent_requests;

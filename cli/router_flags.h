@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/control_flags.h"
 #include "common/clock.h"
 #include "common/tls_files.h"
 #include "router/admin_server.h"
@@ -57,6 +58,7 @@ struct RouterFlags {
   std::string otlp_endpoint;
   std::string otlp_ca;
   double trace_ratio = 1;
+  ControlFlags control;
 };
 
 void AddRouterFlags(CLI::App* app, RouterFlags* flags);

@@ -366,8 +366,10 @@ void DecodeLoop::ComputeStep() {
     const bool first = job->by_handoff && job->handover == Duration{};
     if (first) job->handover = begin - job->transfer.committed_at;
   }
+  step_meter().Begin(ranges);
   const auto results = executor().Step(ranges);
   const TimePoint end = SystemClock().Now();
+  step_meter().End(end - begin);
   const double step_s = Seconds(end - begin);
   ++counters_.steps;
   counters_.step_s += step_s;

@@ -203,10 +203,13 @@ void PrefillLoop::ComputeStep() {
       }
     }
   };
+  step_meter().Begin(ranges);
   const auto results = executor().Step(ranges, &kv_stored);
+  const Duration took = SystemClock().Now() - begin;
+  step_meter().End(took);
   ++counters_.steps;
-  const TimePoint end = SystemClock().Now();
-  counters_.step_s += Seconds(end - begin);
+  const TimePoint end = begin + took;
+  counters_.step_s += Seconds(took);
   for (size_t i = 0; i < jobs.size(); ++i) {
     if (++jobs[i]->chunks == 1) jobs[i]->first_chunk = end - jobs[i]->computing;
     SendScores(jobs[i]->attempt, &jobs[i]->sequence);

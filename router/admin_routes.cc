@@ -175,6 +175,14 @@ HttpResponse AnswerWorker(Dispatcher& dispatcher, std::string_view rest,
   return Change(dispatcher, worker, verb == "drain", request);
 }
 
+HttpResponse PlanOf(Dispatcher& dispatcher) {
+  HttpResponse response;
+  response.body = dispatcher.ControlJson();
+  if (!response.body.empty()) return response;
+  return ErrorResponse(404, "live control is off: start the router with --control advise or act",
+                       "no_control");
+}
+
 }  // namespace
 
 HttpResponse AnswerAdmin(const AdminBackend& backend, const AdminRequest& request) {
@@ -191,6 +199,7 @@ HttpResponse AnswerAdmin(const AdminBackend& backend, const AdminRequest& reques
     const absl::Status key = backend.gate->Check(request.authorization);
     if (!key.ok()) return ErrorResponse(key, "");
   }
+  if (path == "/admin/plan") return get ? PlanOf(*backend.dispatcher) : OnlyBy("GET, HEAD");
   if (path == kWorkers) return get ? AllWorkers(*backend.dispatcher) : OnlyBy("GET, HEAD");
   if (path.starts_with(kWorkers) && path[kWorkers.size()] == '/') {
     return AnswerWorker(*backend.dispatcher, path.substr(kWorkers.size() + 1), request);

@@ -6,6 +6,7 @@
 //   GET  /v1/workers/NAME          one, by its name or address
 //   POST /v1/workers/NAME/drain    {"grace_s": 30, "undo": false, "force": false}
 //   POST /v1/workers/NAME/role     {"role": "decode", "grace_s": 30, "force": false}
+//   GET  /admin/plan               what the live controller sees, has done and why
 //   GET  /debug/requests           debug_routes.h
 //   GET  /debug/requests/ID
 //   GET  /metrics                  as over HTTP

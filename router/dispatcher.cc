@@ -14,6 +14,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
+#include "router/fleet_control.h"
 #include "router/fleet_metrics.h"
 #include "router/key_gate.h"
 #include "router/live_request.h"
@@ -66,6 +67,7 @@ class DispatcherImpl final : public Dispatcher {
   bool Drain(Duration timeout) override;
   int32_t running() const override;
   absl::Status SetDuty(const DutyChange& change) override { return registry_->SetDuty(change); }
+  std::string ControlJson() const override { return control_ ? control_->Json() : ""; }
 
  private:
   using LivePtr = std::shared_ptr<LiveRequest>;
@@ -107,6 +109,7 @@ class DispatcherImpl final : public Dispatcher {
   std::atomic<int64_t> pumps_asked_{0};
 
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<FleetControl> control_;  // null: none
   std::thread timer_;
 };
 
@@ -154,6 +157,14 @@ absl::Status DispatcherImpl::Start() {
     if (!queue_.Remove(handle)) queue_.CountEnding(SystemClock().Now());
     Forget(handle);
   };
+  if (options_.control != nullptr && options_.control->mode != ControlMode::kOff) {
+    control_ = std::make_unique<FleetControl>(
+        *options_.control,
+        FleetHandle{.fleet = [this] { return registry_->Fleet(); },
+                    .set_duty = [this](const DutyChange& to) { return registry_->SetDuty(to); }});
+    context_.watch = &control_->watch();
+    control_->Start();
+  }
   timer_ = std::thread(&DispatcherImpl::RunTimer, this);
   return absl::OkStatus();
 }
@@ -166,6 +177,7 @@ DispatcherImpl::~DispatcherImpl() {
   }
   changed_.notify_all();
   if (timer_.joinable()) timer_.join();
+  if (control_ != nullptr) control_->Stop();
   for (const LivePtr& live : AllLive()) {
     live->Fail(absl::UnavailableError("the router is shutting down"));
   }
@@ -230,10 +242,15 @@ absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest reque
   BATON_RETURN_IF_ERROR(CheckRoomLocked());
   retries_.OnRequest(request.arrival);
   request.id = {incarnation_, ++last_handle_};
+  const double arrival_s = Seconds(request.arrival.time_since_epoch());
+  const int32_t prompt_tokens = request.prompt_tokens;
   auto live = std::make_shared<LiveRequest>(&context_, std::move(request), std::move(prompt),
                                             std::move(cache_salt), &model_->tokenizer(),
                                             std::move(sink), deadline);
   live_.emplace(live->handle(), live);
+  if (context_.watch != nullptr) {
+    context_.watch->OnArrival(arrival_s, live->handle(), prompt_tokens);
+  }
   return live;
 }
 

@@ -37,10 +37,14 @@ struct WorkerView {  // GetFleet
   bool suspect = false;  // fails what it is given, or says nothing: others are preferred
   double busy_s = 0;     // in steps, since its start
   int64_t preemptions = 0;
+  int32_t block_tokens = 0, max_sequences = 0;
+  worker_link::StepTotals steps;
   worker_link::DiskCacheStatus disk;
   worker_link::KvCounters kv;
   std::vector<worker_link::KvPath> paths;  // that KV comes to it by
 };
+
+struct FleetControlOptions;
 
 struct DispatcherOptions {
   Telemetry* telemetry = nullptr;  // where requests that have ended go; outlives the dispatcher
@@ -66,6 +70,7 @@ struct DispatcherOptions {
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
   int32_t local_uncached_tokens = 256;  // likewise, of what it does not hold, where that is faster
   size_t prefix_index_entries = size_t{1} << 24;  // prefix_index.h; 0: workers are not asked
+  std::shared_ptr<const FleetControlOptions> control;  // null: no live control
 };
 
 // Thread-safe. Nothing blocks on workers.
@@ -111,6 +116,8 @@ class Dispatcher {
   // for a name that several have, Unavailable when it cannot be told, FailedPrecondition when it is
   // the last that decodes.
   virtual absl::Status SetDuty(const DutyChange& change) = 0;
+  // What the live controller sees, has done and why (fleet_control.h), as JSON; "" without one.
+  virtual std::string ControlJson() const { return ""; }
 };
 
 }  // namespace baton::router

@@ -335,6 +335,9 @@ void LiveRequest::MeasureLocked(const Output& output) {
     const Duration waited =
         placed_.first == TimePoint{} ? Duration{} : placed_.first - flow_.request().tokenized;
     context_.metrics->OnFinish(*finish, flow_.times(), waited);
+    if (context_.watch != nullptr) {
+      context_.watch->OnFinish(handle_, finish->output_tokens, finish->stats.cached_prompt_tokens);
+    }
     NoteEndLocked(absl::OkStatus(), finish->reason == FinishReason::kStop ? "stop" : "length");
   } else if (const auto* status = std::get_if<absl::Status>(&output)) {
     context_.metrics->OnError(*status);
@@ -342,6 +345,7 @@ void LiveRequest::MeasureLocked(const Output& output) {
   } else {
     size_t tokens = std::get<Delta>(output).tokens.size();
     if (tokens == 0) return;
+    if (context_.watch != nullptr) context_.watch->OnTokens(handle_, flow_.tokens_delivered());
     const TimePoint now = context_.clock->Now();
     if (const auto& visit = flow_.request().visit) {
       visit->Charge(static_cast<int64_t>(tokens), now);

@@ -21,6 +21,7 @@
 #include "router/registry.h"
 #include "router/request.h"
 #include "router/request_record.h"
+#include "router/traffic_watch.h"
 
 namespace baton::router {
 
@@ -32,6 +33,7 @@ struct LiveContext {
   Telemetry* telemetry = nullptr;  // may be null
   Registry* registry = nullptr;
   RouterMetrics* metrics = nullptr;
+  TrafficWatch* watch = nullptr;  // null: nobody looks
   const Clock* clock = nullptr;
   Duration worker_wait{};
   int32_t local_prefill_tokens = 0;

@@ -172,6 +172,9 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.busy_s = worker.status.busy_s;
       view.preemptions = worker.status.preemptions;
       view.suspect = SuspectLocked(worker, now);
+      view.block_tokens = worker.info.block_tokens;
+      view.max_sequences = worker.info.max_sequences;
+      view.steps = status.steps;
       view.disk = status.disk;
       view.kv = status.kv;
       view.paths = status.paths;

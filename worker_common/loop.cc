@@ -272,7 +272,11 @@ void WorkerLoop::ReportStatus() {
   status.blocks_total = blocks.total;
   status.transfers = static_cast<int32_t>(handoff().active_transfers());
   status.paths = KvPathsOf(handoff().paths());
+  // Steps alone are no news.
+  status.steps = reported_.steps;
   if (status == reported_ && age < kStatusInterval) return;
+  status.steps = step_meter_.totals();
+  status.steps.chunk_tokens = options().chunk_tokens;
   host_->Report(status);
   reported_ = std::move(status);
   reported_at_ = now_;

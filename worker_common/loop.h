@@ -15,6 +15,7 @@
 #include "worker_common/attempt_book.h"
 #include "worker_common/early_offers.h"
 #include "worker_common/host.h"
+#include "worker_common/step_meter.h"
 
 namespace baton::worker_common {
 
@@ -54,6 +55,7 @@ class WorkerLoop {
   kv_transfer::HandoffService& handoff() { return host_->handoff(); }
   const WorkerOptions& options() const { return host_->options(); }
   AttemptBook& book() { return book_; }
+  StepMeter& step_meter() { return step_meter_; }
   TimePoint now() const { return now_; }  // of this turn of the loop
   bool draining() const {
     const WorkerHost::Duty& duty = host_->duty();
@@ -100,6 +102,7 @@ class WorkerLoop {
   const Clock& clock_;
   AttemptBook book_;
   EarlyOffers early_offers_;
+  StepMeter step_meter_;
   TimePoint now_;
   TimePoint next_deadline_check_;
   std::atomic<bool> ending_ = false;

@@ -88,6 +88,21 @@ struct KvCounters {
   bool operator==(const KvCounters&) const = default;
 };
 
+// What a worker's steps computed, and how long they took, since it has its role: the cost model is
+// learned from it.
+struct StepTotals {
+  int64_t steps = 0;
+  int64_t prompt_steps = 0;  // of these, with prompts alone
+  double seconds = 0;
+  int64_t prompt_tokens = 0;
+  double prompt_pairs = 0;  // of a prompt's token with each before it and itself
+  int64_t sequences = 0;    // that got a token
+  double context_tokens = 0;
+  int32_t chunk_tokens = 0;  // most prompt tokens of a step
+
+  bool operator==(const StepTotals&) const = default;
+};
+
 struct WorkerStatus {
   std::optional<Role> role;  // of now; empty: as WorkerInfo says
   bool draining = false;
@@ -108,6 +123,7 @@ struct WorkerStatus {
   KvCounters kv;
   std::vector<KvPath> paths;  // at most kMaxKvPaths
   DiskCacheStatus disk;
+  StepTotals steps;
 
   bool operator==(const WorkerStatus&) const = default;
 };

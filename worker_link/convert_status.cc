@@ -119,6 +119,36 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
   return disk;
 }
 
+void StepsToWire(const StepTotals& steps, v1::WireStepTotals* wire) {
+  wire->set_steps(steps.steps);
+  wire->set_prompt_steps(steps.prompt_steps);
+  wire->set_seconds(steps.seconds);
+  wire->set_prompt_tokens(steps.prompt_tokens);
+  wire->set_prompt_pairs(steps.prompt_pairs);
+  wire->set_sequences(steps.sequences);
+  wire->set_context_tokens(steps.context_tokens);
+  wire->set_chunk_tokens(steps.chunk_tokens);
+}
+
+absl::StatusOr<StepTotals> StepsFromWire(const v1::WireStepTotals& wire) {
+  BATON_RETURN_IF_ERROR(CheckCount("steps.steps", wire.steps()));
+  BATON_RETURN_IF_ERROR(CheckRate("steps.seconds", wire.seconds()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.prompt_tokens", wire.prompt_tokens()));
+  BATON_RETURN_IF_ERROR(CheckRate("steps.prompt_pairs", wire.prompt_pairs()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.sequences", wire.sequences()));
+  BATON_RETURN_IF_ERROR(CheckRate("steps.context_tokens", wire.context_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.chunk_tokens", wire.chunk_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.prompt_steps", wire.prompt_steps()));
+  return StepTotals{.steps = wire.steps(),
+                    .prompt_steps = wire.prompt_steps(),
+                    .seconds = wire.seconds(),
+                    .prompt_tokens = wire.prompt_tokens(),
+                    .prompt_pairs = wire.prompt_pairs(),
+                    .sequences = wire.sequences(),
+                    .context_tokens = wire.context_tokens(),
+                    .chunk_tokens = wire.chunk_tokens()};
+}
+
 }  // namespace
 
 void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
@@ -141,6 +171,7 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   CountersToWire(status.kv, wire->mutable_kv());
   for (const KvPath& path : status.paths) PathToWire(path, wire->add_paths());
   if (status.disk != DiskCacheStatus{}) DiskToWire(status.disk, wire->mutable_disk());
+  if (status.steps != StepTotals{}) StepsToWire(status.steps, wire->mutable_steps());
 }
 
 absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
@@ -167,6 +198,7 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   }
   BATON_ASSIGN_OR_RETURN(const KvCounters counters, CountersFromWire(wire.kv()));
   BATON_ASSIGN_OR_RETURN(const DiskCacheStatus disk, DiskFromWire(wire.disk()));
+  BATON_ASSIGN_OR_RETURN(const StepTotals steps, StepsFromWire(wire.steps()));
   std::optional<Role> role;
   if (!wire.role().empty()) {
     BATON_ASSIGN_OR_RETURN(role, RoleFromName(wire.role()));
@@ -189,7 +221,8 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
                       .preemptions = wire.preemptions(),
                       .kv = counters,
                       .paths = std::move(paths),
-                      .disk = disk};
+                      .disk = disk,
+                      .steps = steps};
 }
 
 }  // namespace baton::worker_link

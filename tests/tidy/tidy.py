@@ -39,10 +39,21 @@ ARROWS = {
     "decode_worker": {"worker_common", "engine", "kv_transfer", "worker_link", "proto", "common"},
     "router": {"discovery", "grammar", "text", "model_file", "planner", "worker_link", "proto",
                "common"},
+    "simulator": {"router", "prefill_worker", "decode_worker", "engine", "worker_link", "planner",
+                  "common"},
     "cli": EVERYTHING,
     "bench": EVERYTHING,
     "tests": EVERYTHING,
 }
+
+# A room that may include only these of its neighbours: what is pure, so that it needs no gRPC.
+PURE_NEIGHBOURS = {"simulator": {
+    "router": {"router/affinity.h", "router/placement.h", "router/room.h"},
+    "prefill_worker": {"prefill_worker/scheduler.h"},
+    "decode_worker": {"decode_worker/scheduler.h"},
+    "engine": {"engine/step_planner.h"},
+    "worker_link": {"worker_link/commands.h"},
+}}
 
 # Folders of one room that must not know each other: what is compared with must not be what is used.
 FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu"], "kernels/cpu": ["kernels/reference"]}
@@ -142,6 +153,11 @@ PROVEN_BY = {
     "router/tool_fields.cc": "tests/router/openai_request_test.cc",
     "router/served_model.cc": "tests/router/dispatcher_test.cc",
     "worker_link/grpc_credentials.cc": "tests/e2e/security_test.py",
+    "simulator/live_control.cc": "tests/simulator/regret_test.cc",
+    "simulator/*_model.cc": "tests/simulator/models_test.cc",
+    "simulator/prefix_cache.cc": "tests/simulator/models_test.cc",
+    "simulator/request_source.cc": "tests/simulator/simulation_test.cc",
+    "simulator/simulated_*.cc": "tests/simulator/simulation_test.cc",
     "text/added_tokens.cc": "tests/text/tokenizer_test.cc",
     "text/*tokenizer.cc": "tests/text/tokenizer_golden_test.cc",
     "text/char_class.cc": "tests/text/pre_tokenizer_test.cc",
@@ -206,6 +222,10 @@ def check_quoted_include(path, room, line, target):
     if allowed is not EVERYTHING and target_room != room and target_room not in allowed:
         names = ", ".join(sorted(allowed)) or "nobody"
         yield Finding(path, line, f"{room} includes {target_room}, but may know only: {names}")
+    pure = PURE_NEIGHBOURS.get(room, {}).get(target_room)
+    if pure is not None and target not in pure:
+        yield Finding(path, line, f"{room} includes {target}, but of {target_room} only what is pure: "
+                                  f"{', '.join(sorted(pure))}")
     for folder, foreign in FOREIGN_FOLDERS.items():
         for other in foreign:
             if path.startswith(folder + "/") and target.startswith(other + "/"):

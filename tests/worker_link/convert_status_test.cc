@@ -47,7 +47,15 @@ WorkerStatus FullStatus() {
                    .blocks_written = 12,
                    .blocks_dropped = 13,
                    .blocks_evicted = 14,
-                   .blocks_damaged = int64_t{1} << 34}};
+                   .blocks_damaged = int64_t{1} << 34},
+          .steps = {.steps = 31,
+                    .prompt_steps = 30,
+                    .seconds = 32.5,
+                    .prompt_tokens = 33,
+                    .prompt_pairs = 34.5,
+                    .sequences = 35,
+                    .context_tokens = 36.5,
+                    .chunk_tokens = 37}};
 }
 
 v1::WireStatus FullWire() {
@@ -70,6 +78,9 @@ TEST(ConvertStatusTest, RefusesWhatIsUnsoundByName) {
   wire = FullWire();
   wire.set_kv_bytes_per_s(std::nan(""));
   EXPECT_THAT(error(wire), HasSubstr("kv_bytes_per_s is nan"));
+  wire = FullWire();
+  wire.mutable_steps()->set_seconds(-2);
+  EXPECT_THAT(error(wire), HasSubstr("steps.seconds"));
   wire = FullWire();
   wire.mutable_disk()->set_blocks_read(-1);
   EXPECT_THAT(error(wire), HasSubstr("disk.blocks_read is -1"));

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace baton::router {
@@ -44,11 +46,10 @@ HttpResponse DebugRequests(const Dispatcher& dispatcher, const Telemetry& teleme
     if (shown++ == *limit) break;
     Append(record, &body);
   }
-  body += R"(],"recent":[)";
-  shown = 0;
-  for (const RecordPtr& record : telemetry.Recent()) {
-    if (shown++ == *limit) break;
-    Append(*record, &body);
+  for (const auto& [name, records] :
+       {std::pair("recent", telemetry.Recent()), std::pair("refused", telemetry.Refused())}) {
+    body += fmt::format(R"(],"{}":[)", name);
+    for (size_t i = 0; i < std::min(*limit, records.size()); ++i) Append(*records[i], &body);
   }
   body += "]}";
   return response;
@@ -70,9 +71,10 @@ HttpResponse DebugRequest(const Dispatcher& dispatcher, const Telemetry& telemet
     }
   }
   for (const RecordPtr& record : telemetry.Recent()) {
-    if (wanted(*record) && (record->id.empty() || seen.insert(record->id).second)) {
-      Append(*record, &body);
-    }
+    if (wanted(*record) && seen.insert(record->id).second) Append(*record, &body);
+  }
+  for (const RecordPtr& record : telemetry.Refused()) {
+    if (wanted(*record)) Append(*record, &body);
   }
   if (body.back() == '[') {
     return ErrorResponse(404,

@@ -12,8 +12,9 @@
 
 namespace baton::router {
 
-// {"live":[...],"recent":[...]}: the oldest live ones, the newest ended ones; so many of each as
-// `query` says ("limit=100", at most Telemetry::kRecent).
+// {"live":[...],"recent":[...],"refused":[...]}: the oldest live ones, the newest that have ended,
+// and calls that became no request; so many of each as `query` says ("limit=100", at most
+// Telemetry::kRecent).
 HttpResponse DebugRequests(const Dispatcher& dispatcher, const Telemetry& telemetry,
                            std::string_view query);
 

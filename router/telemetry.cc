@@ -12,7 +12,6 @@ namespace baton::router {
 absl::StatusOr<std::unique_ptr<Telemetry>> Telemetry::Create(const TelemetryOptions& options) {
   std::unique_ptr<Telemetry> telemetry(new Telemetry());
   telemetry->trace_ratio_ = options.trace_ratio;
-  telemetry->recent_.reserve(kRecent);
   if (!options.access_log.empty()) {
     BATON_ASSIGN_OR_RETURN(telemetry->access_log_, AccessLog::Open(options.access_log));
   }
@@ -28,20 +27,22 @@ void Telemetry::Ended(RequestRecord record) {
   if (exporter_ != nullptr && shared->call->trace.sampled) exporter_->Put(shared);
   RecordPtr oldest;  // freed without the lock
   const std::lock_guard lock(mutex_);
-  if (recent_.size() < kRecent) {
-    recent_.push_back(shared);
+  Ring& ring = shared->id.empty() ? refused_ : recent_;
+  if (ring.records.size() < ring.capacity) {
+    ring.records.push_back(shared);
   } else {
-    oldest = std::exchange(recent_[next_], shared);
-    next_ = (next_ + 1) % kRecent;
+    oldest = std::exchange(ring.records[ring.next], shared);
+    ring.next = (ring.next + 1) % ring.capacity;
   }
 }
 
-std::vector<RecordPtr> Telemetry::Recent() const {
+std::vector<RecordPtr> Telemetry::Of(const Ring& ring) const {
   std::vector<RecordPtr> newest_first;
-  newest_first.reserve(kRecent);
+  newest_first.reserve(ring.capacity);
   const std::lock_guard lock(mutex_);
-  for (size_t i = recent_.size(); i > 0; --i) {
-    newest_first.push_back(recent_[(next_ + i - 1) % recent_.size()]);
+  const size_t count = ring.records.size();
+  for (size_t i = count; i > 0; --i) {
+    newest_first.push_back(ring.records[(ring.next + i - 1) % count]);
   }
   return newest_first;
 }

@@ -29,6 +29,7 @@ struct TelemetryOptions {
 class Telemetry {
  public:
   static constexpr size_t kRecent = 1024;
+  static constexpr size_t kRefused = 256;
 
   static absl::StatusOr<std::unique_ptr<Telemetry>> Create(const TelemetryOptions& options);
 
@@ -39,21 +40,30 @@ class Telemetry {
 
   void Ended(RequestRecord record);
 
-  // The latest kRecent, the newest first.
-  std::vector<RecordPtr> Recent() const;
+  // The latest kRecent requests, the newest first.
+  std::vector<RecordPtr> Recent() const { return Of(recent_); }
+  // Likewise the latest kRefused calls that became none: a flood of them leaves the others there.
+  std::vector<RecordPtr> Refused() const { return Of(refused_); }
 
   void ReopenAccessLog();
   std::string MetricsText() const;  // Prometheus text
 
  private:
+  struct Ring {
+    const size_t capacity;
+    std::vector<RecordPtr> records{};
+    size_t next = 0;  // where the oldest is, once it is full
+  };
+
   Telemetry() = default;
+  std::vector<RecordPtr> Of(const Ring& ring) const;
 
   double trace_ratio_ = 1;
   std::unique_ptr<AccessLog> access_log_;
   std::unique_ptr<OtlpExporter> exporter_;
-  mutable std::mutex mutex_;       // guards the next two
-  std::vector<RecordPtr> recent_;  // a ring
-  size_t next_ = 0;
+  mutable std::mutex mutex_;  // guards the next two
+  Ring recent_{kRecent};
+  Ring refused_{kRefused};
 };
 
 }  // namespace baton::router

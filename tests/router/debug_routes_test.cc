@@ -50,6 +50,9 @@ TEST_F(DebugRoutesTest, ShowsLiveOnesAndTheLatest) {
   EXPECT_EQ(all.at("live").at(0).at("state").as_string(), "queued");
   ASSERT_EQ(all.at("recent").as_array().size(), 2u);
   EXPECT_EQ(all.at("recent").at(0).at("request_id").as_string(), "c");
+  telemetry_->Ended(RecordOfCall(TestCall("bad"), 400, absl::InvalidArgumentError("x"), {}));
+  EXPECT_EQ(Json("/debug/requests").at("refused").at(0).at("request_id").as_string(), "bad");
+  EXPECT_EQ(Json("/debug/requests/bad").at("requests").at(0).at("status").as_int64(), 400);
   const json::value one = Json("/debug/requests?limit=1");
   EXPECT_EQ(one.at("live").as_array().size(), 1u);
   EXPECT_EQ(one.at("recent").as_array().size(), 1u);

@@ -170,8 +170,8 @@ TEST(GrpcServer, KeepsIdsAndTracesAndTellsOfWhatItRefuses) {
   const auto refused = other.stub->Generate(&other.context, request);
   EXPECT_FALSE(refused->Read(&response));
   EXPECT_EQ(refused->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
-  ASSERT_EQ(telemetry->Recent().size(), 1u);
-  EXPECT_EQ(telemetry->Recent()[0]->http_status, 404);
+  ASSERT_EQ(telemetry->Refused().size(), 1u);
+  EXPECT_EQ(telemetry->Refused()[0]->http_status, 404);
   EXPECT_EQ(other.context.GetServerInitialMetadata().count("traceparent"), 0u);
 }
 

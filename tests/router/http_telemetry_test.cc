@@ -30,7 +30,7 @@ class HttpTelemetryTest : public testing::Test {
   }
   // The only one that was told.
   RequestRecord Only() {
-    const std::vector<RecordPtr> all = telemetry_->Recent();
+    const std::vector<RecordPtr> all = telemetry_->Refused();
     EXPECT_EQ(all.size(), 1u);
     return all.empty() ? RequestRecord{} : *all[0];
   }
@@ -75,7 +75,8 @@ TEST_F(HttpTelemetryTest, ChoicesAreNumbered) {
   EXPECT_EQ(inputs[0].choice, 0);
   EXPECT_EQ(inputs[1].choice, 1);
   EXPECT_EQ(inputs[0].call, inputs[1].call);
-  EXPECT_TRUE(telemetry_->Recent().empty()) << "requests tell of themselves";
+  EXPECT_TRUE(telemetry_->Refused().empty()) << "requests tell of themselves";
+  EXPECT_TRUE(telemetry_->Recent().empty());
 }
 
 TEST_F(HttpTelemetryTest, WhatIsRefusedByTheHeadersIsTold) {
@@ -115,15 +116,15 @@ TEST_F(HttpTelemetryTest, WhatIsNotUnderstoodIsToldAndWhatIsOnlyLookedAtIsNot) {
   HttpTestClient client(server_->address());
   EXPECT_EQ(client.Get("/health").status, 200);
   EXPECT_EQ(client.Get("/metrics").status, 200);
-  EXPECT_TRUE(telemetry_->Recent().empty());
+  EXPECT_TRUE(telemetry_->Refused().empty());
   EXPECT_EQ(client.Get("/v1/nothing").status, 404);
   EXPECT_EQ(Only().call->endpoint, "/v1/nothing");
   HttpTestClient other(server_->address());
   other.Send("hello\r\n\r\n");
   EXPECT_EQ(other.Read().status, 400);
-  EXPECT_EQ(telemetry_->Recent().size(), 2u);
-  EXPECT_EQ(telemetry_->Recent()[0]->call->endpoint, "");
-  EXPECT_EQ(telemetry_->Recent()[0]->http_status, 400);
+  EXPECT_EQ(telemetry_->Refused().size(), 2u);
+  EXPECT_EQ(telemetry_->Refused()[0]->call->endpoint, "");
+  EXPECT_EQ(telemetry_->Refused()[0]->http_status, 400);
 }
 
 }  // namespace

@@ -31,6 +31,14 @@ TEST(TelemetryTest, KeepsTheLatestTheNewestFirst) {
   ASSERT_EQ(recent.size(), Telemetry::kRecent);
   EXPECT_EQ(recent.front()->call->request_id, "call-" + std::to_string(all - 1));
   EXPECT_EQ(recent.back()->call->request_id, "call-10");
+  for (size_t i = 0; i < 2 * Telemetry::kRefused; ++i) {
+    (*telemetry)
+        ->Ended(RecordOfCall(TestCall("refused-" + std::to_string(i)), 429,
+                             absl::ResourceExhaustedError("too much"), {}));
+  }
+  EXPECT_EQ((*telemetry)->Recent().front(), recent.front()) << "they are apart";
+  ASSERT_EQ((*telemetry)->Refused().size(), Telemetry::kRefused);
+  EXPECT_EQ((*telemetry)->Refused().front()->call->request_id, "refused-511");
   EXPECT_EQ((*telemetry)->MetricsText(), "") << "nothing is on";
   EXPECT_FALSE((*telemetry)->TraceOf("", "").on());
 }

@@ -57,15 +57,23 @@ json::value SchemaOf(const json::object& function) {
 
 // How much compiling the schemas of one request's tools may be.
 struct CompileBudget {
-  size_t states = grammar::Automaton::kMaxStates;  // of all together
-  int failures = 8;                                // each may have cost as much
+  // Of all together; what stands around them needs some, too.
+  size_t bytes = grammar::kMaxConstraintBytes / 4 * 3;
+  size_t states = grammar::Automaton::kMaxStates / 4 * 3;
+  int failures = 32;  // each may have cost as much
 };
 
 absl::Status TryCompile(const json::value& constraint, CompileBudget* budget) {
   if (budget->failures == 0) {
     return absl::InvalidArgumentError("too many tools have schemas that are not possible");
   }
-  const auto compiled = grammar::CompileConstraint(json::serialize(constraint));
+  const std::string text = json::serialize(constraint);
+  if (text.size() > budget->bytes) {
+    return absl::InvalidArgumentError(
+        fmt::format("with the tools before it, it has more than {} bytes", CompileBudget{}.bytes));
+  }
+  budget->bytes -= text.size();
+  const auto compiled = grammar::CompileConstraint(text);
   if (compiled.ok() && (*compiled)->size() <= budget->states) {
     budget->states -= (*compiled)->size();
     return absl::OkStatus();
@@ -73,7 +81,7 @@ absl::Status TryCompile(const json::value& constraint, CompileBudget* budget) {
   --budget->failures;
   if (!compiled.ok()) return compiled.status();
   return absl::InvalidArgumentError(fmt::format(
-      "with the tools before it, it needs more than {} states", grammar::Automaton::kMaxStates));
+      "with the tools before it, it needs more than {} states", CompileBudget{}.states));
 }
 
 absl::StatusOr<json::value> ArgumentsConstraint(const json::object& function,

@@ -120,7 +120,7 @@ absl::StatusOr<Event> TokensFromWire(const v1::WireTokens& wire) {
 
 void PromptScoresToWire(const PromptScoresEvent& event, v1::WirePromptScores* wire) {
   ToWire(event.attempt, wire->mutable_attempt());
-  if (event.scores.empty()) return;
+  BATON_CHECK(!event.scores.empty(), "there is something to say");
   wire->set_first_position(event.scores.front().position);
   for (const PromptScore& score : event.scores) {
     BATON_CHECK(score.position == event.scores.front().position + wire->tokens_size(),
@@ -134,7 +134,7 @@ void PromptScoresToWire(const PromptScoresEvent& event, v1::WirePromptScores* wi
 
 absl::StatusOr<Event> PromptScoresFromWire(const v1::WirePromptScores& wire) {
   const int count = wire.tokens_size();
-  if (wire.first_position() < 1 || wire.first_position() > INT32_MAX - count ||
+  if (count < 1 || wire.first_position() < 1 || wire.first_position() > INT32_MAX - count ||
       wire.logprobs_size() != count || wire.ranks_size() != count || wire.top_size() != count) {
     return absl::InvalidArgumentError(fmt::format(
         "{} prompt tokens from position {} on with {} logprobs, {} ranks and {} lists of best "

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "router/openai_request.h"
+#include "router/responses_request.h"
 #include "router/tgi_request.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -21,6 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (request->tools.choice == ToolUse::Choice::kNone) continue;
     (void)ToolConstraint(ToolFormat::kHermes, request->tools);
   }
+  ResponsesOptions responses;
+  (void)ParseResponsesRequest(body, RequestLimits{}, &responses, &param);
   TgiOptions options;
   (void)ParseTgiRequest(body, false, RequestLimits{}, &options, &param);
   return 0;

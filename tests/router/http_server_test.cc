@@ -401,8 +401,8 @@ TEST_F(HttpServerTest, Responses) {
   EXPECT_EQ(whole.status, 200);
   const boost::json::value body = boost::json::parse(whole.body);
   EXPECT_EQ(body.at("output").at(0).at("content").at(0).at("text"), "Hello, world");
-  EXPECT_EQ(body.at("id").as_string(), "resp_" + whole.headers.at("x-request-id"));
-  EXPECT_EQ(body.at("model"), kTestModel);
+  EXPECT_EQ(std::string(body.at("id").as_string()), "resp_" + whole.headers.at("x-request-id"));
+  EXPECT_EQ(body.at("model").as_string(), kTestModel);
   const TestResponse stream = client_.Post("/v1/responses", R"({"input":"hi","stream":true})");
   EXPECT_THAT(stream.body, testing::StartsWith("event: response.created\ndata: {"));
   EXPECT_THAT(stream.body, HasSubstr("event: response.completed\n"));

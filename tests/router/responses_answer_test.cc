@@ -18,9 +18,9 @@ std::vector<std::pair<std::string, boost::json::value>> EventsOf(std::string_vie
     const std::string_view event = stream.substr(0, end);
     stream.remove_prefix(end + 2);
     const size_t line = event.find('\n');
-    events.emplace_back(event.substr(7, line - 7),
-                        boost::json::parse({event.data() + line + 7, event.size() - line - 7}));
-    EXPECT_EQ(events.back().second.at("type"), events.back().first);
+    const std::string data(event.substr(line + 7));
+    events.emplace_back(event.substr(7, line - 7), boost::json::parse(data));
+    EXPECT_EQ(std::string(events.back().second.at("type").as_string()), events.back().first);
     EXPECT_EQ(events.back().second.at("sequence_number"), events.size() - 1);
   }
   return events;

@@ -62,6 +62,22 @@ TEST(ToolConstraintTest, SchemasThatCannotBeKeptAreRefusedOnlyWhereTheyAreStrict
               testing::HasSubstr("the strict tool 'f' are not possible: the keyword 'not'"));
 }
 
+// Each could be compiled alone; together they would be too much for the router's time, and for a
+// worker.
+TEST(ToolConstraintTest, SchemasOfAllToolsShareOneBound) {
+  std::string tools;
+  for (int i = 0; i < 100; ++i) {
+    tools += std::string(i == 0 ? "[" : ",") + R"({"type": "function", "function": {"name": "f)" +
+             std::to_string(i) + R"(", "parameters": {"type": "object", "properties": {"a":
+                {"type": "string", "maxLength": 1500}}, "required": ["a"]}}})";
+  }
+  const ToolUse use{ToolUse::Choice::kRequired, tools + "]", "", false};
+  const auto constraint = ToolConstraint(ToolFormat::kLlama, use);
+  ASSERT_TRUE(constraint.ok()) << constraint.status();
+  EXPECT_FALSE(Takes(*constraint, R"({"name": "f0", "parameters": {"b": 1}})"));
+  EXPECT_TRUE(Takes(*constraint, R"({"name": "f99", "parameters": {"b": 1}})"));
+}
+
 TEST(ToolFormatTest, IsTheTemplatesOwn) {
   EXPECT_EQ(ToolFormatOf("{{ '<tool_call>' }}"), ToolFormat::kHermes);
   EXPECT_EQ(ToolFormatOf("<|python_tag|>"), ToolFormat::kLlama);

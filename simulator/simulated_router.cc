@@ -103,13 +103,14 @@ void SimulatedRouter::FindHeld(const Prompt& prompt) {
   }
 }
 
-// What router/prompts_under_way.h makes of tokens, of the ids of the blocks that they lie in: an id stands
-// for all tokens up to its block's end.
+// What router/prompts_under_way.h makes of tokens, of the ids of the blocks that they lie in: an id
+// stands for all tokens up to its block's end.
 std::vector<uint64_t> SimulatedRouter::KeysOf(const Prompt& prompt) const {
   std::vector<uint64_t> keys;
   if (options_.prefix_block_tokens <= 0) return keys;
   const auto block_tokens = static_cast<size_t>(options_.prefix_block_tokens);
-  for (size_t end = size_t{router::kFirstKeyTokens}; end <= static_cast<size_t>(prompt.tokens); end *= 2) {
+  for (size_t end = size_t{router::kFirstKeyTokens}; end <= static_cast<size_t>(prompt.tokens);
+       end *= 2) {
     const size_t block = (end - 1) / block_tokens;
     if (block >= prompt.prefix.size()) break;
     uint64_t key = static_cast<uint64_t>(prompt.prefix[block]) * 64 + keys.size();

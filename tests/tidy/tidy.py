@@ -48,7 +48,8 @@ ARROWS = {
 
 # A room that may include only these of its neighbours: what is pure, so that it needs no gRPC.
 PURE_NEIGHBOURS = {"simulator": {
-    "router": {"router/affinity.h", "router/placement.h", "router/room.h"},
+    "router": {"router/held_prefix.h", "router/placement.h", "router/prompts_under_way.h",
+               "router/room.h"},
     "prefill_worker": {"prefill_worker/scheduler.h"},
     "decode_worker": {"decode_worker/scheduler.h"},
     "engine": {"engine/step_planner.h"},

@@ -42,6 +42,13 @@ TEST_F(AdminRoutesTest, ShowsWorkersAndWhereTheyAreLearnedOf) {
   EXPECT_EQ(Get("/health").status, 200);
 }
 
+TEST_F(AdminRoutesTest, WithoutLiveControlThereIsNoPlan) {
+  const HttpResponse answer = Get("/admin/plan");
+  EXPECT_EQ(answer.status, 404);
+  EXPECT_THAT(answer.body, HasSubstr("--control advise"));
+  EXPECT_EQ(Post("/admin/plan", "{}").status, 405);
+}
+
 TEST_F(AdminRoutesTest, ADrainAndItsUndoing) {
   const HttpResponse answer = Post("/v1/workers/decode-0/drain", R"({"grace_s":2.5,"force":true})");
   EXPECT_EQ(answer.status, 202);

@@ -298,14 +298,29 @@ class ResponsesTest(ClusterTestCase):
                                                    temperature=0, max_tokens=24)
         self.assertEqual(whole.output_text, chat.choices[0].message.content)
         self.assertEqual(whole.usage.total_tokens, chat.usage.total_tokens)
-        with self.openai.responses.stream(**asked) as stream:
-            text = "".join(event.delta for event in stream
-                           if event.type == "response.output_text.delta")
-            self.assertEqual(stream.get_final_response().output_text, whole.output_text)
+        self.assertEqual(whole.incomplete_details.reason, "max_output_tokens")
+        events = list(self.openai.responses.create(**asked, stream=True))
+        text = "".join(event.delta for event in events
+                       if event.type == "response.output_text.delta")
         self.assertEqual(text, whole.output_text)
+        self.assertEqual(events[-1].type, "response.incomplete")
+        self.assertEqual(events[-1].response.output_text, whole.output_text)
         with self.assertRaises(openai.BadRequestError) as refused:
             self.openai.responses.create(**asked, previous_response_id="resp_1")
         self.assertIn("previous_response_id", str(refused.exception))
+
+    def test_the_streaming_helper_takes_a_format(self):
+        schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}},
+                  "required": ["city"], "additionalProperties": False}
+        with self.openai.responses.stream(
+                model=self.model, input="Which city is the capital of France?", temperature=0,
+                text={"format": {"type": "json_schema", "name": "city", "schema": schema}}) as stream:
+            text = "".join(event.delta for event in stream
+                           if event.type == "response.output_text.delta")
+            final = stream.get_final_response()
+        self.assertEqual(final.status, "completed")
+        self.assertEqual(final.output_text, text)
+        self.assertIn(json.loads(text)["city"], ("Paris", "Rome"))
 
 
 class PromptLogprobsTest(ClusterTestCase):
@@ -387,7 +402,8 @@ class AnswerPlaceTest(ClusterTestCase):
         begun = QUESTION + [{"role": "assistant", "content": "It was written by William"}]
         self.assertTrue(ask(messages=begun, continue_final_message=True).startswith(" Shakespeare"))
         self.assertTrue(ask(stop="Shake", include_stop_str_in_output=True).endswith("Shake"))
-        self.assertIn("<|im_end|>", ask(skip_special_tokens=False, max_tokens=200))
+        self.assertEqual(ask(skip_special_tokens=False, logit_bias={"2": 100}), "<|im_end|>")
+        self.assertEqual(ask(logit_bias={"2": 100}), "")
         status, answer = self.client.post("/v1/chat/completions", {
             "messages": begun, "continue_final_message": True, "add_generation_prompt": True})
         self.assertEqual(status, 400, answer)

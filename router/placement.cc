@@ -219,7 +219,7 @@ class PrefillChoice {
                                     bytes_per_s);
   }
 
-  std::tuple<bool, bool, double, bool, bool, int32_t, WorkerId> Cost(
+  std::tuple<bool, bool, double, bool, bool, int32_t, uint64_t, WorkerId> Cost(
       const WorkerSnapshot& worker) const {
     return {Avoided(worker, request_),
             worker.suspect,
@@ -227,6 +227,7 @@ class PrefillChoice {
             worker.kv_layout != decode_.kv_layout,
             worker.id != request_.session.prefill,
             worker.requests,
+            worker.chosen,
             worker.id};
   }
 

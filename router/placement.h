@@ -36,6 +36,7 @@ struct WorkerSnapshot {
   double prefill_tokens_per_s = 0;  // as measured there; 0: not yet
   double kv_bytes_per_s = 0;        // likewise, of KV that it was handed
   double disk_bytes_per_s = 0;      // likewise, of its KV on disk
+  uint64_t chosen = 0;              // grows from placement to placement: the last one there
 };
 
 struct PlacementRequest {
@@ -87,10 +88,12 @@ using Placement = std::variant<Placed, Refusal>;
 // this prompt's first token: the tokens queued there and those of the prompt that it does not hold,
 // at its measured speed (one that was not measured counts as the mean of the others); then the
 // decode worker's KV layout (others have to be converted), served the session before, fewest
-// requests, lowest id. A prefix that it has on disk counts as read from there, and one that another
-// prefill worker of the same layout holds as fetched from it, where that is faster than computing
-// it: KV bytes / measured bytes a second, against tokens / measured tokens a second. Nothing is
-// fetched before prefill was measured; before a transfer was, kAssumedKvBytesPerS is taken.
+// requests; then least recently
+// chosen, so that not one worker's cache forgets while others' are idle; lowest id. A prefix that
+// it has on disk counts as read from there, and one that another prefill worker of the same layout
+// holds as fetched from it, where that is faster than computing it: KV bytes / measured bytes a
+// second, against tokens / measured tokens a second. Nothing is fetched before prefill was
+// measured; before a transfer was, kAssumedKvBytesPerS is taken.
 //
 // The decode worker prefills the prompt itself when the prompt is short; when it holds nearly all
 // of it and has the first token sooner than the best prefill worker (a decode worker whose prefill

@@ -227,6 +227,7 @@ struct PrefixIndex::Search {
   PromptChain& chain;
   HeldPrefixes& held;
   int level;
+  bool all_count;             // every holder that is known is one that this search is for
   int32_t step = 1 << level;  // between the blocks that are looked at
   int looks = 0;
 
@@ -257,29 +258,33 @@ struct PrefixIndex::Search {
     return has;
   }
 
-  // How many hold so much.
-  size_t Raise(int32_t n) {
-    size_t holders = 0;
+  size_t Count(int32_t n) {
+    const std::span<const Holder> holders = At(n);
+    if (all_count) return holders.size();
+    return static_cast<size_t>(
+        std::ranges::count_if(holders, [this](Holder one) { return SlotOf(one) != nullptr; }));
+  }
+
+  void Raise(int32_t n) {
     const int32_t tokens = n * step * chain.block_tokens();
     for (const Holder holder : At(n)) {
       const Slot* const slot = SlotOf(holder);
       if (slot == nullptr) continue;
-      ++holders;
       if (static_cast<CacheTier>(holder % kCacheTiers) == CacheTier::kMemory) {
         held.RaiseMemory(slot->worker, tokens);
       } else {
         held.RaiseDisk(slot->worker, tokens);
       }
     }
-    return holders;
   }
 
-  // Those whose prefixes end between the two, which so many hold.
+  // Those whose prefixes end between the two, which so many hold, and at `low`.
   void Between(int32_t low, size_t low_holders, int32_t high, size_t high_holders) {
-    if (high - low < 2 || low_holders == high_holders || looks >= kMaxLooks) return;
+    if (low_holders == high_holders) return;
+    if (high - low == 1 || looks == kMaxLooks) return Raise(low);
     ++looks;
     const int32_t middle = low + (high - low) / 2;
-    const size_t holders = Raise(middle);
+    const size_t holders = Count(middle);
     Between(middle, holders, high, high_holders);
     Between(low, low_holders, middle, holders);
   }
@@ -287,17 +292,18 @@ struct PrefixIndex::Search {
 
 void PrefixIndex::Find(PromptChain& chain, HeldPrefixes* held) const {
   const std::lock_guard lock(mutex_);
+  const auto caches = static_cast<int32_t>(kCacheTiers * feeds_.size());
   for (int level = level_; level <= kMaxKeyLevel; ++level) {
     // What is told from a lower level on is kept from the index' own.
     const bool own =
         level == level_ && std::any_of(told_levels_.begin(), told_levels_.begin() + level,
-                                       [](int32_t caches) { return caches > 0; });
+                                       [](int32_t told) { return told > 0; });
     if (!own && told_levels_[level] == 0) continue;
-    Search search{*this, chain, *held, level};
+    Search search{*this, chain, *held, level, retired_.empty() && told_levels_[level] == caches};
     const int32_t longest = search.Longest();
     if (longest == 0) continue;
-    const size_t at_end = search.Raise(longest);
-    if (longest > 1) search.Between(1, search.Raise(1), longest, at_end);
+    search.Raise(longest);
+    if (longest > 1) search.Between(1, search.Count(1), longest, search.Count(longest));
   }
 }
 

@@ -147,6 +147,7 @@ class Registry {
     int32_t open_requests = 0;
     int64_t open_prompt_tokens = 0;
     int64_t open_blocks = 0;
+    uint64_t chosen = 0;            // as in WorkerSnapshot
     int64_t local_tokens_sent = 0;  // to be prefilled by a decode worker, since its last status
 
     bool usable() const {
@@ -199,11 +200,12 @@ class Registry {
   std::set<std::string> unsafe_;  // addresses that were told to be; of who sets them
 
   PrefixIndex prefixes_;      // what workers hold; never called with mutex_ held
-  mutable std::mutex mutex_;  // guards the next nine
+  mutable std::mutex mutex_;  // guards the next ten
   std::map<WorkerId, Worker> workers_;
   std::vector<WorkerSnapshot> snapshots_;   // of workers_, in their order: what placement looks at
   int32_t min_context_tokens_ = INT32_MAX;  // of connected workers
   WorkerId next_id_ = 0;
+  uint64_t last_chosen_ = 0;
   TimePoint last_silence_check_;
   TimePoint suspects_of_;               // when the snapshots' suspects were looked for last
   std::vector<ChainKind> chain_kinds_;  // of connected workers

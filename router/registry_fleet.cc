@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
 
 #include "common/logging.h"
 #include "router/registry.h"
@@ -12,6 +13,13 @@
 namespace baton::router {
 
 using worker_link::Role;
+
+// To an eighth of an octave: equal machines measure nearly equal speeds, and none of them is to get
+// all prompts for that.
+double RoundedSpeed(double tokens_per_s) {
+  if (tokens_per_s <= 0) return 0;
+  return std::exp2(std::round(8 * std::log2(tokens_per_s)) / 8);
+}
 
 // A status may be older than what was sent last, and counts other routers' requests too: the larger
 // number of the two is nearer to the truth.
@@ -31,9 +39,10 @@ void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
                                                 status.blocks_total - open_blocks);
   snapshot.block_tokens = info.block_tokens;
   snapshot.kv_bytes_per_token = info.kv_bytes_per_token;
-  snapshot.prefill_tokens_per_s = status.prefill_tokens_per_s;
+  snapshot.prefill_tokens_per_s = RoundedSpeed(status.prefill_tokens_per_s);
   snapshot.kv_bytes_per_s = status.kv_bytes_per_s;
   snapshot.disk_bytes_per_s = status.disk.bytes_per_s;
+  snapshot.chosen = chosen;
 }
 
 void Registry::RefreshLocked(WorkerId id) {
@@ -117,6 +126,7 @@ Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens, int32_t compute_t
               compute_tokens,
               BlocksNeeded(worker.info.block_tokens, prompt_tokens),
               {}};
+  worker.chosen = ++last_chosen_;
   ++worker.open_requests;
   worker.open_prompt_tokens += share.prompt_tokens;
   worker.open_blocks += share.blocks;

@@ -10,8 +10,8 @@ from cluster import VOCAB_SIZE, Cluster, reference, wait_until
 BLOCK_TOKENS = 16
 ANSWER_TOKENS = 24
 GREEDY = {"temperature": 0.0, "max_tokens": ANSWER_TOKENS, "ignore_eos": True}
-SESSIONS = 6
-TURNS = 4
+SESSIONS = 4
+TURNS = 3
 ANSWER_TOLD_S = 0.3  # by when routers know what an answer has left in the caches
 
 

@@ -94,7 +94,7 @@ TEST_F(DispatcherMovingTest, StreamsOfALostWorkerDoNotComeAsAStormNorStarveNewRe
     return dispatcher_->MetricsText().find("baton_queue_requests{priority=\"normal\"} 25") !=
            std::string::npos;
   })) << dispatcher_->MetricsText();
-  EXPECT_EQ(second_.queued(), 5u);
+  EXPECT_TRUE(Eventually([&] { return second_.queued() == 5; }));
   Answer fresh;
   ASSERT_TRUE(dispatcher_->Submit(Text("a new one"), fresh.Sink()).ok());
   size_t fresh_at = 0;

@@ -15,7 +15,6 @@
 #include "engine/block_pool.h"
 #include "router/placement.h"
 #include "router/prefix_index.h"
-#include "router/prompts_under_way.h"
 
 namespace baton::router {
 namespace {
@@ -58,7 +57,8 @@ class PoolWorker {
     return pool_.CountMatch(chain) * kBlockTokens;
   }
   // As an executor does. The tokens that were cached.
-  int32_t Prefill(std::span<const BlockHash> chain, int32_t tokens) {
+  int32_t Prefill(std::span<const BlockHash> chain, int32_t tokens, uint64_t turn) {
+    chosen_ = turn;
     engine::BlockTable table = pool_.Match(chain);
     const int32_t cached = table.size();
     const int32_t needed = (tokens + kBlockTokens - 1) / kBlockTokens;
@@ -85,6 +85,8 @@ class PoolWorker {
     snapshot.blocks_total = snapshot.blocks_available = pool_.counts().total;
     snapshot.prompt_tokens_queued = static_cast<int64_t>(queued_tokens_);
     snapshot.prefill_tokens_per_s = kTokensPerS;
+    snapshot.kv_bytes_per_token = 1'000'000;  // nobody fetches: what is elsewhere is a miss
+    snapshot.chosen = chosen_;
     return snapshot;
   }
 
@@ -97,6 +99,7 @@ class PoolWorker {
   WorkerId id_;
   PrefixIndex* index_;
   double queued_tokens_ = 0;
+  uint64_t chosen_ = 0;
 };
 
 // A turn's prompt is one of four common beginnings, and the conversation so far.
@@ -170,7 +173,8 @@ Hits Run(const Load& load, Knowledge knowledge, uint32_t seed) {
       ADD_FAILURE() << "no prefill worker";
       return hits;
     }
-    const int32_t cached = workers[*placed->prefill]->Prefill(chain, request.prompt_tokens);
+    const int32_t cached = workers[*placed->prefill]->Prefill(chain, request.prompt_tokens,
+                                                              static_cast<uint64_t>(turn) + 1);
     hits.prompt_tokens += request.prompt_tokens;
     hits.cached_tokens += cached;
     conversations.Answer();

@@ -206,6 +206,7 @@ std::vector<Case> PrefillCases() {
   const auto queued = [](int64_t n) {
     return [n](WorkerSnapshot& w) { w.prompt_tokens_queued = n; };
   };
+  const auto chosen = [](uint64_t n) { return [n](WorkerSnapshot& w) { w.chosen = n; }; };
   const auto speed = [](double n) {
     return [n](WorkerSnapshot& w) { w.prefill_tokens_per_s = n; };
   };
@@ -293,6 +294,18 @@ std::vector<Case> PrefillCases() {
        2},
       {"and at 4 times the speed 4 times as many may wait",
        {Decode(0), With(Prefill(1), speed(1000)), With(With(Prefill(2), speed(4000)), queued(310))},
+       Tokens(100),
+       0,
+       1},
+      {"least recently chosen, when all else is equal",
+       {Decode(0), With(Prefill(1), chosen(9)), With(Prefill(2), chosen(7)),
+        With(Prefill(3), chosen(8))},
+       Tokens(100),
+       0,
+       2},
+      {"fewest requests go before that",
+       {Decode(0), With(Prefill(1), chosen(9)),
+        With(Prefill(2), [](WorkerSnapshot& w) { w.requests = 1; })},
        Tokens(100),
        0,
        1},

@@ -65,6 +65,12 @@ std::string PrefillFor(Registry& registry, const std::vector<TokenId>& prompt,
   return assignment.prefill->name;
 }
 
+// Where all is equal they take turns; a worker that holds the prompt gets it each time.
+bool GoesTo(Registry& registry, const std::vector<TokenId>& prompt, const std::string& name) {
+  return Eventually(
+      [&] { return PrefillFor(registry, prompt) == name && PrefillFor(registry, prompt) == name; });
+}
+
 TEST(RegistryPrefixTest, APromptGoesToTheWorkerThatSaysItHoldsItsPrefix) {
   ScriptedWorker decode(Role::kDecode, "d0");
   ScriptedWorker first(Role::kPrefill, "p0");
@@ -74,11 +80,11 @@ TEST(RegistryPrefixTest, APromptGoesToTheWorkerThatSaysItHoldsItsPrefix) {
   const std::vector<TokenId> prompt = CountingPrompt(100);
   EXPECT_EQ(PrefillFor(*registry, prompt), "p0");
   second->HoldBlocks(prompt, 5);
-  EXPECT_TRUE(Eventually([&] { return PrefillFor(*registry, prompt) == "p1"; }));
+  EXPECT_TRUE(GoesTo(*registry, prompt, "p1"));
   EXPECT_EQ(PrefillFor(*registry, CountingPrompt(16)), "p0")
       << "its last token is computed in any case";
   first.HoldBlocks(prompt, 6);
-  EXPECT_TRUE(Eventually([&] { return PrefillFor(*registry, prompt) == "p0"; }));
+  EXPECT_TRUE(GoesTo(*registry, prompt, "p0"));
   second->HoldBlocks(prompt, 6);
   second->Stop();
   EXPECT_TRUE(Eventually([&] {
@@ -88,7 +94,7 @@ TEST(RegistryPrefixTest, APromptGoesToTheWorkerThatSaysItHoldsItsPrefix) {
   const std::vector<TokenId> unlike = CountingPrompt(1000, 7);
   second = std::make_unique<ScriptedWorker>(Role::kPrefill, "p1", address);
   second->HoldBlocks(unlike, 60);
-  EXPECT_TRUE(Eventually([&] { return PrefillFor(*registry, unlike) == "p1"; }));
+  EXPECT_TRUE(GoesTo(*registry, unlike, "p1"));
 }
 
 TEST(RegistryPrefixTest, ItCountsWhatIsHeldAndGivesLoadBack) {
@@ -131,7 +137,7 @@ TEST(RegistryPrefixTest, ASessionIsServedWhereItWasWhenNothingElseDecides) {
   ASSERT_EQ(other.prefill->name, "p0");
   EXPECT_EQ(PrefillFor(*registry, CountingPrompt(20), 77), "p1");
   registry->Release(other.prefill->share);
-  EXPECT_EQ(PrefillFor(*registry, CountingPrompt(20), 77), "p1");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(PrefillFor(*registry, CountingPrompt(20), 77), "p1");
   EXPECT_EQ(PrefillFor(*registry, CountingPrompt(20), 78), "p0");
 }
 

@@ -414,10 +414,9 @@ bool DispatcherImpl::Ready() const {
 std::string DispatcherImpl::MetricsText() const {
   const std::vector<LivePtr> all = AllLive();
   const auto waiting = static_cast<int32_t>(
-      std::count_if(all.begin(), all.end(), [](const LivePtr& live) { return live->waiting(); }));
+      std::ranges::count_if(all, [](const LivePtr& live) { return live->waiting(); }));
   return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet()) +
-         DiscoveryMetricsText(registry_->Discovery()) + queue_.MetricsText() +
-         registry_->MetricsText();
+         queue_.MetricsText() + registry_->MetricsText();
 }
 
 void DispatcherImpl::AnnounceDrain() {

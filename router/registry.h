@@ -125,7 +125,7 @@ class Registry {
   std::vector<DiscoveryView> Discovery() const { return sources_->Views(); }
   bool Ready() const;                // a decode worker is usable
   int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any
-  std::string MetricsText() const { return prefixes_.MetricsText(); }
+  std::string MetricsText() const;   // Prometheus text format, but for what Fleet tells
 
  private:
   struct Worker {

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "common/logging.h"
+#include "router/fleet_metrics.h"
 #include "router/registry.h"
 #include "router/room.h"
 
@@ -43,6 +44,10 @@ void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
   snapshot.kv_bytes_per_s = status.kv_bytes_per_s;
   snapshot.disk_bytes_per_s = status.disk.bytes_per_s;
   snapshot.chosen = chosen;
+}
+
+std::string Registry::MetricsText() const {
+  return DiscoveryMetricsText(Discovery()) + prefixes_.MetricsText();
 }
 
 void Registry::RefreshLocked(WorkerId id) {

@@ -146,6 +146,7 @@ void SimulatedRouter::EndPrompt(const Prompt& prompt, WorkerId prefill) {
 
 void SimulatedRouter::Open(WorkerId worker, int32_t prompt_tokens) {
   ++workers_[worker].requests;
+  workers_[worker].chosen = ++last_chosen_;
   accounts_[worker].open_tokens += prompt_tokens;
   accounts_[worker].open_blocks += router::BlocksNeeded(worker_->block_tokens, prompt_tokens);
   Refresh(worker);

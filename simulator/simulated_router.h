@@ -71,6 +71,7 @@ class SimulatedRouter {
   const Options options_;
   std::vector<router::WorkerSnapshot> workers_;
   std::vector<Account> accounts_;
+  uint64_t last_chosen_ = 0;
   // Of the blocks of simulator/prefix_cache.h; ascending ids.
   std::unordered_map<uint64_t, std::vector<router::WorkerId>> holders_;
   router::HeldPrefixes held_;  // of the prompt that is being placed

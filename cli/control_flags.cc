@@ -12,10 +12,6 @@
 namespace baton::cli {
 namespace {
 
-Duration FromSeconds(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 void AddScaleFlags(CLI::App* app, ControlFlags* flags) {
   app->add_option("--control-least-workers", flags->least_workers,
                   "live control may stop workers down to so many; 0: it stops none")

@@ -22,7 +22,7 @@ constexpr int64_t kMostSoftmaxBytes = int64_t{64} << 20;
 
 void Must(const absl::Status& status, const char* op) {
   if (status.ok()) return;
-  fmt::print(stderr, "the GPU failed in {}: {}\n", op, status.message());
+  fmt::print(stderr, "the GPU failed in {}: {}\n", op, std::string(status.message()));
   std::abort();
 }
 
@@ -106,10 +106,11 @@ absl::StatusOr<std::unique_ptr<Ops>> CudaOps::Create(const CudaOptions& options)
                     info.name, kLeastCapability / 10, kLeastCapability % 10));
   }
   if (!AllowAttention(std::min(info.shared_bytes, AttentionSharedBytes(kMostHeadDim)))) {
-    return absl::FailedPreconditionError(fmt::format(
-        "GPU {} ({}) refuses the kernels: {}", options.gpu, info.name, LaunchError().message()));
+    return absl::FailedPreconditionError(fmt::format("GPU {} ({}) refuses the kernels: {}",
+                                                     options.gpu, info.name,
+                                                     std::string(LaunchError().message())));
   }
-  return std::unique_ptr<Ops>(new CudaOps(std::move(info), options.max_rows));
+  return std::unique_ptr<Ops>(new CudaOps(std::move(info), options));
 }
 
 absl::Status CudaOps::CheckLayout(const KvLayout& layout) const {
@@ -123,15 +124,18 @@ absl::Status CudaOps::CheckLayout(const KvLayout& layout) const {
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> CudaOps::NewBuffer(int64_t bytes) {
+  BATON_RETURN_IF_ERROR(UseDevice(gpu_));
   BATON_ASSIGN_OR_RETURN(void* memory, Allocate(std::max<int64_t>(bytes, 1)));
   return std::make_unique<DeviceBuffer>(memory);
 }
 
 void CudaOps::ToDevice(void* to, const void* from, int64_t bytes) {
+  Must(UseDevice(gpu_), "choosing it");
   Must(CopyToDevice(to, from, bytes), "a copy to it");
 }
 
 void CudaOps::ToHost(std::span<const CopyPiece> pieces) {
+  Must(UseDevice(gpu_), "choosing it");
   for (const CopyPiece& piece : pieces) {
     Must(StartCopyToHost(piece.to, piece.from, piece.bytes), "a copy from it");
   }
@@ -139,6 +143,7 @@ void CudaOps::ToHost(std::span<const CopyPiece> pieces) {
 }
 
 void CudaOps::Copy(float* to, const float* from, int64_t count) {
+  Must(UseDevice(gpu_), "choosing it");
   Must(CopyOnDevice(to, from, count * int64_t{sizeof(float)}), "a copy");
 }
 
@@ -154,11 +159,13 @@ void* CudaOps::Reserve(Scratch& scratch, int64_t bytes) {
 }
 
 absl::StatusOr<std::unique_ptr<Matrix>> CudaOps::LoadMatrix(const HostMatrix& host) {
+  BATON_RETURN_IF_ERROR(UseDevice(gpu_));
   BATON_ASSIGN_OR_RETURN(const PackedWeights packed, PackWeights(host));
   return CudaMatrix::Load(packed);
 }
 
 void CudaOps::Embed(const Matrix& table, std::span<const TokenId> tokens, float* out) {
+  Must(UseDevice(gpu_), "choosing it");
   void* const sent = Reserve(tokens_, max_rows_ * int64_t{sizeof(TokenId)});
   Must(CopyToDevice(sent, tokens.data(), static_cast<int64_t>(tokens.size_bytes())), "embedding");
   LaunchEmbed(WeightsOf(&table), static_cast<const int32_t*>(sent),
@@ -168,11 +175,13 @@ void CudaOps::Embed(const Matrix& table, std::span<const TokenId> tokens, float*
 
 void CudaOps::RmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols,
                       float epsilon, float* out) {
+  Must(UseDevice(gpu_), "choosing it");
   LaunchRmsNorm(x, weight, rows, cols, epsilon, out, kStream);
   Must(LaunchError(), "a norm");
 }
 
 void CudaOps::SwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols, float* out) {
+  Must(UseDevice(gpu_), "choosing it");
   LaunchSwiGlu(gate, up, int64_t{rows} * cols, out, kStream);
   Must(LaunchError(), "SwiGLU");
 }
@@ -189,6 +198,7 @@ void CudaOps::Round(const float* x, int32_t rows, const Weights& weights) {
 
 void CudaOps::MatMul(std::span<const Matrix* const> weights, const float* x, int32_t rows,
                      std::span<float* const> outs, bool add) {
+  Must(UseDevice(gpu_), "choosing it");
   enum class Rounded { kNot, kF16, kBF16 } rounded = Rounded::kNot;
   for (size_t i = 0; i < weights.size(); ++i) {
     const Weights& w = WeightsOf(weights[i]);
@@ -214,6 +224,7 @@ void CudaOps::MatMul(std::span<const Matrix* const> weights, const float* x, int
 // The ops of all layers of a step bring the same sequences: they are sent once.
 void CudaOps::SendTables(std::span<const SequenceRows> sequences, const KvLayout& layout,
                          int32_t group) {
+  Must(UseDevice(gpu_), "choosing it");
   BuildStepTables(sequences, layout.block_tokens, group, next_);
   const auto send = [this](Scratch& scratch, const auto& values, const auto& sent) {
     const auto bytes = static_cast<int64_t>(values.size() * sizeof(values[0]));

@@ -48,12 +48,14 @@ class CudaOps final : public Ops {
     int64_t bytes = 0;
   };
 
-  CudaOps(DeviceInfo info, int32_t max_rows) : info_(std::move(info)), max_rows_(max_rows) {}
+  CudaOps(DeviceInfo info, const CudaOptions& options)
+      : info_(std::move(info)), gpu_(options.gpu), max_rows_(options.max_rows) {}
   void* Reserve(Scratch& scratch, int64_t bytes);
   void SendTables(std::span<const SequenceRows> sequences, const KvLayout& layout, int32_t group);
   void Round(const float* x, int32_t rows, const Weights& weights);
 
   const DeviceInfo info_;
+  const int32_t gpu_;  // each thread that calls chooses it, as CUDA wants
   const int32_t max_rows_;
   StepTables tables_;  // what the device has
   StepTables next_;

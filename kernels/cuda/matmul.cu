@@ -191,7 +191,7 @@ __global__ void RoundKernel(const float* x, int32_t cols, int32_t padded_cols, T
   // The largest element to [2^14, 2^15). Zeros, infinities and NaNs stay as they are.
   int exponent = 0;
   if (scaled && largest > 0 && largest < INFINITY) exponent = 14 - ilogbf(largest);
-  exponent = exponent < -100 ? -100 : (exponent > 100 ? 100 : exponent);
+  if (exponent > 100) exponent = 100;  // 2^-113 at least, so both factors are finite
   const float factor = ldexpf(1.0f, exponent);
   if (threadIdx.x == 0) row_scales[blockIdx.x] = ldexpf(1.0f, -exponent);
   for (int32_t c = threadIdx.x; c < padded_cols; c += kThreads) {

@@ -16,6 +16,14 @@ absl::Status ToStatus(cudaError_t error, const char* what) {
 
 }  // namespace
 
+absl::Status UseDevice(int32_t index) {
+  thread_local int32_t used = -1;
+  if (used == index) return absl::OkStatus();
+  BATON_RETURN_IF_ERROR(ToStatus(cudaSetDevice(index), "a GPU could not be opened"));
+  used = index;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<DeviceInfo> OpenDevice(int32_t index) {
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
@@ -26,7 +34,7 @@ absl::StatusOr<DeviceInfo> OpenDevice(int32_t index) {
     return absl::FailedPreconditionError(
         fmt::format("there is no GPU {}: the driver shows {}", index, count));
   }
-  BATON_RETURN_IF_ERROR(ToStatus(cudaSetDevice(index), "a GPU could not be opened"));
+  BATON_RETURN_IF_ERROR(UseDevice(index));
   cudaDeviceProp properties;
   BATON_RETURN_IF_ERROR(
       ToStatus(cudaGetDeviceProperties(&properties, index), "a GPU did not say what it is"));

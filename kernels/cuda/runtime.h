@@ -19,6 +19,9 @@ struct DeviceInfo {
   int32_t shared_bytes = 0;  // most of a block
 };
 
+// Makes the device, which was opened, the calling thread's. Cheap where it is.
+absl::Status UseDevice(int32_t index);
+
 // Makes the device the calling thread's, and says what it is. FailedPrecondition where there is no
 // driver or no such device.
 absl::StatusOr<DeviceInfo> OpenDevice(int32_t index);

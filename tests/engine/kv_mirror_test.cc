@@ -38,7 +38,7 @@ TEST(KvMirror, CopiesBlocksAndLayersAndNothingElse) {
 // another's as a handoff moves them, and another executor with a mirror goes on: what one executor
 // over one slab gives.
 TEST(KvMirror, HandsOverLikeOneSlab) {
-  const auto file = tiny::Write(TinySpec{});
+  const auto file = OpenTiny(TinySpec{});
   const auto load = [&](std::vector<std::byte>* slab) {
     LocalEngineOptions options;
     options.reference_ops = true;

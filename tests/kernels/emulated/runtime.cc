@@ -20,6 +20,8 @@ absl::StatusOr<void*> Allocate(int64_t bytes) {
 }
 void Free(void* memory) { std::free(memory); }
 
+absl::Status UseDevice(int32_t) { return absl::OkStatus(); }
+
 absl::Status CopyToDevice(void* to, const void* from, int64_t bytes) {
   std::memcpy(to, from, static_cast<size_t>(bytes));
   return absl::OkStatus();

@@ -165,6 +165,12 @@ std::span<const std::optional<OutputToken>> Executor::Step(
     const bool reaches_end = ranges[i].tokens == sequence.pending();
     sequence.computed_tokens += ranges[i].tokens;
     sequence.device_tokens = sequence.computed_tokens;
+    if (options_.mirror != nullptr && kv_stored == nullptr) {
+      const size_t published = sequence.hashes.size();
+      const size_t full = std::max(BlocksToPublish(sequence), published);
+      options_.mirror->Download(sequence.blocks.blocks().subspan(published, full - published), 0,
+                                options_.layout.layers);
+    }
     PublishFullBlocks(&sequence);
     if (!reaches_end) continue;
     const std::span<const TokenId> tokens = sequence.tokens;
@@ -177,14 +183,19 @@ std::span<const std::optional<OutputToken>> Executor::Step(
   return results_;
 }
 
+// How many of its first blocks others may use.
+size_t Executor::BlocksToPublish(const Sequence& sequence) const {
+  if (!options_.prefix_cache) return 0;
+  const int32_t tokens = sequence.publish_output
+                             ? sequence.computed_tokens
+                             : std::min(sequence.computed_tokens, sequence.prompt_tokens);
+  return static_cast<size_t>(tokens / options_.layout.block_tokens);
+}
+
 void Executor::PublishFullBlocks(Sequence* sequence) {
   SendToDevice(sequence);
-  if (!options_.prefix_cache) return;
   const int32_t block_tokens = options_.layout.block_tokens;
-  const int32_t tokens = sequence->publish_output
-                             ? sequence->computed_tokens
-                             : std::min(sequence->computed_tokens, sequence->prompt_tokens);
-  const auto full = static_cast<size_t>(tokens / block_tokens);
+  const size_t full = BlocksToPublish(*sequence);
   for (size_t i = sequence->hashes.size(); i < full; ++i) {
     const BlockHash& previous = i == 0 ? sequence->chain_root : sequence->hashes.back();
     sequence->hashes.push_back(

@@ -22,6 +22,7 @@ void KvMirror::Upload(std::span<const int32_t> blocks) {
 }
 
 void KvMirror::Download(std::span<const int32_t> blocks, int32_t first_layer, int32_t end_layer) {
+  if (blocks.empty()) return;
   pieces_.clear();
   for (const int32_t block : blocks) {
     const int64_t offset = block * layout_.block_bytes() + first_layer * layout_.layer_bytes();

@@ -58,7 +58,7 @@ TEST(KvMirror, HandsOverLikeOneSlab) {
   std::vector<TokenId> prompt(37);
   for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<TokenId>(i * 7 % 300);
   const auto begin = [&](LocalEngine& engine) {
-    auto sequence = engine.executor().NewSequence(prompt, GreedyTokens(8), "");
+    auto sequence = engine.executor().NewSequence(prompt, GreedyTokens(16), "");
     BATON_CHECK(sequence.ok(), "a prompt that fits");
     engine.executor().TakeCachedPrefix(&*sequence);
     BATON_CHECK(engine.executor().Reserve(&*sequence, sequence->pending()).ok(), "blocks are free");
@@ -66,7 +66,7 @@ TEST(KvMirror, HandsOverLikeOneSlab) {
   };
   const auto finish = [](LocalEngine& engine, Sequence& sequence) {
     std::vector<TokenId> tokens(sequence.output().begin(), sequence.output().end());
-    while (tokens.size() < 8) {
+    while (tokens.size() < 16) {
       BATON_CHECK(engine.executor().Reserve(&sequence, 1).ok(), "blocks are free");
       const StepRange range{&sequence, sequence.pending()};
       tokens.push_back(engine.executor().Step({&range, 1})[0]->token);
@@ -97,6 +97,11 @@ TEST(KvMirror, HandsOverLikeOneSlab) {
   target->executor().PublishFullBlocks(&at_target);
   at_target.tokens.push_back(first);
   EXPECT_EQ(finish(*target, at_target), expected_tokens);
+  // The block that the target filled is published, and so in its host's slab too.
+  ASSERT_EQ(at_target.hashes.size(), 3u);
+  EXPECT_EQ(std::memcmp(&target_slab[at_target.blocks.blocks()[2] * bytes],
+                        &alone->slab()[expected.blocks.blocks()[2] * bytes], bytes),
+            0);
 }
 
 }  // namespace

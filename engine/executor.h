@@ -105,8 +105,8 @@ class Executor {
   // appended to sequence->tokens (its KV still pending); else empty. The result is valid until the
   // next Step. `kv_stored` is called once so many layers of the ranges' KV, the lowest, are in the
   // slab, after each layer: what comes after that does not change them any more. With a mirror, the
-  // host's slab gets them in steps with kv_stored, and in others the blocks that are published; what
-  // others put into it goes to the device with the next step or PublishFullBlocks.
+  // host's slab gets them in steps with kv_stored, and in others the blocks that are published;
+  // what others put into it goes to the device with the next step or PublishFullBlocks.
   std::span<const std::optional<OutputToken>> Step(
       std::span<const StepRange> ranges,
       const std::function<void(int32_t layers)>* kv_stored = nullptr);

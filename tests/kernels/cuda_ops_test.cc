@@ -115,39 +115,59 @@ TEST_F(CudaOpsTest, EmbedsExactly) {
 // Of the largest sum of magnitudes: inputs and weights are rounded to 11 bits (8 in BF16, whose
 // weights are exact), which errors of many terms mostly cancel.
 TEST_F(CudaOpsTest, MatMulAgreesWithReferenceAndIsBatchInvariant) {
-  for (const DType dtype : kAllDTypes) {
-    for (const int64_t cols : {256, 768}) {
-      constexpr int64_t kColumns = 150;
-      constexpr int32_t kRows = 67;
-      const TestMatrix matrix = RandomMatrix(random_, dtype, kColumns, cols);
-      const auto loaded = ops_->LoadMatrix(matrix.host);
-      ASSERT_TRUE(loaded.ok()) << loaded.status();
-      std::vector<float> x = RandomFloats(random_, kRows * cols);
-      for (int64_t c = 0; c < cols; ++c) x[static_cast<size_t>(2 * cols + c)] *= 1e6f;
-      const std::vector<float> actual = Product(**loaded, x, kRows);
-      const std::vector<float> values = matrix.Values();
-      const double bound = dtype == DType::kF32 ? 1e-6 : dtype == DType::kBF16 ? 2e-3 : 4e-4;
-      for (int32_t r = 0; r < kRows; ++r) {
-        for (int64_t n = 0; n < kColumns; ++n) {
-          double sum = 0, magnitudes = 0;
-          for (int64_t k = 0; k < cols; ++k) {
-            const double term = double{x[r * cols + k]} * values[n * cols + k];
-            sum += term;
-            magnitudes += std::abs(term);
-          }
-          ASSERT_NEAR(actual[r * kColumns + n], sum, bound * magnitudes)
-              << Traits(dtype).name << " row " << r << " column " << n;
+  // On the emulated device all rows are in ten tiles, which are not split, and few rows in five,
+  // which are.
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_K, DType::kQ6_K}) {
+    constexpr int64_t kCols = 256;
+    constexpr int64_t kColumns = 300;
+    constexpr int32_t kRows = 67;
+    const TestMatrix matrix = RandomMatrix(random_, dtype, kColumns, kCols);
+    const auto loaded = ops_->LoadMatrix(matrix.host);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    std::vector<float> x = RandomFloats(random_, kRows * kCols);
+    for (int64_t c = 0; c < kCols; ++c) x[static_cast<size_t>(2 * kCols + c)] *= 1e6f;
+    const std::vector<float> actual = Product(**loaded, x, kRows);
+    const std::vector<float> values = matrix.Values();
+    const double bound = dtype == DType::kF32 ? 1e-6 : dtype == DType::kBF16 ? 2e-3 : 4e-4;
+    for (int32_t r = 0; r < kRows; ++r) {
+      for (int64_t n = 0; n < kColumns; ++n) {
+        double sum = 0, magnitudes = 0;
+        for (int64_t k = 0; k < kCols; ++k) {
+          const double term = double{x[r * kCols + k]} * values[n * kCols + k];
+          sum += term;
+          magnitudes += std::abs(term);
         }
+        ASSERT_NEAR(actual[r * kColumns + n], sum, bound * magnitudes)
+            << Traits(dtype).name << " row " << r << " column " << n;
       }
-      for (const int32_t row : {0, 66}) {
-        const auto one = Product(**loaded, std::span(x).subspan(row * cols, cols), 1);
-        EXPECT_TRUE(SameBits(one, std::span(actual).subspan(row * kColumns, kColumns)));
+    }
+    for (const int32_t row : {0, 66}) {
+      const auto one = Product(**loaded, std::span(x).subspan(row * kCols, kCols), 1);
+      EXPECT_TRUE(SameBits(one, std::span(actual).subspan(row * kColumns, kColumns)));
+    }
+    const auto some = Product(**loaded, std::span(x).first(17 * kCols), 17);
+    EXPECT_TRUE(SameBits(some, std::span(actual).first(17 * kColumns)));
+    const std::vector<float> before = RandomFloats(random_, 2 * kColumns, 10);
+    const auto added = Product(**loaded, std::span(x).first(2 * kCols), 2, before);
+    for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(added[i], before[i] + actual[i]);
+  }
+}
+
+// What differs from one run to the next is a race. Few times where the device is emulated, whose
+// threads take turns always the same.
+TEST_F(CudaOpsTest, RepeatsToTheBit) {
+  const int repeats = ops_->Describe().find("emulated") == std::string::npos ? 1000 : 2;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kQ4_1, DType::kQ6_K}) {
+    const TestMatrix matrix = RandomMatrix(random_, dtype, 130, 512);
+    const auto loaded = ops_->LoadMatrix(matrix.host);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    for (const int32_t rows : {3, 40}) {
+      const std::vector<float> x = RandomFloats(random_, rows * 512);
+      const auto first = Product(**loaded, x, rows);
+      for (int i = 1; i < repeats; ++i) {
+        ASSERT_TRUE(SameBits(Product(**loaded, x, rows), first)) << Traits(dtype).name << " " << i;
       }
-      const auto some = Product(**loaded, std::span(x).first(17 * cols), 17);
-      EXPECT_TRUE(SameBits(some, std::span(actual).first(17 * kColumns)));
-      const std::vector<float> before = RandomFloats(random_, 2 * kColumns, 10);
-      const auto added = Product(**loaded, std::span(x).first(2 * cols), 2, before);
-      for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(added[i], before[i] + actual[i]);
     }
   }
 }
@@ -229,10 +249,9 @@ AttentionRun RunAttention(Ops& ops, Ops& reference, const Heads& heads, const Kv
 // Slots that nobody uses are NaN, entries of block tables that nobody uses huge. 1e-5 is float
 // against double over the same cache.
 TEST_F(CudaOpsTest, AttentionAgreesWithReference) {
-  for (const Heads& heads :
-       {Heads{9, 3, 64}, Heads{17, 1, 32}, Heads{2, 1, 20}, Heads{4, 2, 128}}) {
+  for (const Heads& heads : {Heads{6, 2, 64}, Heads{17, 1, 20}, Heads{2, 1, 128}}) {
     for (const KvDType dtype : kKvDTypes) {
-      const KvLayout layout{2, heads.kv_heads, heads.head_dim, heads.heads == 9 ? 8 : 16, dtype};
+      const KvLayout layout{2, heads.kv_heads, heads.head_dim, heads.heads == 6 ? 8 : 16, dtype};
       const int32_t last[] = {1, 7, 1, 3};
       const AttentionRun run =
           RunAttention(*ops_, *reference_, heads, layout, {1, 7, 33, 40}, last);
@@ -247,27 +266,27 @@ TEST_F(CudaOpsTest, AttentionAgreesWithReference) {
 TEST_F(CudaOpsTest, LongAttentionIsInvariant) {
   const Heads heads{3, 1, 32};
   const KvLayout layout{1, 1, 32, 16, KvDType::kF16};
-  const int32_t one[] = {1}, many[] = {200};
+  const int32_t one[] = {1}, many[] = {20};
   for (const auto& last : {std::span<const int32_t>(one), std::span<const int32_t>(many)}) {
-    const AttentionRun run = RunAttention(*ops_, *reference_, heads, layout, {530}, last);
+    const AttentionRun run = RunAttention(*ops_, *reference_, heads, layout, {290}, last);
     ASSERT_EQ(run.expected.size(), last[0] * size_t{96});
     for (size_t i = 0; i < run.expected.size(); ++i) {
       ASSERT_NEAR(run.actual[i], run.expected[i], 1e-5) << "at " << i;
     }
   }
-  // The last row alone, of which segments are split, and with 255 others, where they are not.
+  // The last row alone, of which segments are split, and with 47 others, where they are not.
   std::mt19937 random(3);
-  const int32_t tokens[] = {520};
+  const int32_t tokens[] = {300};
   TestCache cache(layout, random, tokens);
   const auto slab = *ops_->NewBuffer(cache.slab_bytes());
   std::vector<uint16_t> halves(static_cast<size_t>(cache.slab_bytes() / 2));
   for (uint16_t& half : halves) half = static_cast<uint16_t>(0x3000 + random() % 0x0c00);
   ops_->ToDevice(slab->data(), halves.data(), cache.slab_bytes());
-  const std::vector<float> q = RandomFloats(random, 256 * 96);
+  const std::vector<float> q = RandomFloats(random, 48 * 96);
   DeviceFloats all(*ops_, q), all_out(*ops_, Poison(q.size()));
   DeviceFloats single(*ops_, std::span(q).last(96)), single_out(*ops_, Poison(96));
-  const SequenceRows many_rows[] = {{cache.table(0), 264, 0, 256}};
-  const SequenceRows last_row[] = {{cache.table(0), 519, 0, 1}};
+  const SequenceRows many_rows[] = {{cache.table(0), 252, 0, 48}};
+  const SequenceRows last_row[] = {{cache.table(0), 299, 0, 1}};
   ops_->Attention({3, 0.2f}, layout, slab->data(), 0, many_rows, all.data(), all_out.data());
   ops_->Attention({3, 0.2f}, layout, slab->data(), 0, last_row, single.data(), single_out.data());
   EXPECT_TRUE(SameBits(single_out.Values(), std::span<const float>(all_out.Values()).last(96)));

@@ -28,7 +28,7 @@ step() {
   local name=$1 limit=$2 begin=$SECONDS status=passed
   shift 2
   timeout "$limit" "$@" >"$out/$name.log" 2>&1 || status="failed ($?)"
-  if [ "$status" = passed ] && grep -q "SKIPPED" "$out/$name.log"; then status=skipped; fi
+  if [ "$status" = passed ] && grep -q "SKIPPED" "$out/$name.log"; then status="failed (skipped)"; fi
   printf '%s\t%s\t%s\n' "$name" "$status" $((SECONDS - begin)) >>"$out/steps.tsv"
   printf '%-24s %s, %d s\n' "$name" "$status" $((SECONDS - begin))
 }

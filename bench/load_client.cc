@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <optional>
 #include <unordered_set>
 #include <utility>
 
@@ -20,6 +22,7 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 constexpr size_t kReadBytes = 256 << 10;
+constexpr size_t kTlsReadBytes = 16 << 10;                   // a record
 constexpr Duration kSweep = std::chrono::milliseconds(250);  // how late a time-out may be noticed
 
 struct Request {
@@ -31,6 +34,12 @@ struct Request {
 
 class Connection;
 
+void PrepareStream(const LoadClientOptions& options, net::ssl::stream<tcp::socket&>* tls) {
+  SSL_set_tlsext_host_name(tls->native_handle(), options.url.host.c_str());
+  if (options.insecure_tls) return;
+  tls->set_verify_callback(net::ssl::host_name_verification(options.url.host));
+}
+
 // What the connections share.
 struct Pool {
   explicit Pool(const LoadClientOptions& client_options) : options(client_options) {}
@@ -38,6 +47,7 @@ struct Pool {
   const LoadClientOptions options;
   net::io_context io{1};
   tcp::endpoint endpoint;
+  std::optional<net::ssl::context> tls;                     // of an https address
   std::string read_buffer = std::string(kReadBytes, '\0');  // of whichever connection reads now
   std::vector<std::shared_ptr<Connection>> idle;
   std::unordered_set<Connection*> busy;
@@ -60,7 +70,10 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
  private:
   void Connect();
+  void Handshake();
   void Write();
+  void OnWritten(error_code failed);
+  void ReadTls();
   void WaitForBytes();
   void ReadAll();
   // False when the request is over.
@@ -75,6 +88,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   Pool& pool_;
   tcp::socket socket_;
+  std::optional<net::ssl::stream<tcp::socket&>> tls_;  // over it
+  std::string tls_buffer_;
   std::unique_ptr<Request> request_;
   std::unique_ptr<AnswerReader> reader_;
   std::string rest_;        // read, and not consumed yet
@@ -97,6 +112,7 @@ void Connection::Start(std::unique_ptr<Request> request) {
 }
 
 void Connection::Connect() {
+  tls_.reset();
   error_code error;
   socket_.open(pool_.endpoint.protocol(), error);
   if (error) return End(LoadEnd::kConnect, error.message());
@@ -106,17 +122,47 @@ void Connection::Connect() {
     error_code ignored;
     self->socket_.set_option(tcp::no_delay(true), ignored);
     self->socket_.non_blocking(true, ignored);
+    self->pool_.tls ? self->Handshake() : self->Write();
+  });
+}
+
+void Connection::Handshake() {
+  tls_.emplace(socket_, *pool_.tls);
+  PrepareStream(pool_.options, &*tls_);
+  tls_buffer_.resize(kTlsReadBytes);
+  tls_->async_handshake(net::ssl::stream_base::client, [self = shared_from_this()](error_code e) {
+    if (self->request_ == nullptr) return;
+    if (e) return self->End(LoadEnd::kConnect, fmt::format("TLS: {}", e.message()));
     self->Write();
   });
 }
 
 void Connection::Write() {
-  net::async_write(socket_, net::buffer(request_->bytes),
-                   [self = shared_from_this()](error_code failed, size_t) {
-                     if (self->request_ == nullptr) return;
-                     if (failed) return self->OnClosed();
-                     self->WaitForBytes();
-                   });
+  const auto written = [self = shared_from_this()](error_code failed, size_t) {
+    self->OnWritten(failed);
+  };
+  if (tls_) {
+    net::async_write(*tls_, net::buffer(request_->bytes), written);
+  } else {
+    net::async_write(socket_, net::buffer(request_->bytes), written);
+  }
+}
+
+void Connection::OnWritten(error_code failed) {
+  if (request_ == nullptr) return;
+  if (failed) return OnClosed();
+  tls_ ? ReadTls() : WaitForBytes();
+}
+
+void Connection::ReadTls() {
+  tls_->async_read_some(net::buffer(tls_buffer_),
+                        [self = shared_from_this()](error_code failed, size_t bytes) {
+                          if (self->request_ == nullptr) return;
+                          if (failed) return self->OnClosed();
+                          self->any_bytes_ = true;
+                          if (self->Take({self->tls_buffer_.data(), bytes}, SystemClock().Now()))
+                            self->ReadTls();
+                        });
 }
 
 void Connection::WaitForBytes() {
@@ -217,6 +263,40 @@ class AsioLoadClient final : public LoadClient {
     pool_.idle.clear();
   }
 
+  absl::Status PrepareTls() {
+    if (!pool_.options.url.tls) return absl::OkStatus();
+    const TlsFiles& files = pool_.options.tls;
+    BATON_RETURN_IF_ERROR(CheckTlsFiles({files.certificate, files.key, ""}, "-"));
+    net::ssl::context& context = pool_.tls.emplace(net::ssl::context::tls_client);
+    SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
+    const bool checks = !pool_.options.insecure_tls;
+    context.set_verify_mode(checks ? net::ssl::verify_peer : net::ssl::verify_none);
+    error_code error;
+    if (checks && files.ca.empty()) context.set_default_verify_paths(error);
+    if (checks && !files.ca.empty()) context.load_verify_file(files.ca, error);
+    if (error) {
+      return absl::InvalidArgumentError(
+          fmt::format("the CA {} cannot be used: {}", files.ca, error.message()));
+    }
+    if (!files.on()) return absl::OkStatus();
+    context.use_certificate_chain_file(files.certificate, error);
+    if (!error) context.use_private_key_file(files.key, net::ssl::context::pem, error);
+    if (!error) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        fmt::format("the certificate {} cannot be used: {}", files.certificate, error.message()));
+  }
+
+  // So that a certificate that is not trusted is one clear error.
+  absl::Status TryTls(tcp::socket& socket) {
+    net::ssl::stream<tcp::socket&> tls(socket, *pool_.tls);
+    PrepareStream(pool_.options, &tls);
+    error_code error;
+    if (!tls.handshake(net::ssl::stream_base::client, error)) return absl::OkStatus();
+    const LoadUrl& url = pool_.options.url;
+    return absl::UnavailableError(
+        fmt::format("TLS with {}:{} failed: {}", url.host, url.port, error.message()));
+  }
+
   // Of the addresses that the host has, takes the first that somebody listens on.
   absl::Status Resolve() {
     const LoadUrl& url = pool_.options.url;
@@ -224,7 +304,9 @@ class AsioLoadClient final : public LoadClient {
     tcp::resolver resolver(pool_.io);
     for (const auto& found : resolver.resolve(url.host, url.port, error)) {
       pool_.endpoint = found.endpoint();
-      if (!tcp::socket(pool_.io).connect(pool_.endpoint, error)) return absl::OkStatus();
+      tcp::socket socket(pool_.io);
+      if (socket.connect(pool_.endpoint, error)) continue;
+      return pool_.tls ? TryTls(socket) : absl::OkStatus();
     }
     return absl::UnavailableError(
         fmt::format("cannot connect to {}:{}: {}", url.host, url.port, error.message()));
@@ -306,66 +388,11 @@ class AsioLoadClient final : public LoadClient {
 
 }  // namespace
 
-absl::StatusOr<LoadUrl> ParseLoadUrl(std::string_view text) {
-  constexpr std::string_view kScheme = "http://";
-  const auto bad = [&] {
-    return absl::InvalidArgumentError(
-        fmt::format("'{}' is no address of the form http://HOST:PORT", text.substr(0, 200)));
-  };
-  if (!text.starts_with(kScheme)) return bad();
-  std::string_view rest = text.substr(kScheme.size());
-  LoadUrl url;
-  const size_t slash = rest.find('/');
-  if (slash != std::string_view::npos) {
-    url.path = std::string(rest.substr(slash));
-    while (url.path.ends_with('/')) url.path.pop_back();
-    if (url.path.ends_with("/v1")) url.path.resize(url.path.size() - 3);
-    rest = rest.substr(0, slash);
-  }
-  const size_t colon = rest.rfind(':');
-  const bool has_port = colon != std::string_view::npos && !rest.ends_with(']');
-  std::string_view host = has_port ? rest.substr(0, colon) : rest;
-  url.port = has_port ? std::string(rest.substr(colon + 1)) : "80";
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  url.host = std::string(host);
-  const bool digits = std::ranges::all_of(url.port, [](char c) { return c >= '0' && c <= '9'; });
-  if (url.host.empty() || url.port.empty() || !digits) return bad();
-  if (text.find_first_of(" \r\n\t") != std::string_view::npos) return bad();
-  return url;
-}
-
-std::string_view LoadEndName(LoadEnd end) {
-  switch (end) {
-    case LoadEnd::kOk:
-      return "ok";
-    case LoadEnd::kStatus:
-      return "http status";
-    case LoadEnd::kError:
-      return "error event";
-    case LoadEnd::kConnect:
-      return "no connection";
-    case LoadEnd::kBroken:
-      return "broken connection";
-    case LoadEnd::kTimeout:
-      return "time-out";
-    case LoadEnd::kUnsound:
-      return "unsound answer";
-  }
-  return "";
-}
-
 absl::StatusOr<std::unique_ptr<LoadClient>> LoadClient::Create(const LoadClientOptions& options) {
   auto client = std::make_unique<AsioLoadClient>(options);
+  BATON_RETURN_IF_ERROR(client->PrepareTls());
   BATON_RETURN_IF_ERROR(client->Resolve());
   return client;
-}
-
-std::string PostRequest(const LoadUrl& url, std::string_view path, std::string_view body,
-                        std::string_view headers) {
-  return fmt::format(
-      "POST {}{} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: application/json\r\n{}"
-      "Content-Length: {}\r\n\r\n{}",
-      url.path, path, url.host, url.port, headers, body.size(), body);
 }
 
 }  // namespace baton::bench

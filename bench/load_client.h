@@ -13,14 +13,16 @@
 #include "absl/status/statusor.h"
 #include "bench/answer_reader.h"
 #include "common/clock.h"
+#include "common/tls_files.h"
 
 namespace baton::bench {
 
 struct LoadUrl {
   std::string host, port;
   std::string path;  // before "/v1/...": "" or "/prefix"
+  bool tls = false;
 };
-// "http://host:port/prefix". InvalidArgument for anything else, https included.
+// "http://host:port/prefix" or "https://...". InvalidArgument for anything else.
 absl::StatusOr<LoadUrl> ParseLoadUrl(std::string_view url);
 
 enum class LoadEnd {
@@ -50,6 +52,10 @@ struct LoadClientOptions {
   LoadUrl url;
   Duration timeout = std::chrono::minutes(10);  // of one request, from when it was sent
   std::string headers;                          // whole lines, of every request that Get makes
+  // With TLS the server's certificate must be from `ca` (the system's when "") and bear the host,
+  // unless nothing is checked; `certificate` and `key` are for a server that asks for them.
+  TlsFiles tls;
+  bool insecure_tls = false;
   bool keep_gaps = true;
   // How long it looks for more before it sleeps. A sender pays for waking a sleeping receiver of
   // the same machine, as it would not pay for one behind a network card.
@@ -59,7 +65,7 @@ struct LoadClientOptions {
 // Not thread-safe: all calls on the thread that runs it, callbacks inside Run.
 class LoadClient {
  public:
-  // Unavailable when nobody listens there.
+  // Unavailable when nobody listens there; InvalidArgument for TLS files that cannot be used.
   static absl::StatusOr<std::unique_ptr<LoadClient>> Create(const LoadClientOptions& options);
   virtual ~LoadClient() = default;  // drops what is open, without callbacks
 

@@ -31,6 +31,8 @@ constexpr Duration kProgressEvery = std::chrono::milliseconds(200);
 struct ServeFlags {
   std::string url = "http://127.0.0.1:8000";
   std::string trace, arrivals = "poisson", endpoint = "chat", model, api_key, html;
+  TlsFiles tls;
+  bool insecure_tls = false;
   std::vector<double> rates;
   std::vector<int64_t> concurrency;
   bench::ServeLoadOptions load;
@@ -110,6 +112,8 @@ class Sender {
       sender->headers_ = fmt::format("Authorization: Bearer {}\r\n", flags.api_key);
     }
     options.headers = sender->headers_;
+    options.tls = flags.tls;
+    options.insecure_tls = flags.insecure_tls;
     BATON_ASSIGN_OR_RETURN(sender->client_, bench::LoadClient::Create(options));
     sender->FindModel();
     return sender;
@@ -326,13 +330,21 @@ void AddLoadFlags(CLI::App* app, ServeFlags* flags) {
 
 Action AddBenchServe(CLI::App* app) {
   auto flags = std::make_shared<ServeFlags>();
-  app->add_option("--url", flags->url, "the endpoint, without /v1")->capture_default_str();
+  app->add_option("--url", flags->url, "the endpoint, http or https, without /v1")
+      ->capture_default_str();
   AddLoadFlags(app, flags.get());
   app->add_option("--endpoint", flags->endpoint, "chat or completions")
       ->check(CLI::IsMember({"chat", "completions"}))
       ->capture_default_str();
   app->add_option("--model", flags->model, "its name there; the first one listed when not given");
   app->add_option("--api-key", flags->api_key, "sent as a bearer token");
+  app->add_option("--cert", flags->tls.certificate,
+                  "PEM certificate for an endpoint that asks for one");
+  app->add_option("--key", flags->tls.key, "its private key");
+  app->add_option("--ca", flags->tls.ca,
+                  "PEM CA that an https endpoint's certificate must be from; the system's when not "
+                  "given");
+  app->add_flag("--insecure-tls", flags->insecure_tls, "take any certificate");
   app->add_option("--ignore-eos", flags->ignore_eos,
                   "ask for answers of full length, a field that vLLM, llama.cpp and Baton know")
       ->capture_default_str();

@@ -68,8 +68,7 @@ void PrintResult(const ChangeFlags& flags, const WorkerNow& now, const std::stri
 
 void AddChangeFlags(CLI::App* app, ChangeFlags* flags) {
   app->add_option("worker", flags->worker, "its name, or its address")->required();
-  app->add_option("--admin", flags->admin, "the admin API of a router: the address of its --admin")
-      ->capture_default_str();
+  AddAdminClientFlags(app, &flags->admin);
   app->add_option("--grace", flags->grace_s,
                   "how long its streams may go on there before they are moved, seconds")
       ->check(CLI::Range(0.0, 86400.0))
@@ -86,9 +85,7 @@ absl::Status ChangeWorker(const ChangeFlags& flags, const std::string& verb,
                           const std::string& body,
                           const std::function<bool(const WorkerNow&)>& done,
                           const std::string& result) {
-  const bool has_scheme = flags.admin.find("://") != std::string::npos;
-  BATON_ASSIGN_OR_RETURN(const HttpUrl url,
-                         ParseUrl(has_scheme ? flags.admin : "http://" + flags.admin));
+  BATON_ASSIGN_OR_RETURN(const HttpUrl url, AdminUrl(flags.admin));
   const std::string path =
       "/v1/workers/" + boost::urls::encode(flags.worker, boost::urls::unreserved_chars);
   const TimePoint begin = SystemClock().Now();

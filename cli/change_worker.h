@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "cli/admin_client.h"
 
 namespace CLI {
 class App;
@@ -15,7 +16,7 @@ namespace baton::cli {
 
 struct ChangeFlags {
   std::string worker;
-  std::string admin = "127.0.0.1:8002";
+  AdminClientFlags admin;
   double grace_s = 30;
   double timeout_s = 600;
   bool force = false;

@@ -25,6 +25,7 @@ struct ChatFlags {
   bool stats = false;
   TlsFiles tls;
   std::string api_key;
+  bool insecure_tls = false;
   int32_t timeout_s = 300;
 };
 
@@ -114,6 +115,7 @@ absl::Status Ask(const ChatFlags& flags, const HttpUrl& url, json::array* messag
 absl::Status Chat(const ChatFlags& flags) {
   BATON_ASSIGN_OR_RETURN(HttpUrl url, ParseUrl(flags.url));
   url.files = flags.tls;
+  url.insecure_tls = flags.insecure_tls;
   url.api_key = flags.api_key;
   json::array messages;
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
@@ -139,6 +141,7 @@ Action AddChat(CLI::App* app) {
   app->add_option("--ca", flags->tls.ca,
                   "PEM CA that an https router's certificate must be from; the system's when not "
                   "given");
+  app->add_flag("--insecure-tls", flags->insecure_tls, "take any certificate");
   app->add_option("--cert", flags->tls.certificate,
                   "PEM certificate for a router that asks for one");
   app->add_option("--key", flags->tls.key, "its private key");

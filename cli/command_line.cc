@@ -116,6 +116,7 @@ const std::vector<Command>& Commands() {
       {"chat", "talk to a cluster", AddChat},
       {"drain", "let a worker of a running cluster end what it does, and take no more", AddDrain},
       {"role", "make a worker of a running cluster a prefill or a decode worker", AddRole},
+      {"top", "watch a running cluster", AddTop},
       {"eval", "mean negative log likelihood of a text", AddEval},
       {"bench kernels", "each kernel, and its share of what the machine can do", AddBenchKernels},
       {"bench engine", "tokens per second of a model in this process", AddBenchEngine},

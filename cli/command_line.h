@@ -41,6 +41,7 @@ Action AddRun(CLI::App* app);
 Action AddChat(CLI::App* app);
 Action AddDrain(CLI::App* app);
 Action AddRole(CLI::App* app);
+Action AddTop(CLI::App* app);
 Action AddEval(CLI::App* app);
 Action AddBenchKernels(CLI::App* app);
 Action AddBenchEngine(CLI::App* app);

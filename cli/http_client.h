@@ -1,6 +1,6 @@
 #pragma once
 
-// One HTTP request to a router, for `baton chat`, `drain` and `role`.
+// One HTTP request to a router, for `baton chat`, `drain`, `role` and `top`.
 
 #include <functional>
 #include <string>
@@ -19,7 +19,8 @@ struct HttpUrl {
   // With TLS: the server's certificate must be from `ca` (the system's when ""), and bear the host.
   // `certificate` and `key` are this end's, where the server asks for one.
   TlsFiles files;
-  std::string api_key;  // sent as a bearer; "": none
+  bool insecure_tls = false;  // the certificate may be anybody's
+  std::string api_key;        // sent as a bearer; "": none
 };
 
 // "http://127.0.0.1:8000" or "https://..." -> host and port (80 or 443 when none). InvalidArgument
@@ -31,7 +32,7 @@ absl::StatusOr<HttpUrl> ParseUrl(std::string_view url);
 absl::Status PostJson(const HttpUrl& url, std::string_view path, std::string body, Duration silence,
                       const std::function<void(std::string_view)>& on_bytes);
 
-// One request to its whole answer, of a few MiB at most. Errors as PostJson; any 2xx is an answer.
+// One request to its whole answer, of 64 MiB at most. Errors as PostJson; any 2xx is an answer.
 absl::StatusOr<std::string> Fetch(const HttpUrl& url, std::string_view method,
                                   std::string_view path, std::string body, Duration silence);
 

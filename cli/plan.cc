@@ -15,6 +15,7 @@
 #include "common/status_macros.h"
 #include "planner/explain.h"
 #include "planner/plan.h"
+#include "simulator/regret.h"
 
 namespace baton::cli {
 namespace {
@@ -125,7 +126,18 @@ absl::Status RunPlan(const PlanFlags& flags) {
   BATON_ASSIGN_OR_RETURN(request.workload, LoadWorkload(flags.traffic));
   BATON_ASSIGN_OR_RETURN(request.deployment,
                          OneChip(flags.deployment, flags.deployment.assumptions));
-  BATON_ASSIGN_OR_RETURN(const planner::Plan plan, BestPlan(flags, &request));
+  BATON_ASSIGN_OR_RETURN(planner::Plan plan, BestPlan(flags, &request));
+  if (request.fleet_workers >= 2 && !request.workload.arrival_s.empty()) {
+    int64_t runs = 0;
+    BATON_ASSIGN_OR_RETURN(simulator::PlayedPlan played,
+                           simulator::PlanByPlaying({.deployment = request.deployment,
+                                                     .workload = request.workload,
+                                                     .objectives = request.objectives,
+                                                     .workers = request.fleet_workers,
+                                                     .batch = request.batch},
+                                                    &runs));
+    plan = std::move(played.plan);
+  }
   const planner::RatioQuestion question{.deployment = request.deployment,
                                         .input_tokens = request.workload.MeanInput(),
                                         .output_tokens = request.workload.MeanOutput(),

@@ -87,7 +87,8 @@ void AddTrafficFlags(CLI::App* app, TrafficFlags* flags) {
                   "squared coefficient of variation of the time between arrivals; 1: Poisson")
       ->check(CheckPositive)
       ->capture_default_str();
-  app->add_option("--trace", flags->trace, "traffic from an Azure CSV or Mooncake JSONL file")
+  app->add_option("--trace", flags->trace,
+                  "traffic from an Azure CSV, a Mooncake JSONL or a router's access log")
       ->check(CLI::ExistingFile);
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cli/command_line.h"
+#include "cli/etcd_flags.h"
 #include "cli/log_flags.h"
 #include "cli/router_flags.h"
 #include "cli/signals.h"
@@ -24,11 +25,14 @@ struct RouterCommandFlags {
 absl::Status RunRouter(const RouterCommandFlags& flags) {
   BlockSignals();
   BATON_RETURN_IF_ERROR(StartLogging(flags.dispatcher.router_name, flags.log));
-  if (flags.dispatcher.workers.empty() && flags.dispatcher.workers_file.empty()) {
-    return absl::InvalidArgumentError("the router needs --workers or --workers-file");
+  const router::DispatcherOptions& dispatcher = flags.dispatcher;
+  if (dispatcher.workers.empty() && dispatcher.workers_file.empty() && !dispatcher.etcd.on()) {
+    return absl::InvalidArgumentError("the router needs --workers, --workers-file or --etcd");
   }
-  BATON_ASSIGN_OR_RETURN(const std::unique_ptr<RouterNode> node,
-                         RouterNode::Start(flags.router, flags.dispatcher));
+  BATON_RETURN_IF_ERROR(CheckEtcdFlags(dispatcher.etcd, flags.router.insecure));
+  std::unique_ptr<RouterNode> node;
+  if (!flags.router.access_log.empty()) CatchHangups([&node] { node->ReopenLogs(); });
+  BATON_ASSIGN_OR_RETURN(node, RouterNode::Start(flags.router, flags.dispatcher));
   fmt::print("ready {}\n", node->Addresses());
   std::fflush(stdout);
   WaitForSignal();
@@ -45,10 +49,14 @@ Action AddRouter(CLI::App* app) {
       ->required();
   app->add_option("--name", flags->dispatcher.router_name, "this router's name in logs")
       ->capture_default_str();
-  app->add_option("--workers", flags->dispatcher.workers, "addresses of workers: a:1,b:2")
+  app->add_option(
+         "--workers", flags->dispatcher.workers,
+         "addresses of workers: a:1,b:2; dns:NAME:PORT: all that the name has in DNS, looked "
+         "up again and again")
       ->delimiter(',');
   app->add_option("--workers-file", flags->dispatcher.workers_file,
                   "file with an address a line, read again when it changes");
+  AddEtcdFlags(app, &flags->dispatcher.etcd);
   AddRouterFlags(app, &flags->router);
   AddLinkFlags(app, &flags->router.link_tls);
   app->add_option("--link-name", flags->router.link_name,

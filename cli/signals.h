@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include "common/clock.h"
 
 namespace baton::cli {
@@ -12,6 +14,10 @@ void BlockSignals();
 bool WaitForSignal(Duration timeout);
 // Waits until one comes.
 void WaitForSignal();
+
+// The same for SIGHUP, which else ends the process: call it after BlockSignals, and before
+// any thread starts. From then on the waits above call `on_hangup` for each that comes.
+void CatchHangups(std::function<void()> on_hangup);
 
 // For commands that compute and look up now and then: from here on the first SIGINT or SIGTERM only
 // makes StopAsked true, and a second one ends the process as usual.

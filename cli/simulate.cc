@@ -10,10 +10,11 @@
 #include "cli/command_line.h"
 #include "cli/plan_flags.h"
 #include "cli/print_line.h"
+#include "cli/regret_output.h"
 #include "common/status_macros.h"
 #include "planner/explain.h"
 #include "planner/pools.h"
-#include "planner/simulator.h"
+#include "simulator/simulation.h"
 
 namespace baton::cli {
 namespace {
@@ -25,8 +26,12 @@ struct SimulateFlags {
   DeploymentFlags deployment;
   TrafficFlags traffic;
   std::string fleet = "1:1";
-  planner::SimulationOptions options;
-  double ttft_slo = 0, itl_slo = 0;
+  simulator::SimulationOptions options;
+  int64_t batch = 0;
+  double ttft_slo = 0, itl_slo = 0, percentile = 0.99;
+  bool regret = false;
+  int64_t workers = 8;
+  std::string then_trace;
   bool json = false;
 };
 
@@ -36,9 +41,10 @@ bool ParseFleet(std::string_view text, int64_t* prefill, int64_t* decode) {
   if (colon == std::string_view::npos) return false;
   const auto number = [](std::string_view digits, int64_t* out) {
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), *out);
-    return error == std::errc() && end == digits.data() + digits.size() && *out >= 1;
+    return error == std::errc() && end == digits.data() + digits.size() && *out >= 0;
   };
-  return number(text.substr(0, colon), prefill) && number(text.substr(colon + 1), decode);
+  return number(text.substr(0, colon), prefill) && number(text.substr(colon + 1), decode) &&
+         *decode >= 1;
 }
 
 std::string CheckFleet(const std::string& text) {
@@ -48,14 +54,14 @@ std::string CheckFleet(const std::string& text) {
                      text.substr(0, 40));
 }
 
-json::object Percentiles(const planner::Histogram& seconds) {
+json::object Percentiles(const simulator::Histogram& seconds) {
   return {{"mean", seconds.mean()},
           {"p50", seconds.Percentile(0.5)},
           {"p90", seconds.Percentile(0.9)},
           {"p99", seconds.Percentile(0.99)}};
 }
 
-std::string ResultJson(const SimulateFlags& flags, const planner::SimulationResult& result) {
+std::string ResultJson(const SimulateFlags& flags, const simulator::SimulationResult& result) {
   json::object out{{"prefill", flags.options.prefill},
                    {"decode", flags.options.decode},
                    {"seed", flags.options.seed},
@@ -67,18 +73,20 @@ std::string ResultJson(const SimulateFlags& flags, const planner::SimulationResu
                    {"itl_s", Percentiles(result.itl_s)},
                    {"prefill_utilisation", result.prefill_utilisation},
                    {"decode_utilisation", result.decode_utilisation},
-                   {"batch_mean", result.mean_batch}};
+                   {"batch_mean", result.mean_batch},
+                   {"cached_share", result.cached_share},
+                   {"preemptions", result.preemptions}};
   if (flags.ttft_slo > 0) out["ttft_within_slo"] = result.ttft_s.ShareWithin(flags.ttft_slo);
   if (flags.itl_slo > 0) out["itl_within_slo"] = result.itl_s.ShareWithin(flags.itl_slo);
   return json::serialize(out);
 }
 
-std::string PercentilesText(const char* name, const planner::Histogram& seconds) {
+std::string PercentilesText(const char* name, const simulator::Histogram& seconds) {
   return fmt::format("  {:<22} {:>9}  {:>9}  {:>9}\n", name, SecondsText(seconds.Percentile(0.5)),
                      SecondsText(seconds.Percentile(0.9)), SecondsText(seconds.Percentile(0.99)));
 }
 
-std::string ResultTable(const SimulateFlags& flags, const planner::SimulationResult& result) {
+std::string ResultTable(const SimulateFlags& flags, const simulator::SimulationResult& result) {
   std::string out =
       fmt::format("{} requests in {} on {} prefill and {} decode workers, {:.4g} a second\n\n",
                   result.requests, SecondsText(result.duration_s), flags.options.prefill,
@@ -90,6 +98,12 @@ std::string ResultTable(const SimulateFlags& flags, const planner::SimulationRes
   out += fmt::format("\n  prefill busy {:.1f}%, decode busy {:.1f}% with {:.1f} sequences a step\n",
                      result.prefill_utilisation * 100, result.decode_utilisation * 100,
                      result.mean_batch);
+  if (result.cached_share > 0) {
+    out += fmt::format("  of prompts {:.1f}% cached\n", result.cached_share * 100);
+  }
+  if (result.preemptions > 0) {
+    out += fmt::format("  {} sequences gave their memory to older ones\n", result.preemptions);
+  }
   if (flags.ttft_slo > 0) {
     out += fmt::format("  first tokens within {}: {:.2f}%\n", SecondsText(flags.ttft_slo),
                        result.ttft_s.ShareWithin(flags.ttft_slo) * 100);
@@ -101,6 +115,30 @@ std::string ResultTable(const SimulateFlags& flags, const planner::SimulationRes
   return out;
 }
 
+absl::Status RunRegret(const SimulateFlags& flags, const planner::Deployment& deployment,
+                       const planner::Workload& workload) {
+  const planner::Objectives objectives{
+      .percentile = flags.percentile, .ttft_s = flags.ttft_slo, .itl_s = flags.itl_slo};
+  const simulator::RegretQuestion question{.deployment = deployment,
+                                           .workload = workload,
+                                           .objectives = objectives,
+                                           .workers = flags.workers,
+                                           .batch = flags.batch,
+                                           .requests = flags.options.requests,
+                                           .seed = flags.options.seed};
+  if (flags.then_trace.empty()) {
+    BATON_ASSIGN_OR_RETURN(const simulator::RegretReport report, simulator::StaticRegret(question));
+    PrintLine(flags.json ? RegretJson(report, flags.workers) : RegretTable(report, flags.workers));
+    return absl::OkStatus();
+  }
+  simulator::LiveQuestion live{.first = question};
+  live.control.objectives = objectives;
+  BATON_ASSIGN_OR_RETURN(live.second, LoadWorkload({.trace = flags.then_trace}));
+  BATON_ASSIGN_OR_RETURN(const simulator::LiveReport report, simulator::LiveRegret(live));
+  PrintLine(flags.json ? LiveJson(report, flags.workers) : LiveTable(report, flags.workers));
+  return absl::OkStatus();
+}
+
 absl::Status Run(SimulateFlags flags) {
   ParseFleet(flags.fleet, &flags.options.prefill, &flags.options.decode);
   BATON_ASSIGN_OR_RETURN(const planner::Workload workload, LoadWorkload(flags.traffic));
@@ -110,8 +148,11 @@ absl::Status Run(SimulateFlags flags) {
                             ? flags.deployment.chips
                             : FewestChips(deployment, planner::MeanContextTokens(workload));
   BATON_ASSIGN_OR_RETURN(deployment.worker, ShapeOf(deployment, chips, flags.deployment.pipeline));
-  BATON_ASSIGN_OR_RETURN(const planner::SimulationResult result,
-                         planner::Simulate(deployment, workload, flags.options));
+  if (flags.regret) return RunRegret(flags, deployment, workload);
+  BATON_ASSIGN_OR_RETURN(const simulator::SimulatedWorker worker,
+                         simulator::WorkerOf(deployment, flags.batch));
+  BATON_ASSIGN_OR_RETURN(const simulator::SimulationResult result,
+                         simulator::Simulate(worker, workload, flags.options));
   PrintLine(flags.json ? ResultJson(flags, result) : ResultTable(flags, result));
   return absl::OkStatus();
 }
@@ -122,10 +163,11 @@ Action AddSimulate(CLI::App* app) {
   auto flags = std::make_shared<SimulateFlags>();
   AddDeploymentFlags(app, &flags->deployment);
   AddTrafficFlags(app, &flags->traffic);
-  app->add_option("--fleet", flags->fleet, "prefill and decode workers, as in 3:1")
+  app->add_option("--fleet", flags->fleet,
+                  "prefill and decode workers, as in 3:1, or 0:4 for four that do both")
       ->check(CheckFleet)
       ->capture_default_str();
-  app->add_option("--batch", flags->options.batch,
+  app->add_option("--batch", flags->batch,
                   "sequences in a decode worker at most; default: all that fit")
       ->check(CLI::Range(1, 1'000'000));
   app->add_option("--requests", flags->options.requests,
@@ -137,11 +179,29 @@ Action AddSimulate(CLI::App* app) {
       ->check(CheckPositive);
   app->add_option("--itl-slo", flags->itl_slo, "seconds: tells the share of gaps within")
       ->check(CheckPositive);
+  app->add_option("--percentile", flags->percentile, "of --regret: the share that must be within")
+      ->check(CLI::Range(0.5, 0.9999))
+      ->capture_default_str();
+  app->add_flag(
+      "--regret", flags->regret,
+      "goodput of Baton's plan against the best split, 1:1, and mean rates; needs --ttft-slo");
+  app->add_option("--workers", flags->workers, "of --regret: how many there are to be split")
+      ->check(CLI::Range(2, 1000))
+      ->capture_default_str();
+  app->add_option(
+      "--then-trace", flags->then_trace,
+      "of --regret: the traffic changes to this half way, and the live controller follows");
   app->add_flag("--json", flags->json, "print JSON");
   app->final_callback([flags] {
     CheckTraffic(flags->traffic);
     if (flags->traffic.trace.empty() && flags->traffic.rate <= 0) {
       throw CLI::ValidationError("--rate is needed, or a --trace");
+    }
+    if (flags->regret && flags->ttft_slo <= 0) {
+      throw CLI::ValidationError("--regret needs --ttft-slo");
+    }
+    if (!flags->then_trace.empty() && !flags->regret) {
+      throw CLI::ValidationError("--then-trace goes with --regret");
     }
   });
   return [flags] { return Run(*flags); };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
 #include <chrono>
@@ -84,7 +85,7 @@ absl::Status CheckCount(const Trace& trace) {
 absl::StatusOr<int64_t> Field(const json::object& object, std::string_view key, size_t line) {
   const json::value* value = object.if_contains(key);
   if (value != nullptr && value->is_int64() && value->get_int64() >= 0 &&
-      value->get_int64() <= INT64_C(1) << 50) {
+      value->get_int64() <= INT64_C(1) << 53) {
     return value->get_int64();
   }
   return BadLine(line, fmt::format("'{}' must be a whole number", std::string(key)));
@@ -117,6 +118,30 @@ absl::StatusOr<TraceRequest> MooncakeRequest(std::string_view text, size_t line)
     request.prefix_blocks.push_back(hash.get_int64());
   }
   return request;
+}
+
+// Empty for a line that is no request for workers: what was refused before it was one.
+absl::StatusOr<std::optional<TraceRequest>> LoggedRequest(std::string_view text, size_t line) {
+  boost::system::error_code error;
+  const json::value parsed = json::parse(text, error);
+  if (error || !parsed.is_object()) return BadLine(line, "must be one JSON object");
+  const json::object& object = parsed.get_object();
+  if (!object.contains("input_tokens")) return std::optional<TraceRequest>();
+  TraceRequest request;
+  BATON_ASSIGN_OR_RETURN(const int64_t arrival_us, Field(object, "arrival_us", line));
+  BATON_ASSIGN_OR_RETURN(request.input_tokens, Field(object, "input_tokens", line));
+  if (object.contains("output_tokens")) {
+    BATON_ASSIGN_OR_RETURN(request.output_tokens, Field(object, "output_tokens", line));
+  }
+  if (object.contains("cached_tokens")) {
+    BATON_ASSIGN_OR_RETURN(request.cached_tokens, Field(object, "cached_tokens", line));
+  }
+  if (std::max({request.input_tokens, request.output_tokens, request.cached_tokens}) >
+      kMostTokens) {
+    return BadLine(line, fmt::format("more than {} tokens", kMostTokens));
+  }
+  request.arrival_s = static_cast<double>(arrival_us) / 1e6;
+  return std::optional(std::move(request));
 }
 
 }  // namespace
@@ -159,12 +184,30 @@ absl::StatusOr<Trace> ParseMooncakeJsonl(std::string_view text) {
   return trace;
 }
 
+absl::StatusOr<Trace> ParseAccessLog(std::string_view text) {
+  Trace trace;
+  BATON_RETURN_IF_ERROR(ForEachLine(text, [&](size_t line, std::string_view row) -> absl::Status {
+    BATON_ASSIGN_OR_RETURN(std::optional<TraceRequest> request, LoggedRequest(row, line));
+    if (request) trace.requests.push_back(*std::move(request));
+    return CheckCount(trace);
+  }));
+  if (trace.requests.empty()) {
+    return absl::InvalidArgumentError("the access log has no line with input_tokens: no requests");
+  }
+  // Lines come in the order in which requests ended.
+  std::ranges::stable_sort(trace.requests, {}, &TraceRequest::arrival_s);
+  return trace;
+}
+
 absl::StatusOr<Trace> ParseTrace(std::string_view text) {
   const size_t start = text.find_first_not_of(" \t\r\n");
   if (start == std::string_view::npos) {
     return absl::InvalidArgumentError("the trace is empty: it has no requests");
   }
-  return text[start] == '{' ? ParseMooncakeJsonl(text) : ParseAzureCsv(text);
+  if (text[start] != '{') return ParseAzureCsv(text);
+  const std::string_view first = text.substr(start, text.find('\n', start) - start);
+  return first.find("\"arrival_us\"") == std::string_view::npos ? ParseMooncakeJsonl(text)
+                                                                : ParseAccessLog(text);
 }
 
 }  // namespace baton::cli

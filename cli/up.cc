@@ -22,6 +22,8 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "kernels/ops.h"
+#include "router/replicas_file.h"
+#include "router/workers_file.h"
 
 namespace baton::cli {
 namespace {
@@ -101,30 +103,37 @@ absl::Status RunInThisProcess(const UpFlags& flags) {
 struct Child {
   std::string name;
   Subprocess process;
+  std::string role = {}, address = {};  // of a worker
+  bool leaving = false;                 // it was told to end
 };
 
 class ProcessCluster {
  public:
-  explicit ProcessCluster(const UpFlags& flags) : flags_(flags) {}
-  ~ProcessCluster() { Stop(); }
+  explicit ProcessCluster(const UpFlags& flags)
+      : flags_(flags), counts_{flags.prefill, flags.decode} {}
+  ~ProcessCluster() {
+    Stop();
+    std::error_code ignored;
+    if (!scale_dir_.empty()) std::filesystem::remove_all(scale_dir_, ignored);
+  }
 
   absl::Status Start() {
     for (const PlannedWorker& planned : PlanWorkers(flags_)) {
-      BATON_RETURN_IF_ERROR(Spawn(planned.name,
-                                  {"worker", "--role=" + planned.role, "--name=" + planned.name},
-                                  ToArguments(FlagsFor(planned, flags_))));
+      BATON_RETURN_IF_ERROR(SpawnWorker(planned));
     }
-    std::vector<std::string> addresses;
-    for (Child& worker : children_) {
-      BATON_ASSIGN_OR_RETURN(const std::string ready, WaitReady(&worker));
-      const size_t begin = ready.find("listen=") + 7;
-      addresses.push_back(ready.substr(begin, ready.find(' ', begin) - begin));
-    }
+    for (Child& worker : children_) BATON_RETURN_IF_ERROR(AwaitWorker(&worker));
     const size_t workers = children_.size();
+    RouterFlags router = flags_.router;
+    std::string source;
+    if (router.control.scales() && router.control.scale == "none") {
+      BATON_RETURN_IF_ERROR(PrepareScaling(&router.control));
+      source = "--workers-file=" + WorkersFile();
+    } else {
+      source = fmt::format("--workers={}", fmt::join(Addresses(), ","));
+    }
     BATON_RETURN_IF_ERROR(Spawn("router",
-                                {"router", "--model=" + flags_.worker.engine.model,
-                                 fmt::format("--workers={}", fmt::join(addresses, ","))},
-                                ToArguments(flags_.router)));
+                                {"router", "--model=" + flags_.worker.engine.model, source},
+                                ToArguments(router)));
     BATON_ASSIGN_OR_RETURN(const std::string ready, WaitReady(&children_.back()));
     PrintReady(ready, workers);
     return absl::OkStatus();
@@ -142,16 +151,22 @@ class ProcessCluster {
         const std::string text = fmt::format("{} ended by itself with exit code {}", child->name,
                                              child->process.exit_code());
         if (child->name == "router") return absl::UnavailableError(text);
-        LogError(text);
+        if (child->leaving) {
+          LogInfo(fmt::format("{} has ended", child->name));
+        } else {
+          LogError(text);
+        }
         child = children_.erase(child);
       }
+      BATON_RETURN_IF_ERROR(Scale());
     }
     return absl::OkStatus();
   }
 
   // The router first, so that running requests still have their workers; then the workers.
   void Stop() {
-    const Duration patience = std::chrono::seconds(flags_.router.drain_timeout_s + 10);
+    const Duration patience =
+        std::chrono::seconds(flags_.router.drain_delay_s + flags_.router.drain_timeout_s + 10);
     for (const bool router : {true, false}) {
       for (Child& child : children_) {
         if ((child.name == "router") == router) child.process.Signal(SIGTERM);
@@ -166,6 +181,78 @@ class ProcessCluster {
   }
 
  private:
+  std::string WorkersFile() const { return scale_dir_ + "/workers"; }
+  std::string ReplicasFile() const { return scale_dir_ + "/replicas"; }
+
+  absl::Status SpawnWorker(const PlannedWorker& planned) {
+    BATON_RETURN_IF_ERROR(Spawn(planned.name,
+                                {"worker", "--role=" + planned.role, "--name=" + planned.name},
+                                ToArguments(FlagsFor(planned, flags_))));
+    children_.back().role = planned.role;
+    return absl::OkStatus();
+  }
+
+  absl::Status AwaitWorker(Child* worker) {
+    BATON_ASSIGN_OR_RETURN(const std::string ready, WaitReady(worker));
+    const size_t begin = ready.find("listen=") + 7;
+    worker->address = ready.substr(begin, ready.find(' ', begin) - begin);
+    return absl::OkStatus();
+  }
+
+  std::vector<std::string> Addresses() const {
+    std::vector<std::string> addresses;
+    for (const Child& child : children_) {
+      if (!child.address.empty() && !child.leaving) addresses.push_back(child.address);
+    }
+    return addresses;
+  }
+
+  // Live control writes how many workers there shall be; this process starts and stops them.
+  absl::Status PrepareScaling(ControlFlags* control) {
+    std::string name = (std::filesystem::temp_directory_path() / "baton-up-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) {
+      return absl::UnavailableError(fmt::format("cannot make the directory {}", name));
+    }
+    scale_dir_ = name;
+    control->scale = "file";
+    control->replicas_file = ReplicasFile();
+    BATON_RETURN_IF_ERROR(router::WriteReplicas(ReplicasFile(), counts_));
+    return WriteWorkers();
+  }
+
+  absl::Status WriteWorkers() const { return router::WriteWorkersFile(WorkersFile(), Addresses()); }
+
+  absl::Status Scale() {
+    if (scale_dir_.empty()) return absl::OkStatus();
+    BATON_ASSIGN_OR_RETURN(const router::ReplicaCounts wanted,
+                           router::ReadReplicas(ReplicasFile()));
+    BATON_RETURN_IF_ERROR(ScaleRole("prefill", wanted.prefill, &counts_.prefill));
+    return ScaleRole("decode", wanted.decode, &counts_.decode);
+  }
+
+  // The newest of a role goes first. One that cannot start is told, and no other tried until asked.
+  absl::Status ScaleRole(const std::string& role, int64_t wanted, int64_t* count) {
+    for (; *count < wanted; ++*count) {
+      const std::string name = fmt::format("{}-{}", role, started_++);
+      BATON_RETURN_IF_ERROR(SpawnWorker({role, name, flags_.worker.gpu + started_ - 1}));
+      if (const absl::Status ready = AwaitWorker(&children_.back()); !ready.ok()) {
+        LogError(std::string(ready.message()));
+      }
+      BATON_RETURN_IF_ERROR(WriteWorkers());
+    }
+    for (; *count > wanted; --*count) {
+      const auto newest =
+          std::find_if(children_.rbegin(), children_.rend(),
+                       [&](const Child& child) { return child.role == role && !child.leaving; });
+      if (newest == children_.rend()) continue;
+      LogInfo(fmt::format("{} is stopped", newest->name));
+      newest->leaving = true;
+      BATON_RETURN_IF_ERROR(WriteWorkers());
+      newest->process.Signal(SIGTERM);  // it drains
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Spawn(const std::string& name, std::vector<std::string> command,
                      const std::vector<std::string>& arguments) {
     std::error_code error;
@@ -199,6 +286,9 @@ class ProcessCluster {
 
   const UpFlags& flags_;
   std::vector<Child> children_;
+  router::ReplicaCounts counts_;  // of each role, started and not stopped
+  std::string scale_dir_;         // "": the number of workers stays
+  int32_t started_ = flags_.prefill + flags_.decode;
 };
 
 absl::Status RunCluster(const UpFlags& flags) {
@@ -213,7 +303,14 @@ absl::Status RunCluster(const UpFlags& flags) {
   if (flags.prefill == 0 && !flags.worker.kv_disk.empty()) {
     return absl::InvalidArgumentError("--kv-disk is of prefill workers, but --prefill is 0");
   }
-  if (flags.worker.transport == "inproc") return RunInThisProcess(flags);
+  if (flags.worker.transport == "inproc") {
+    if (flags.router.control.scales()) {
+      return absl::InvalidArgumentError(
+          "workers of --transport inproc live in this process: live control can start and stop "
+          "none");
+    }
+    return RunInThisProcess(flags);
+  }
   ProcessCluster cluster(flags);
   BATON_RETURN_IF_ERROR(cluster.Start());
   return cluster.Serve();

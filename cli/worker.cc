@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/command_line.h"
+#include "cli/etcd_flags.h"
 #include "cli/log_flags.h"
 #include "cli/router_flags.h"
 #include "cli/signals.h"
@@ -29,6 +30,7 @@ struct WorkerCommandFlags {
   bool insecure = false;
   bool insecure_kv = false;
   std::vector<std::string> failpoints;
+  int32_t etcd_ttl_s = 10;
 };
 
 absl::Status ArmFailpoints(const std::vector<std::string>& settings) {
@@ -59,6 +61,17 @@ absl::Status CheckListen(const WorkerCommandFlags& flags) {
       flags.listen, transport));
 }
 
+absl::Status CheckRegistration(const WorkerCommandFlags& flags) {
+  const discovery::EtcdOptions& etcd = flags.worker.registration.etcd;
+  BATON_RETURN_IF_ERROR(CheckEtcdFlags(etcd, flags.insecure));
+  if (!etcd.on() && !flags.worker.advertise.empty()) {
+    return absl::InvalidArgumentError("--advertise needs --etcd");
+  }
+  if (!etcd.on()) return absl::OkStatus();
+  const std::string host = flags.listen.substr(0, flags.listen.rfind(':'));
+  return AdvertisedAddress(flags.worker.advertise, host, /*port=*/1).status();
+}
+
 absl::Status RunWorker(const WorkerCommandFlags& flags) {
   BlockSignals();
   const std::string name = flags.name.empty() ? flags.role : flags.name;
@@ -68,6 +81,7 @@ absl::Status RunWorker(const WorkerCommandFlags& flags) {
         fmt::format("--kv-disk is of prefill workers, but --role is {}", flags.role));
   }
   BATON_RETURN_IF_ERROR(CheckListen(flags));
+  BATON_RETURN_IF_ERROR(CheckRegistration(flags));
   BATON_RETURN_IF_ERROR(ArmFailpoints(flags.failpoints));
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerNode> node,
                          WorkerNode::Start(flags.role, name, flags.listen, flags.worker));
@@ -94,13 +108,24 @@ Action AddWorker(CLI::App* app) {
   app->add_flag("--insecure-kv", flags->insecure_kv,
                 "with --link-cert: KV may move over the network unencrypted");
   AddLinkFlags(app, &flags->worker.link_tls);
+  AddEtcdFlags(app, &flags->worker.registration.etcd);
+  app->add_option("--etcd-ttl", flags->etcd_ttl_s,
+                  "a worker that dies is gone from etcd after so long, seconds")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
+  app->add_option(
+      "--advertise", flags->worker.advertise,
+      "address to register in etcd, HOST or HOST:PORT; that of --listen when not given");
   // Group "": not in --help.
   app->add_option("--failpoint", flags->failpoints, "NAME=ACTION[:COUNT], for tests")
       ->allow_extra_args(false)
       ->group("");
   AddWorkerFlags(app, &flags->worker);
   AddLogFlags(app, &flags->log);
-  return [flags] { return RunWorker(*flags); };
+  return [flags] {
+    flags->worker.registration.ttl = std::chrono::seconds(flags->etcd_ttl_s);
+    return RunWorker(*flags);
+  };
 }
 
 }  // namespace baton::cli

@@ -10,6 +10,8 @@
 #include <utility>
 #include <variant>
 
+#include "cli/etcd_flags.h"
+#include "common/host_port.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "decode_worker/worker.h"
@@ -37,8 +39,16 @@ absl::StatusOr<AnyWorker> MakeWorker(worker_common::WorkerHost* host, Role role)
 // A host, the worker of its present role over it, and the device thread.
 class ThreadedWorker final : public WorkerNode {
  public:
-  ThreadedWorker(std::unique_ptr<worker_common::WorkerHost> host, AnyWorker worker)
-      : host_(std::move(host)), worker_(std::move(worker)), thread_([this] { Run(); }) {}
+  ThreadedWorker(std::unique_ptr<worker_common::WorkerHost> host, AnyWorker worker,
+                 std::unique_ptr<discovery::Registration> registration)
+      : host_(std::move(host)), registration_(std::move(registration)), worker_(std::move(worker)) {
+    if (registration_ != nullptr) {
+      host_->OnStatus([this](const worker_link::WorkerStatus& status) {
+        registration_->Update(std::string(RoleName(*status.role)), status.draining);
+      });
+    }
+    thread_ = std::thread([this] { Run(); });
+  }
   ~ThreadedWorker() override { Drain(); }
 
   std::string address() const override { return host_->server().address(); }
@@ -49,6 +59,7 @@ class ThreadedWorker final : public WorkerNode {
       DrainLocked();
     }
     if (thread_.joinable()) thread_.join();
+    registration_.reset();
   }
 
  private:
@@ -99,6 +110,7 @@ class ThreadedWorker final : public WorkerNode {
   }
 
   const std::unique_ptr<worker_common::WorkerHost> host_;
+  std::unique_ptr<discovery::Registration> registration_;  // may be null
   std::mutex mutex_;  // guards worker_'s changes, all on thread_, against Drain
   bool ending_ = false;
   AnyWorker worker_;
@@ -159,6 +171,21 @@ void AddHandoffTimes(CLI::App* app, WorkerFlags* flags) {
       "longest silence of a handoff's source before its target gives up, seconds");
   add("--kv-offer-wait", &flags->kv_offer_wait_s,
       "a decode worker without an offer for this long prefills the prompt itself, seconds");
+}
+
+// Null where the worker is not to be registered.
+absl::StatusOr<std::unique_ptr<discovery::Registration>> Register(const WorkerFlags& flags,
+                                                                  worker_common::WorkerHost& host) {
+  if (!flags.registration.etcd.on()) return nullptr;
+  const std::string listened = host.server().address();
+  BATON_ASSIGN_OR_RETURN(const HostPort at, ParseHostPort(listened));
+  discovery::RegisteredWorker worker;
+  BATON_ASSIGN_OR_RETURN(worker.address, AdvertisedAddress(flags.advertise, at.host, at.port));
+  worker.name = host.info().name;
+  worker.role = std::string(RoleName(host.info().role));
+  worker.model = host.info().model;
+  worker.incarnation = fmt::format("{:x}", host.info().incarnation);
+  return discovery::Registration::Start(flags.registration, std::move(worker));
 }
 
 }  // namespace
@@ -238,7 +265,9 @@ absl::StatusOr<std::unique_ptr<WorkerNode>> WorkerNode::Start(const std::string&
   const Role first = role == "prefill" ? Role::kPrefill : Role::kDecode;
   BATON_ASSIGN_OR_RETURN(auto host, worker_common::WorkerHost::Create(options, first));
   BATON_ASSIGN_OR_RETURN(AnyWorker worker, MakeWorker(host.get(), first));
-  return std::make_unique<ThreadedWorker>(std::move(host), std::move(worker));
+  BATON_ASSIGN_OR_RETURN(auto registration, Register(flags, *host));
+  return std::make_unique<ThreadedWorker>(std::move(host), std::move(worker),
+                                          std::move(registration));
 }
 
 }  // namespace baton::cli

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "cli/engine_flags.h"
 #include "common/tls_files.h"
+#include "discovery/registration.h"
 
 namespace CLI {
 class App;
@@ -33,6 +34,8 @@ struct WorkerFlags {
   double kv_ready_timeout_s = 10;
   double kv_offer_wait_s = 120;
   double drain_grace_s = 15;
+  discovery::RegistrationOptions registration;  // without etcd's address: none
+  std::string advertise;                        // "": the listened address
 };
 
 // The flags that every worker of a cluster shares; name, role and address are the commands' own.

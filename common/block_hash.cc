@@ -10,20 +10,44 @@
 namespace baton {
 namespace {
 
+// What OpenSSL looks up and allocates for a hash takes longer than the hash of one block.
+class Sha256Context {
+ public:
+  Sha256Context() {
+    const std::unique_ptr<EVP_MD, decltype(&EVP_MD_free)> sha256(
+        EVP_MD_fetch(nullptr, "SHA256", nullptr), &EVP_MD_free);
+    BATON_CHECK(context_ != nullptr && sha256 != nullptr &&
+                    EVP_DigestInit_ex2(context_.get(), sha256.get(), nullptr) == 1,
+                "OpenSSL has SHA-256");
+  }
+
+  BlockHash Hash(std::span<const uint8_t> bytes) {
+    BlockHash hash;
+    // Without a digest the context begins anew with the one that it has.
+    const bool ok = EVP_DigestInit_ex2(context_.get(), nullptr, nullptr) == 1 &&
+                    EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1 &&
+                    EVP_DigestFinal_ex(context_.get(), hash.data(), nullptr) == 1;
+    BATON_CHECK(ok, "OpenSSL computes SHA-256");
+    return hash;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_{EVP_MD_CTX_new(),
+                                                                   &EVP_MD_CTX_free};
+};
+
 // SHA-256 over length-prefixed parts, so that no two lists of parts give the same bytes.
 BlockHash Sha256(std::initializer_list<std::span<const uint8_t>> parts) {
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                        &EVP_MD_CTX_free);
-  BlockHash hash;
-  bool ok = context != nullptr && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
+  static thread_local Sha256Context context;
+  static thread_local std::vector<uint8_t> bytes;
+  bytes.clear();
   for (const std::span<const uint8_t> part : parts) {
-    const uint64_t bytes = part.size();
-    ok = ok && EVP_DigestUpdate(context.get(), &bytes, sizeof bytes) == 1 &&
-         EVP_DigestUpdate(context.get(), part.data(), part.size()) == 1;
+    const uint64_t size = part.size();
+    const auto* const prefix = reinterpret_cast<const uint8_t*>(&size);
+    bytes.insert(bytes.end(), prefix, prefix + sizeof size);
+    bytes.insert(bytes.end(), part.begin(), part.end());
   }
-  ok = ok && EVP_DigestFinal_ex(context.get(), hash.data(), nullptr) == 1;
-  BATON_CHECK(ok, "OpenSSL computes SHA-256");
-  return hash;
+  return context.Hash(bytes);
 }
 
 std::span<const uint8_t> Bytes(std::string_view text) {

@@ -35,6 +35,7 @@ absl::Status CheckSamplingParams(const SamplingParams& params, int32_t vocab_siz
   BATON_RETURN_IF_ERROR(CheckRange("max_tokens", params.max_tokens, 1, INT32_MAX));
   BATON_RETURN_IF_ERROR(CheckRange("min_tokens", params.min_tokens, 0, params.max_tokens));
   BATON_RETURN_IF_ERROR(CheckRange("logprobs", params.logprobs, -1, 20));
+  BATON_RETURN_IF_ERROR(CheckRange("prompt_logprobs", params.prompt_logprobs, -1, 20));
   BATON_RETURN_IF_ERROR(CheckRange("number of logit_bias entries",
                                    static_cast<int64_t>(params.logit_bias.size()), 0, 1024));
   BATON_RETURN_IF_ERROR(CheckRange("number of stop_token_ids",

@@ -33,6 +33,9 @@ struct SamplingParams {
   // only where it is satisfied, and the output ends where it can only end.
   std::string constraint;
   int32_t logprobs = -1;  // -1: none; 0: the chosen token's; n: and the n best, n <= 20
+  // Of the prompt's tokens but the first, likewise. Such a prompt takes nothing from a prefix
+  // cache.
+  int32_t prompt_logprobs = -1;
 };
 
 // InvalidArgument with the field, its value and its range when a value is out of range or not
@@ -52,6 +55,16 @@ struct OutputToken {
   int32_t position = 0;
   float logprob = 0;              // natural logarithm; only when asked for
   std::vector<TokenLogprob> top;  // best first; only when asked for
+};
+
+// A token of the prompt, as the model saw it coming: logits as they are, before any bias, penalty
+// or temperature.
+struct PromptScore {
+  int32_t position = 0;  // in the prompt, from 1
+  TokenId token = 0;
+  float logprob = 0;
+  int32_t rank = 0;  // 1: the most likely
+  std::vector<TokenLogprob> top;
 };
 
 }  // namespace baton

@@ -78,6 +78,10 @@ absl::Status CheckTlsFiles(const TlsFiles& files, const std::string& prefix) {
     return absl::InvalidArgumentError(
         fmt::format("{} is not the key of the certificate {}", files.key, files.certificate));
   }
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("the certificate {} has expired: nobody would take it", files.certificate));
+  }
   if (files.ca.empty()) return absl::OkStatus();
   return ReadCertificate(prefix + " CA", files.ca).status();
 }

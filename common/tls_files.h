@@ -20,7 +20,8 @@ struct TlsFiles {
 };
 
 // InvalidArgument, naming the flags' common `prefix` ("--tls"), unless certificate and key are
-// given together, can be read, and belong to each other; likewise the CA, if there is one.
+// given together, can be read, belong to each other and have not expired; likewise that the CA can
+// be read, if there is one.
 absl::Status CheckTlsFiles(const TlsFiles& files, const std::string& prefix);
 
 }  // namespace baton

@@ -10,6 +10,7 @@ struct DecodeCounters {
   double step_s = 0;           // in steps, all together
   int64_t output_tokens = 0;   // sampled here, and first tokens that came with their KV
   int64_t prefill_tokens = 0;  // prompt tokens computed here
+  double prefill_step_s = 0;   // in steps that computed some
   int64_t preemptions = 0;
   int64_t handoffs = 0;             // prompts whose KV came from a prefill worker
   int64_t handoffs_failed = 0;      // granted, but damaged, lost or too late

@@ -46,6 +46,8 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
     if (status.ok()) {
       job->sequence = *std::move(sequence);
       job->cache_salt = std::move(decode->cache_salt);
+      // Whoever computes the prompt scores it.
+      if (decode->handoff) job->sequence.scored_tokens = job->sequence.prompt_tokens;
     }
   }
   if (!status.ok()) {
@@ -66,6 +68,9 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
     Finish(started, *reason);
     return;
   }
+  if (started->sequence.ending == engine::Sequence::Ending::kUnknown) {
+    unsettled_.push_back(started);
+  }
   if (!started->by_handoff) {
     if (offer) handoff().Refuse(attempt, absl::FailedPreconditionError("no KV is wanted"));
     EnterLine(started);
@@ -76,20 +81,8 @@ void DecodeLoop::Start(const Attempt& attempt, worker_link::Command command) {
   }
 }
 
-void DecodeLoop::Stop(const Attempt& attempt, const absl::Status& why) {
-  Fail(attempt, why);
-  Job* const job = Find(attempt);
-  if (job == nullptr) return;
-  if (job->stage == Stage::kReceiving) {
-    job->stage = Stage::kEnding;  // its blocks may be written to until TargetDone
-    handoff().CancelTarget(attempt);
-    return;
-  }
-  if (job->stage == Stage::kInLine && job->by_handoff) handoff().Refuse(attempt, why);
-  Erase(attempt);
-}
-
 bool DecodeLoop::Advance() {
+  SettleEndings();
   ExpireOffers();
   AdmitFromLine();
   if (!running_.empty()) ComputeStep();
@@ -181,7 +174,8 @@ absl::Status DecodeLoop::TakeFirstToken(Job* job, const TargetDone& done) {
   token.position = static_cast<int32_t>(sequence.output().size());
   sequence.computed_tokens = static_cast<int32_t>(sequence.tokens.size());
   executor().PublishFullBlocks(&sequence);
-  sequence.tokens.push_back(token.token);
+  sequence.AppendOutput(token.token);
+  if (sequence.constraint != nullptr) sequence.constraint->Ready(sequence.output());
   JoinBatch(job);
   TakeToken(job, token);
   return absl::OkStatus();
@@ -200,8 +194,9 @@ void DecodeLoop::ExpireOffers() {
 void DecodeLoop::FallBackToPrefill(Job* job, const absl::Status& why) {
   ++counters_.prefill_fallbacks;
   LogWarning(fmt::format("no KV by handoff for {}, prefilling {} tokens here: {}",
-                         ToString(job->attempt), job->sequence.tokens.size(), why.ToString()));
+                         NameOf(job->attempt), job->sequence.tokens.size(), why.ToString()));
   job->sequence.hashes.clear();
+  job->sequence.scored_tokens = 1;  // by whom else, nobody knows
   PrefillHere(job);
 }
 
@@ -279,7 +274,10 @@ bool DecodeLoop::Admit(Job* job) {
     }
     return false;
   }
-  if (!job->admitted) job->cached_tokens = matched * pool.layout().block_tokens;
+  if (!job->admitted) {
+    job->cached_tokens = matched * pool.layout().block_tokens;
+    job->queue = SystemClock().Now() - book().Find(job->attempt)->received;
+  }
   job->admitted = true;
   if (job->by_handoff) sequence.hashes.resize(static_cast<size_t>(matched));
   return true;
@@ -322,8 +320,9 @@ bool DecodeLoop::ReserveByPreempting(Job* job) {
 
 void DecodeLoop::Preempt(Job* job) {
   ++counters_.preemptions;
+  ++job->preemptions;
   LogInfo(fmt::format("{} gives {} KV blocks to older requests, {} tokens will be computed again",
-                      ToString(job->attempt), job->sequence.blocks.size(),
+                      NameOf(job->attempt), job->sequence.blocks.size(),
                       job->sequence.computed_tokens));
   std::erase(running_, job);
   DropBlocks(&job->sequence);
@@ -351,58 +350,53 @@ void DecodeLoop::ComputeStep() {
   if (planned.empty()) return;
 
   std::vector<engine::StepRange> ranges;
+  int64_t prefill_tokens = 0;
   for (const auto& [job, tokens] : planned) {
     ranges.push_back({.sequence = &job->sequence, .tokens = tokens});
-    if (!job->sequence.decoding()) counters_.prefill_tokens += tokens;
+  }
+  executor().FitLogits(ranges);
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    Job* const job = planned[i].first;
+    if (job->sequence.decoding()) continue;
+    prefill_tokens += ranges[i].tokens;
+    if (++job->chunks == 1) job->computing = now();
   }
   const TimePoint begin = SystemClock().Now();
   for (const auto& [job, tokens] : planned) {
     const bool first = job->by_handoff && job->handover == Duration{};
     if (first) job->handover = begin - job->transfer.committed_at;
   }
+  step_meter().Begin(ranges);
   const auto results = executor().Step(ranges);
+  const TimePoint end = SystemClock().Now();
+  step_meter().End(end - begin);
+  const double step_s = Seconds(end - begin);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  counters_.step_s += step_s;
+  counters_.prefill_tokens += prefill_tokens;
+  if (prefill_tokens > 0) counters_.prefill_step_s += step_s;
   for (size_t i = 0; i < planned.size(); ++i) {
     Job* const job = planned[i].first;
     job->served_step = counters_.steps;
-    if (results[i]) TakeToken(job, *results[i]);
+    if (job->chunks == 1 && job->first_chunk == Duration{}) job->first_chunk = end - job->computing;
+    SendScores(job->attempt, &job->sequence);
+    if (results[i]) {
+      ++job->steps;
+      TakeToken(job, *results[i]);
+    } else if (job->sequence.constraint != nullptr) {
+      EndIfOver(job);
+    }
   }
 }
 
 void DecodeLoop::TakeToken(Job* job, const OutputToken& token) {
   ++counters_.output_tokens;
-  Send(job->attempt, worker_link::TokensEvent{.attempt = job->attempt, .tokens = {token}});
+  worker_link::TokensEvent event{.attempt = job->attempt, .tokens = {token}, .prefill = {}};
+  if (!std::exchange(job->token_sent, true) && job->chunks > 0) {
+    event.prefill = PrefillTimesOf(*job);
+  }
+  Send(job->attempt, std::move(event));
   if (const auto reason = executor().Finished(job->sequence)) Finish(job, *reason);
-}
-
-void DecodeLoop::Finish(Job* job, FinishReason reason) {
-  const kv_transfer::TransferStats& transfer = job->transfer;
-  Answer(job->attempt, worker_link::FinishedEvent{
-                           .attempt = job->attempt,
-                           .reason = reason,
-                           .output_tokens = static_cast<int32_t>(job->sequence.output().size()),
-                           .cached_prompt_tokens = job->cached_tokens,
-                           .transport = transfer.transport,
-                           .kv_blocks_moved = transfer.blocks_moved,
-                           .kv_bytes_moved = transfer.bytes_moved,
-                           .handoff = transfer.elapsed,
-                           .handoff_moving = transfer.moving,
-                           .handoff_exposed = transfer.exposed,
-                           .handover = job->handover});
-  Erase(job->attempt);
-}
-
-// Drops the job with its blocks: those that are full stay in the prefix cache.
-void DecodeLoop::Erase(Attempt attempt) {
-  const auto found = jobs_.find(attempt);
-  if (found == jobs_.end()) return;
-  Job* const job = found->second.get();
-  std::erase(awaiting_offer_, job);
-  std::erase(running_, job);
-  line_.erase(job->ticket);
-  jobs_.erase(found);
-  book().Remove(attempt);
 }
 
 worker_link::WorkerStatus DecodeLoop::CountWork() const {
@@ -414,6 +408,12 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   }
   for (const Job* job : running_) {
     if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
+  }
+  status.busy_s = counters_.step_s;
+  status.preemptions = counters_.preemptions;
+  if (counters_.prefill_step_s > 0) {
+    status.prefill_tokens_per_s =
+        static_cast<double>(counters_.prefill_tokens) / counters_.prefill_step_s;
   }
   status.kv = {.handoffs = counters_.handoffs,
                .handoffs_failed = counters_.handoffs_failed,

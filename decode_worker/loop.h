@@ -54,6 +54,14 @@ class DecodeLoop final : public worker_common::WorkerLoop {
     int64_t served_step = 0;
     kv_transfer::TransferStats transfer;
     Duration handover{};  // the commit's arrival to the first step
+    Duration queue{};     // receipt to the first admission
+    int32_t steps = 0;    // that gave it a token
+    int32_t preemptions = 0;
+    // Of a prompt that is prefilled here:
+    int32_t chunks = 0;
+    TimePoint computing;  // since when
+    Duration first_chunk{};
+    bool token_sent = false;
   };
 
   void Start(const Attempt& attempt, worker_link::Command command) override;
@@ -69,6 +77,9 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   void TakeOffer(Job* job, const kv_transfer::OfferInfo& offer);
   void OnTargetDone(kv_transfer::TargetDone done);
   absl::Status TakeFirstToken(Job* job, const kv_transfer::TargetDone& done);
+  void SettleEndings();
+  void EndIfOver(Job* job);
+  void Leave(Job* job, const absl::Status& why);
   void ExpireOffers();
   void FallBackToPrefill(Job* job, const absl::Status& why);
   void PrefillHere(Job* job);
@@ -86,6 +97,13 @@ class DecodeLoop final : public worker_common::WorkerLoop {
 
   void ComputeStep();
   void TakeToken(Job* job, const OutputToken& token);
+  worker_link::PrefillTimes PrefillTimesOf(const Job& job) {
+    return {.cached_prompt_tokens = job.cached_tokens,
+            .chunks = job.chunks,
+            .queue = job.computing - book().Find(job.attempt)->received,
+            .first_chunk = job.first_chunk,
+            .compute = SystemClock().Now() - job.computing};
+  }
   void Finish(Job* job, FinishReason reason);
   void Erase(Attempt attempt);  // by value: it may be the job's own
   Job* Find(const Attempt& attempt);
@@ -93,6 +111,7 @@ class DecodeLoop final : public worker_common::WorkerLoop {
   const Limits limits_;
   absl::flat_hash_map<Attempt, std::unique_ptr<Job>> jobs_;
   std::deque<Job*> awaiting_offer_;  // earliest offer_deadline first
+  std::vector<Job*> unsettled_;      // whether their constraint lets them go on is not known yet
   std::map<uint64_t, Job*> line_;    // by ticket
   std::vector<Job*> running_;        // by ticket
   int32_t receiving_ = 0;            // transfers that hold blocks

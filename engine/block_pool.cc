@@ -47,6 +47,11 @@ BlockPool::BlockPool(const kernels::KvLayout& layout, std::span<std::byte> slab,
 
 BlockPool::~BlockPool() { BATON_CHECK(counts().held == 0, "tables are dropped before their pool"); }
 
+void BlockPool::NoteIn(BlockJournal* journal) {
+  journal_ = journal;
+  journal_->SetBlocks(CacheTier::kMemory, static_cast<int64_t>(blocks_.size()));
+}
+
 BlockCounts BlockPool::counts() const {
   BlockCounts counts;
   counts.total = static_cast<int32_t>(blocks_.size());
@@ -77,8 +82,12 @@ int32_t BlockPool::TakeBlock() {
   } else {
     index = oldest_;
     LeaveCache(index);
-    by_hash_.erase(blocks_[index].hash);
-    blocks_[index].published = false;
+    Block& evicted = blocks_[index];
+    by_hash_.erase(evicted.hash);
+    evicted.published = false;
+    if (journal_ != nullptr) {
+      journal_->Leave(CacheTier::kMemory, KeyOfBlock(evicted.hash, evicted.place));
+    }
   }
   blocks_[index].references = 1;
   ++held_;
@@ -121,7 +130,9 @@ void BlockPool::Publish(const BlockTable& table, int32_t index, const BlockHash&
   }
   if (!by_hash_.try_emplace(hash, table.blocks_[index]).second) return;
   block.hash = hash;
+  block.place = index + 1;
   block.published = true;
+  if (journal_ != nullptr) journal_->Enter(CacheTier::kMemory, hash, block.place);
 }
 
 bool BlockPool::Writable(int32_t block) const {

@@ -21,6 +21,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "common/block_hash.h"
+#include "common/block_journal.h"
 #include "kernels/kv_layout.h"
 
 namespace baton::engine {
@@ -65,6 +66,9 @@ class BlockPool {
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
 
+  // What is published from now on, and evicted, is noted there. It outlives the pool.
+  void NoteIn(BlockJournal* journal);
+
   const kernels::KvLayout& layout() const { return layout_; }
   std::byte* slab() const { return slab_.data(); }
   BlockCounts counts() const;
@@ -91,6 +95,7 @@ class BlockPool {
     int32_t references = 0;
     bool published = false;
     BlockHash hash{};
+    int32_t place = 0;   // in its chain, from 1
     int32_t older = -1;  // neighbours among the cached blocks
     int32_t newer = -1;
   };
@@ -108,6 +113,7 @@ class BlockPool {
   int32_t cached_ = 0;
   int32_t oldest_ = -1;  // of the cached blocks, by last use
   int32_t newest_ = -1;
+  BlockJournal* journal_ = nullptr;
   absl::flat_hash_map<BlockHash, int32_t, BlockHashHasher> by_hash_;
 };
 

@@ -23,8 +23,12 @@ Executor::Executor(Model* model, std::span<std::byte> slab, const ExecutorOption
   results_.reserve(static_cast<size_t>(model->max_rows()));
 }
 
+std::string Executor::ChainName(const kernels::KvLayout& layout) const {
+  return fmt::format("{} {}", model_->config().fingerprint, layout.ToString());
+}
+
 BlockHash Executor::ChainRootFor(std::string_view salt, const kernels::KvLayout& layout) const {
-  return ChainRoot(fmt::format("{} {}", model_->config().fingerprint, layout.ToString()), salt);
+  return ChainRoot(ChainName(layout), salt);
 }
 
 BlockHash Executor::ConvertedChainRootFor(std::string_view salt,
@@ -76,6 +80,8 @@ absl::StatusOr<Sequence> Executor::NewSequence(std::vector<TokenId> tokens,
       return absl::InvalidArgumentError("constrained output is not possible without a tokenizer");
     }
     BATON_ASSIGN_OR_RETURN(sequence.constraint, options_.make_constraint(sampling.constraint));
+    if (output_tokens > 0) sequence.ending = Sequence::Ending::kUnknown;
+    sequence.constraint->Ready(sequence.output());  // begins while the prompt is prefilled
   }
   return sequence;
 }
@@ -83,7 +89,7 @@ absl::StatusOr<Sequence> Executor::NewSequence(std::vector<TokenId> tokens,
 void Executor::TakeCachedPrefix(Sequence* sequence) {
   BATON_CHECK(sequence->blocks.size() == 0 && sequence->computed_tokens == 0,
               "a sequence takes its prefix before anything else");
-  if (!options_.prefix_cache) return;
+  if (!options_.prefix_cache || sequence->wants_scores()) return;
   const int32_t block_tokens = options_.layout.block_tokens;
   const std::span<const TokenId> all_but_last(sequence->tokens.data(), sequence->tokens.size() - 1);
   sequence->hashes = ChainFullBlocks(sequence->chain_root, all_but_last, block_tokens);
@@ -130,7 +136,39 @@ void Executor::AppendRange(const StepRange& range) {
   rows_.push_back({sequence.blocks.blocks(), sequence.computed_tokens, first_row, range.tokens});
   const auto first = sequence.tokens.begin() + sequence.computed_tokens;
   row_tokens_.insert(row_tokens_.end(), first, first + range.tokens);
-  if (range.tokens == sequence.pending()) logit_rows_.push_back(first_row + range.tokens - 1);
+  const bool samples = range.tokens == sequence.pending();
+  for (int32_t row = 0; row < range.tokens; ++row) {
+    const bool scores = sequence.computed_tokens + row + 1 < sequence.prompt_tokens;
+    const bool last = samples && row + 1 == range.tokens;
+    if (last || (scores && sequence.wants_scores())) logit_rows_.push_back(first_row + row);
+  }
+}
+
+void Executor::FitLogits(std::span<StepRange> ranges) const {
+  const auto others = static_cast<int32_t>(ranges.size());
+  int32_t left = model_->max_logit_rows() - others;  // beyond one each
+  for (StepRange& range : ranges) {
+    if (!range.sequence->wants_scores()) continue;
+    range.tokens = std::min(range.tokens, 1 + std::max(left, 0));
+    left -= range.tokens - 1;
+  }
+}
+
+// The tokens of the prompt behind each of the range's. How many rows of logits they were.
+size_t Executor::ScorePrompt(const StepRange& range, std::span<const float> logits) {
+  Sequence& sequence = *range.sequence;
+  const auto vocab = static_cast<size_t>(model_->config().vocab);
+  const int32_t end = std::min(sequence.computed_tokens + range.tokens, sequence.prompt_tokens - 1);
+  for (int32_t i = sequence.computed_tokens; i < end; ++i) {
+    const auto row = static_cast<size_t>(i - sequence.computed_tokens);
+    sequence.scores.push_back(sampler_.Score(logits.subspan(row * vocab, vocab),
+                                             sequence.tokens[static_cast<size_t>(i) + 1],
+                                             sequence.sampling.prompt_logprobs));
+    sequence.scores.back().position = i + 1;
+  }
+  if (end <= sequence.computed_tokens) return 0;
+  sequence.scored_tokens = end + 1;
+  return static_cast<size_t>(end - sequence.computed_tokens);
 }
 
 std::span<const std::optional<OutputToken>> Executor::Step(
@@ -162,8 +200,13 @@ std::span<const std::optional<OutputToken>> Executor::Step(
   size_t logit_row = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
     Sequence& sequence = *ranges[i].sequence;
+    if (sequence.wants_scores()) {
+      logit_row += ScorePrompt(ranges[i], logits.subspan(logit_row * vocab));
+    }
     const bool reaches_end = ranges[i].tokens == sequence.pending();
-    sequence.computed_tokens += ranges[i].tokens;
+    const bool samples = reaches_end && MaySample(&sequence);
+    // The last token is computed again when it may sample: its logits are gone by then.
+    sequence.computed_tokens += ranges[i].tokens - (reaches_end && !samples ? 1 : 0);
     sequence.device_tokens = sequence.computed_tokens;
     if (options_.mirror != nullptr && kv_stored == nullptr) {
       const size_t published = sequence.hashes.size();
@@ -172,13 +215,8 @@ std::span<const std::optional<OutputToken>> Executor::Step(
                                 options_.layout.layers);
     }
     PublishFullBlocks(&sequence);
-    if (!reaches_end) continue;
-    const std::span<const TokenId> tokens = sequence.tokens;
-    const auto prompt_tokens = static_cast<size_t>(sequence.prompt_tokens);
-    results_[i] = sampler_.Sample(logits.subspan(logit_row++ * vocab, vocab), sequence.sampling,
-                                  tokens.first(prompt_tokens), tokens.subspan(prompt_tokens),
-                                  model_->config().end_tokens, sequence.constraint.get());
-    sequence.tokens.push_back(results_[i]->token);
+    if (samples) results_[i] = SampleNext(logits.subspan(logit_row * vocab, vocab), &sequence);
+    if (reaches_end) ++logit_row;
   }
   return results_;
 }
@@ -190,6 +228,41 @@ size_t Executor::BlocksToPublish(const Sequence& sequence) const {
                              ? sequence.computed_tokens
                              : std::min(sequence.computed_tokens, sequence.prompt_tokens);
   return static_cast<size_t>(tokens / options_.layout.block_tokens);
+}
+
+bool Executor::MaySample(Sequence* sequence) const {
+  if (sequence->constraint == nullptr) return true;
+  if (!sequence->constraint->Ready(sequence->output())) return false;
+  SettleEnding(sequence);
+  return sequence->failure.ok() && !Finished(*sequence);
+}
+
+void Executor::SettleEnding(Sequence* sequence) {
+  if (sequence->constraint == nullptr) return;
+  if (!sequence->constraint->Ready(sequence->output())) return;
+  sequence->failure = sequence->constraint->status();
+  if (!sequence->failure.ok()) return;
+  sequence->ending = sequence->constraint->After(sequence->output()).must_end
+                         ? Sequence::Ending::kOver
+                         : Sequence::Ending::kGoesOn;
+}
+
+OutputToken Executor::SampleNext(std::span<float> logits, Sequence* sequence) {
+  const std::span<const TokenId> tokens = sequence->tokens;
+  const auto prompt_tokens = static_cast<size_t>(sequence->prompt_tokens);
+  TokenConstraint* const constraint = sequence->constraint.get();
+  OutputToken sampled =
+      sampler_.Sample(logits, sequence->sampling, tokens.first(prompt_tokens),
+                      tokens.subspan(prompt_tokens), model_->config().end_tokens, constraint);
+  if (constraint == nullptr) {
+    sequence->tokens.push_back(sampled.token);
+    return sampled;
+  }
+  const bool last = HasToken(constraint->After(sequence->output()).last, sampled.token);
+  sequence->tokens.push_back(sampled.token);
+  sequence->ending = last ? Sequence::Ending::kOver : Sequence::Ending::kGoesOn;
+  if (!last) constraint->Ready(sequence->output());  // begins while the next step is computed
+  return sampled;
 }
 
 void Executor::PublishFullBlocks(Sequence* sequence) {
@@ -216,9 +289,8 @@ std::optional<FinishReason> Executor::Finished(const Sequence& sequence) const {
                    (!sampling.ignore_eos && last_is_in(model_->config().end_tokens)))) {
     return FinishReason::kStop;
   }
-  if (sequence.constraint != nullptr && sequence.constraint->MustEnd(sequence.output())) {
-    return FinishReason::kStop;
-  }
+  if (sequence.ending == Sequence::Ending::kOver) return FinishReason::kStop;
+  if (sequence.ending == Sequence::Ending::kUnknown) return std::nullopt;
   const bool context_full =
       static_cast<int32_t>(sequence.tokens.size()) >= model_->config().context;
   if (output_tokens >= sampling.max_tokens || context_full) return FinishReason::kLength;

@@ -34,6 +34,14 @@ struct Sequence {
   BlockTable blocks;
   std::vector<BlockHash> hashes;  // of the full blocks of tokens[0, computed) published so far
   std::unique_ptr<TokenConstraint> constraint;  // of sampling.constraint; null: none
+  // Whether the constraint lets anything follow the output, as far as that is known.
+  enum class Ending { kGoesOn, kOver, kUnknown };
+  Ending ending = Ending::kGoesOn;
+  absl::Status failure;  // of the constraint: the sequence cannot go on
+  // Where sampling.prompt_logprobs asks for them: tokens of the prompt below this have been scored.
+  // Those of the last steps, for whoever owns the sequence to take.
+  int32_t scored_tokens = 1;
+  std::vector<PromptScore> scores;
   // False: its output's KV is not what a prefill of the same tokens would have given; only blocks
   // of the prompt are published.
   bool publish_output = true;
@@ -42,8 +50,17 @@ struct Sequence {
   bool decoding() const {
     return pending() == 1 && static_cast<int32_t>(tokens.size()) > prompt_tokens;
   }
+  // Whether tokens of the prompt are still to be scored.
+  bool wants_scores() const {
+    return sampling.prompt_logprobs >= 0 && scored_tokens < prompt_tokens;
+  }
   std::span<const TokenId> output() const {
     return std::span(tokens).subspan(static_cast<size_t>(prompt_tokens));
+  }
+  // Output that another worker has sampled.
+  void AppendOutput(TokenId token) {
+    tokens.push_back(token);
+    if (constraint != nullptr) ending = Ending::kUnknown;
   }
 };
 
@@ -74,6 +91,8 @@ class Executor {
   BlockPool& pool() { return pool_; }
   const Model& model() const { return *model_; }
 
+  // What the chain roots of this model and KV layout are made of, beside the tenant.
+  std::string ChainName() const { return ChainName(options_.layout); }
   // The chain root of this model, KV layout and tenant. "" is the common tenant.
   BlockHash ChainRootFor(std::string_view salt) const {
     return ChainRootFor(salt, options_.layout);
@@ -88,25 +107,31 @@ class Executor {
   // room for one more: InvalidArgument with the numbers otherwise) that holds no blocks yet.
   // The last `output_tokens` of them are output of an earlier attempt (a migration): sampling and
   // max_tokens go on from there. They may be all of the output already: see Finished.
-  // InvalidArgument, too, for a constraint that cannot be made.
+  // InvalidArgument, too, for a constraint that cannot be made, where that is known at once.
   absl::StatusOr<Sequence> NewSequence(std::vector<TokenId> tokens, const SamplingParams& sampling,
                                        std::string_view salt, int32_t output_tokens = 0) const;
 
   // Takes the cached prefix of a sequence without blocks: sets blocks and computed_tokens. At least
-  // one token stays pending, since its logits are needed.
+  // one token stays pending, since its logits are needed; where the prompt is to be scored, all.
   void TakeCachedPrefix(Sequence* sequence);
 
   // Blocks for the next `tokens` tokens to compute. ResourceExhausted changes nothing.
   absl::Status Reserve(Sequence* sequence, int32_t tokens);
 
+  // Makes ranges shorter, at their ends, until those whose prompts are scored have logits for every
+  // token. Each keeps one token.
+  void FitLogits(std::span<StepRange> ranges) const;
+
   // Computes each range (blocks are reserved; each sequence comes once; the ranges fit the model's
-  // max_rows and those that sample its max_logit_rows), and publishes the blocks that became full.
-  // A range that reaches the end of its sequence's tokens samples: result[i] is that token,
-  // appended to sequence->tokens (its KV still pending); else empty. The result is valid until the
-  // next Step. `kv_stored` is called once so many layers of the ranges' KV, the lowest, are in the
-  // slab, after each layer: what comes after that does not change them any more. With a mirror, the
-  // host's slab gets them in steps with kv_stored, and in others the blocks that are published;
-  // what others put into it goes to the device with the next step or PublishFullBlocks.
+  // max_rows, and FitLogits them: those that sample its max_logit_rows), and publishes the blocks
+  // that became full. A range that reaches the end of its sequence's tokens samples: result[i] is
+  // that token, appended to sequence->tokens (its KV still pending); else empty. It is empty, too,
+  // and the last token pending again, where the sequence's constraint is not ready, has failed
+  // (`failure`) or ends the sequence (Finished). The result is valid until the next Step.
+  // `kv_stored` is called once so many layers of the ranges' KV, the lowest, are in the slab, after
+  // each layer: what comes after that does not change them any more. With a mirror, the host's slab
+  // gets them in steps with kv_stored, and in others the blocks that are published; what others put
+  // into it goes to the device with the next step or PublishFullBlocks.
   std::span<const std::optional<OutputToken>> Step(
       std::span<const StepRange> ranges,
       const std::function<void(int32_t layers)>* kv_stored = nullptr);
@@ -117,13 +142,22 @@ class Executor {
   void PublishFullBlocks(Sequence* sequence);
 
   // Whether the last output token ends the sequence: an end or stop token gives kStop, which goes
-  // before kLength, of max_tokens or a full context. So does a constraint that can only end.
+  // before kLength, of max_tokens or a full context. So does a constraint that can only end; until
+  // that is known of output from elsewhere, it is not said to be finished.
   std::optional<FinishReason> Finished(const Sequence& sequence) const;
 
+  // Finds out whether the constraint ends the sequence where it is, once the constraint is ready.
+  // Step does this before it samples.
+  static void SettleEnding(Sequence* sequence);
+
  private:
+  std::string ChainName(const kernels::KvLayout& layout) const;
   void AppendRange(const StepRange& range);
   void SendToDevice(Sequence* sequence);
   size_t BlocksToPublish(const Sequence& sequence) const;
+  size_t ScorePrompt(const StepRange& range, std::span<const float> logits);
+  bool MaySample(Sequence* sequence) const;
+  OutputToken SampleNext(std::span<float> logits, Sequence* sequence);
 
   Model* model_;
   ExecutorOptions options_;

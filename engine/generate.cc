@@ -27,9 +27,13 @@ absl::StatusOr<GenerateResult> Generate(Executor* executor, std::vector<TokenId>
   result.cached_prompt_tokens = sequence.computed_tokens;
   std::optional<FinishReason> finish;
   while (!finish) {
-    const StepRange range{&sequence, std::min(sequence.pending(), chunk_tokens)};
+    StepRange range{&sequence, std::min(sequence.pending(), chunk_tokens)};
+    executor->FitLogits({&range, 1});
     BATON_RETURN_IF_ERROR(executor->Reserve(&sequence, range.tokens));
     const std::optional<OutputToken>& token = executor->Step({&range, 1})[0];
+    result.prompt_scores.insert(result.prompt_scores.end(), sequence.scores.begin(),
+                                sequence.scores.end());
+    sequence.scores.clear();
     if (!token) continue;
     if (result.output.empty()) first_token = SystemClock().Now();
     result.output.push_back(*token);

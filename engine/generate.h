@@ -22,6 +22,7 @@ struct GenerateOptions {
 
 struct GenerateResult {
   std::vector<OutputToken> output;
+  std::vector<PromptScore> prompt_scores;  // where sampling.prompt_logprobs asks for them
   FinishReason finish = FinishReason::kLength;
   int32_t cached_prompt_tokens = 0;
   double prefill_s = 0;  // until the first token

@@ -82,6 +82,25 @@ OutputToken Sampler::Sample(std::span<float> logits, const SamplingParams& param
   return result;
 }
 
+PromptScore Sampler::Score(std::span<const float> logits, TokenId token, int32_t top) {
+  PromptScore score;
+  score.token = token;
+  const float logit = logits[static_cast<size_t>(token)];
+  score.rank = 1 + static_cast<int32_t>(std::ranges::count_if(
+                       logits, [logit](float other) { return other > logit; }));
+  const float best = FindBest(logits).value;
+  if (!(best > kMinusInfinity && best <= kLargest)) {
+    score.logprob = -kLargest;
+    return score;
+  }
+  OutputToken like;
+  like.token = token;
+  FillLogprobs(logits, best, top, &like);
+  score.logprob = like.logprob;
+  score.top = std::move(like.top);
+  return score;
+}
+
 void Sampler::ApplyPenalties(std::span<float> logits, const SamplingParams& params,
                              std::span<const TokenId> prompt, std::span<const TokenId> output) {
   for (const TokenId token : output) ++counts_[token];

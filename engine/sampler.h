@@ -34,6 +34,9 @@ class Sampler {
                      std::span<const TokenId> prompt, std::span<const TokenId> output,
                      std::span<const TokenId> end_tokens, TokenConstraint* constraint = nullptr);
 
+  // What these logits [vocab] say of `token`, and of the `top` best. The position is the caller's.
+  PromptScore Score(std::span<const float> logits, TokenId token, int32_t top);
+
  private:
   struct Candidate {
     float value;  // a logit, or its softmax weight

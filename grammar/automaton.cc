@@ -31,7 +31,8 @@ class AutomatonMaker {
     }
     if (full_) {
       return absl::InvalidArgumentError(fmt::format(
-          "the constraint is too large: it needs more than {} states", Automaton::kMaxStates));
+          "the constraint is too large: it needs more than {} states, or {} ways between them",
+          Automaton::kMaxStates, Automaton::kMaxEdges));
     }
     FindReaders();
     FindDepths();
@@ -57,6 +58,13 @@ class AutomatonMaker {
     made_.states_.emplace_back();
     return static_cast<StateId>(made_.states_.size()) - 1;
   }
+
+  template <typename Edges>
+  void AddEdge(Edges* edges, const typename Edges::value_type& edge) {
+    if (edges_++ >= Automaton::kMaxEdges) full_ = true;
+    if (!full_) edges->push_back(edge);
+  }
+  void AddEmpty(StateId from, StateId to) { AddEdge(&At(from).empty, to); }
 
   StateId RuleBegin(RuleId rule) {
     if (rule_begins_[Index(rule)] < 0) {
@@ -84,7 +92,7 @@ class AutomatonMaker {
       case Expression::Kind::kChoice:
         for (const ExpressionId part : expression.parts) {
           const StateId begin = NewState();
-          At(from).empty.push_back(begin);
+          AddEmpty(from, begin);
           Emit(part, begin, to);
         }
         return;
@@ -96,7 +104,7 @@ class AutomatonMaker {
         return;
       case Expression::Kind::kRule: {
         const StateId begin = RuleBegin(expression.rule);
-        At(from).calls.push_back({begin, to});
+        AddEdge(&At(from).calls, {begin, to});
         return;
       }
     }
@@ -104,25 +112,26 @@ class AutomatonMaker {
 
   void EmitBytes(std::string_view bytes, StateId from, StateId to) {
     if (bytes.empty()) {
-      At(from).empty.push_back(to);
+      AddEmpty(from, to);
       return;
     }
     for (size_t i = 0; i < bytes.size(); ++i) {
       const StateId next = i + 1 == bytes.size() ? to : NewState();
       const auto byte = static_cast<uint8_t>(bytes[i]);
-      At(from).bytes.push_back({byte, byte, next});
+      AddEdge(&At(from).bytes, {byte, byte, next});
       from = next;
     }
   }
 
   void EmitCharacters(const CharacterSet& set, StateId from, StateId to) {
     for (const CodePointRange& range : set) {
+      if (full_) return;
       for (const ByteRanges& ranges : Utf8Sequences(range)) {
         StateId at = from;
         for (int i = 0; i < ranges.count; ++i) {
           const ByteRange& bytes = ranges.at[Index(i)];
           const StateId next = i + 1 == ranges.count ? to : NewState();
-          At(at).bytes.push_back({bytes.first, bytes.last, next});
+          AddEdge(&At(at).bytes, {bytes.first, bytes.last, next});
           at = next;
         }
       }
@@ -130,7 +139,7 @@ class AutomatonMaker {
   }
 
   void EmitSequence(const std::vector<ExpressionId>& parts, StateId from, StateId to) {
-    if (parts.empty()) At(from).empty.push_back(to);
+    if (parts.empty()) AddEmpty(from, to);
     for (size_t i = 0; i < parts.size(); ++i) {
       const StateId next = i + 1 == parts.size() ? to : NewState();
       Emit(parts[i], from, next);
@@ -149,21 +158,21 @@ class AutomatonMaker {
       // A state of its own: nothing else may come back to it.
       const StateId loop = NewState();
       const StateId body = NewState();
-      At(from).empty.push_back(loop);
-      At(loop).empty.push_back(body);
-      At(loop).empty.push_back(to);
+      AddEmpty(from, loop);
+      AddEmpty(loop, body);
+      AddEmpty(loop, to);
       Emit(part, body, loop);
       return;
     }
     for (int32_t i = repeat.least; i < repeat.most && !full_; ++i) {
       const StateId body = NewState();
       const StateId next = NewState();
-      At(from).empty.push_back(body);
-      At(from).empty.push_back(to);
+      AddEmpty(from, body);
+      AddEmpty(from, to);
       Emit(part, body, next);
       from = next;
     }
-    At(from).empty.push_back(to);
+    AddEmpty(from, to);
   }
 
   // Two chains lead to the items: one where none was there yet, one where a separator has been
@@ -179,84 +188,91 @@ class AutomatonMaker {
       const StateId after = NewState();
       const StateId next_none = NewState();
       const StateId next_separated = NewState();
-      At(none).empty.push_back(item);
-      At(separated).empty.push_back(item);
+      AddEmpty(none, item);
+      AddEmpty(separated, item);
       Emit(list.parts[i], item, after);
       Emit(list.separator, after, next_separated);
-      if (may_end[i + 1]) At(after).empty.push_back(to);
+      if (may_end[i + 1]) AddEmpty(after, to);
       if (!list.required[i]) {
-        At(none).empty.push_back(next_none);
-        At(separated).empty.push_back(next_separated);
+        AddEmpty(none, next_none);
+        AddEmpty(separated, next_separated);
       }
       none = next_none;
       separated = next_separated;
     }
-    At(none).empty.push_back(to);
+    AddEmpty(none, to);
   }
 
-  // readers_[s]: states whose depth_needed depends on that of s.
+  // An edge, seen from where it leads.
+  struct Reader {
+    StateId from;
+    int32_t call;  // index into its calls, or one of these
+  };
+  static constexpr int32_t kByte = -1;
+  static constexpr int32_t kEmpty = -2;
+
   void FindReaders() {
     readers_.resize(made_.states_.size());
     for (size_t i = 0; i < made_.states_.size(); ++i) {
       const auto id = static_cast<StateId>(i);
       const Automaton::State& state = made_.states_[i];
-      for (const auto& edge : state.bytes) readers_[Index(edge.target)].push_back(id);
-      for (const StateId target : state.empty) readers_[Index(target)].push_back(id);
-      for (const auto& call : state.calls) {
-        readers_[Index(call.rule_begin)].push_back(id);
-        readers_[Index(call.return_to)].push_back(id);
+      for (const auto& edge : state.bytes) readers_[Index(edge.target)].push_back({id, kByte});
+      for (const StateId target : state.empty) readers_[Index(target)].push_back({id, kEmpty});
+      for (size_t call = 0; call < state.calls.size(); ++call) {
+        const Reader reader{id, static_cast<int32_t>(call)};
+        readers_[Index(state.calls[call].rule_begin)].push_back(reader);
+        readers_[Index(state.calls[call].return_to)].push_back(reader);
       }
     }
   }
 
-  // Calls visit(state) for every state, and again for each reader of one for which it was true.
-  template <typename Visit>
-  void UntilNothingChanges(Visit visit) {
-    std::vector<StateId> queue;
-    std::vector<bool> queued(made_.states_.size(), true);
-    for (size_t i = 0; i < made_.states_.size(); ++i) queue.push_back(static_cast<StateId>(i));
-    while (!queue.empty()) {
-      const StateId id = queue.back();
-      queue.pop_back();
-      queued[Index(id)] = false;
-      if (!visit(id)) continue;
-      for (const StateId reader : readers_[Index(id)]) {
-        if (queued[Index(reader)]) continue;
-        queued[Index(reader)] = true;
-        queue.push_back(reader);
+  // From the ends of rules backwards: update(reader, to) for each edge to a state that has changed;
+  // true when that changes where the edge comes from. One edge at a time: a state may have tens of
+  // thousands.
+  template <typename Update>
+  void Propagate(Update update) {
+    std::vector<StateId> changed;
+    for (size_t i = 0; i < made_.states_.size(); ++i) {
+      if (made_.states_[i].rule_end) changed.push_back(static_cast<StateId>(i));
+    }
+    while (!changed.empty()) {
+      const StateId to = changed.back();
+      changed.pop_back();
+      for (const Reader& reader : readers_[Index(to)]) {
+        if (update(reader, to)) changed.push_back(reader.from);
       }
     }
   }
 
   void FindDepths() {
-    constexpr int32_t kNever = Automaton::kMaxDepth + 1;
-    for (Automaton::State& state : made_.states_) state.depth_needed = kNever;
-    UntilNothingChanges([this](StateId id) {
-      Automaton::State& state = At(id);
-      int32_t needed = state.rule_end ? 0 : kNever;
-      for (const auto& edge : state.bytes) needed = std::min(needed, At(edge.target).depth_needed);
-      for (const StateId to : state.empty) needed = std::min(needed, At(to).depth_needed);
-      for (const auto& call : state.calls) {
-        needed = std::min(needed, std::max(1 + At(call.rule_begin).depth_needed,
-                                           At(call.return_to).depth_needed));
+    for (Automaton::State& state : made_.states_) {
+      state.depth_needed = state.rule_end ? 0 : Automaton::kMaxDepth + 1;
+    }
+    Propagate([this](const Reader& reader, StateId to) {
+      Automaton::State& from = At(reader.from);
+      int32_t needed = At(to).depth_needed;
+      if (reader.call >= 0) {
+        const auto& call = from.calls[Index(reader.call)];
+        needed = std::max(1 + At(call.rule_begin).depth_needed, At(call.return_to).depth_needed);
       }
-      return std::exchange(state.depth_needed, needed) != needed;
+      if (needed >= from.depth_needed) return false;
+      from.depth_needed = needed;
+      return true;
     });
   }
 
   // A rule that can come back to its own beginning without reading a byte would call forever.
   absl::Status RefuseLeftRecursion() {
     std::vector<bool> nullable(made_.states_.size());  // the rule's end can be reached at once
-    UntilNothingChanges([&](StateId id) {
-      const Automaton::State& state = At(id);
-      bool now = state.rule_end;
-      for (const StateId to : state.empty) now = now || nullable[Index(to)];
-      for (const auto& call : state.calls) {
-        now = now || (nullable[Index(call.rule_begin)] && nullable[Index(call.return_to)]);
+    for (size_t i = 0; i < nullable.size(); ++i) nullable[i] = made_.states_[i].rule_end;
+    Propagate([&](const Reader& reader, StateId) {
+      if (reader.call == kByte || nullable[Index(reader.from)]) return false;
+      if (reader.call >= 0) {
+        const auto& call = At(reader.from).calls[Index(reader.call)];
+        if (!nullable[Index(call.rule_begin)] || !nullable[Index(call.return_to)]) return false;
       }
-      const bool changed = now != nullable[Index(id)];
-      nullable[Index(id)] = now;
-      return changed;
+      nullable[Index(reader.from)] = true;
+      return true;
     });
     // calls[s]: states reached from s without reading, where a call counts as entering the rule.
     // A cycle through a call is left recursion; one of empty edges alone is harmless.
@@ -346,8 +362,9 @@ class AutomatonMaker {
   Automaton made_;
   std::vector<StateId> rule_begins_;  // -1: nobody has called the rule yet
   std::vector<RuleId> unmade_;
-  std::vector<std::vector<StateId>> readers_;
+  std::vector<std::vector<Reader>> readers_;  // of each state: the edges that lead there
   std::vector<bool> seen_;
+  size_t edges_ = 0;
   bool full_ = false;
 };
 

@@ -20,6 +20,7 @@ using StateId = int32_t;
 class Automaton {
  public:
   static constexpr size_t kMaxStates = 60'000;
+  static constexpr size_t kMaxEdges = 4 * kMaxStates;
   // Calls inside each other. What can only be matched with more is not matched.
   static constexpr int32_t kMaxDepth = 64;
 
@@ -42,7 +43,7 @@ class Automaton {
   };
 
   // What `rule` matches. InvalidArgument when that is nothing at all, when a rule calls itself
-  // without reading anything before, or when there are too many states.
+  // without reading anything before, or when there are too many states or edges.
   static absl::StatusOr<std::shared_ptr<const Automaton>> Create(const Grammar& grammar,
                                                                  RuleId rule);
 

@@ -120,6 +120,9 @@ absl::StatusOr<std::shared_ptr<const Automaton>> CompileConstraint(std::string_v
   BATON_ASSIGN_OR_RETURN(std::shared_ptr<const Automaton> automaton,
                          Automaton::Create(grammar, rule));
   LazyDfa dfa(automaton);
+  if (dfa.begin() == LazyDfa::kDead) {
+    return Unsound(fmt::format("can begin in more than {} ways", LazyDfa::kMaxVisits));
+  }
   if (!dfa.goes_on(dfa.begin())) return Unsound("allows only the empty text");
   return automaton;
 }

@@ -6,8 +6,6 @@
 namespace baton::grammar {
 namespace {
 
-constexpr size_t kMaxVisited = 16 * LazyDfa::kMaxWays;
-
 uint64_t PairKey(int32_t a, int32_t b) {
   return static_cast<uint64_t>(static_cast<uint32_t>(a)) << 32 | static_cast<uint32_t>(b);
 }
@@ -25,7 +23,7 @@ void LazyDfa::Clear() {
   stack_ids_.clear();
   state_ids_.clear();
   accepting_ids_.clear();
-  memory_bytes_ = 0;
+  work_ = 0;
   stacks_ = {{.return_to = -1, .below = -1, .depth = 0}};
   Follow({automaton_->begin(), 0});
   begin_ = TakeFound();
@@ -33,7 +31,9 @@ void LazyDfa::Clear() {
 
 int32_t LazyDfa::FindNext(int32_t state, uint8_t byte_class) {
   const State& from = states_[static_cast<size_t>(state)];
+  work_ += kTransitionWork;
   for (const Way& way : from.ways) {
+    work_ += automaton_->state(way.at).bytes.size();
     for (const Automaton::ByteEdge& edge : automaton_->state(way.at).bytes) {
       const bool reads = edge.first_class <= byte_class && byte_class <= edge.last_class;
       if (reads) Follow({edge.target, way.stack});
@@ -58,7 +58,8 @@ void LazyDfa::Visit(Way way) {
   const Automaton::State& state = automaton_->state(way.at);
   const StackNode stack = stacks_[static_cast<size_t>(way.stack)];
   if (stack.depth + state.depth_needed > Automaton::kMaxDepth) return;  // could not be completed
-  if (visited_.size() >= kMaxVisited || !visited_.insert(PairKey(way.at, way.stack)).second) return;
+  if (visited_.size() >= kMaxVisits || !visited_.insert(PairKey(way.at, way.stack)).second) return;
+  work_ += 1 + state.empty.size() + state.calls.size();
   if (!state.bytes.empty()) found_.push_back(way);
   if (state.rule_end) {
     if (stack.below < 0) {
@@ -85,7 +86,6 @@ int32_t LazyDfa::Push(StateId return_to, int32_t below) {
   if (added) {
     const int32_t depth = stacks_[static_cast<size_t>(below)].depth + 1;
     stacks_.push_back({return_to, below, depth});
-    memory_bytes_ += 3 * sizeof(StackNode);
   }
   return found->second;
 }
@@ -108,29 +108,29 @@ int32_t LazyDfa::TakeFound() {
   next_.resize(next_.size() + classes_, kUnknown);
   const State& state = states_.back();
   ids.emplace(key(state.ways), id);
-  memory_bytes_ += 2 * sizeof(State) + state.ways.size() * sizeof(Way) + classes_ * sizeof(int32_t);
   return id;
 }
 
-int32_t LazyDfa::KeepOnly(int32_t state) {
-  if (state == kDead) {
-    Clear();
-    return kDead;
+void LazyDfa::KeepOnly(std::span<int32_t* const> states) {
+  std::vector<State> kept;
+  for (const int32_t* state : states) {
+    kept.push_back(*state == kDead ? State{} : states_[static_cast<size_t>(*state)]);
   }
-  const State kept = std::move(states_[static_cast<size_t>(state)]);
   const std::vector<StackNode> old = std::move(stacks_);
   Clear();
-  for (const Way& way : kept.ways) {
-    std::vector<StateId> returns;  // innermost first
-    for (int32_t at = way.stack; at > 0; at = old[static_cast<size_t>(at)].below) {
-      returns.push_back(old[static_cast<size_t>(at)].return_to);
+  for (size_t i = 0; i < states.size(); ++i) {
+    for (const Way& way : kept[i].ways) {
+      std::vector<StateId> returns;  // innermost first
+      for (int32_t at = way.stack; at > 0; at = old[static_cast<size_t>(at)].below) {
+        returns.push_back(old[static_cast<size_t>(at)].return_to);
+      }
+      int32_t stack = 0;
+      for (auto it = returns.rbegin(); it != returns.rend(); ++it) stack = Push(*it, stack);
+      found_.push_back({way.at, stack});
     }
-    int32_t stack = 0;
-    for (auto it = returns.rbegin(); it != returns.rend(); ++it) stack = Push(*it, stack);
-    found_.push_back({way.at, stack});
+    found_end_ = kept[i].accepts;
+    *states[i] = TakeFound();
   }
-  found_end_ = kept.accepts;
-  return TakeFound();
 }
 
 }  // namespace baton::grammar

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -23,6 +24,8 @@ class LazyDfa {
   // comes before its end, so the way out stays. Each that is kept can be completed: the constraint
   // is then narrower, but never broken.
   static constexpr size_t kMaxWays = 256;
+  // Of the automaton's states, to find those of one state here; what is behind them is given up.
+  static constexpr size_t kMaxVisits = 16 * kMaxWays;
 
   explicit LazyDfa(std::shared_ptr<const Automaton> automaton);
 
@@ -37,9 +40,13 @@ class LazyDfa {
   // Whether any byte may follow.
   bool goes_on(int32_t state) const { return !states_[static_cast<size_t>(state)].ways.empty(); }
 
-  size_t memory_bytes() const { return memory_bytes_; }
-  // Forgets all states but this one and begin(). Its new id.
-  int32_t KeepOnly(int32_t state);
+  // What finding the transitions that are known has cost, in states and edges looked at, and
+  // kTransitionWork for each. A transition costs the same whenever it is found. It takes at most a
+  // kibibyte and 8 bytes a way.
+  static constexpr size_t kTransitionWork = 32;
+  size_t work() const { return work_; }
+  // Forgets everything but these states, which get new ids, and begin(). kDead stays.
+  void KeepOnly(std::span<int32_t* const> states);
 
  private:
   static constexpr int32_t kUnknown = -2;
@@ -78,7 +85,7 @@ class LazyDfa {
   absl::flat_hash_map<std::string_view, int32_t> state_ids_;  // by the bytes of its ways
   absl::flat_hash_map<std::string_view, int32_t> accepting_ids_;
   int32_t begin_ = 0;
-  size_t memory_bytes_ = 0;
+  size_t work_ = 0;
 
   // While a state is put together.
   std::vector<Way> found_;

@@ -1,7 +1,6 @@
 #include "grammar/token_constrainer.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -24,96 +23,106 @@ class TokenConstrainer::Compiled {
 
   LazyDfa& dfa() { return dfa_; }
   const Vocabulary& vocabulary() const { return *vocabulary_; }
-  // States of an older generation are forgotten.
-  uint64_t generation() const { return generation_; }
 
-  // Makes room where there is too little; `state` lives on, under the id that is returned.
-  int32_t MakeRoom(int32_t state) {
-    if (Bytes() <= kMaxKeptBytes) return state;
-    return Forget(state);
+  // A sequence's state lives on, if perhaps under another id, until it leaves.
+  void Join(int32_t* state) { states_.push_back(state); }
+  void Leave(int32_t* state) { std::erase(states_, state); }
+
+  // Forgets when there is too much.
+  void MakeRoom() {
+    if (Full()) Forget();
   }
 
-  // `state` may get another id.
-  std::span<const uint64_t> Allowed(int32_t* state, bool first) {
-    const uint64_t key = static_cast<uint64_t>(*state) << 1 | (first ? 1 : 0);
-    if (const auto known = masks_.find(key); known != masks_.end()) return known->second;
-    std::vector<uint64_t> mask;
-    if (!FindAllowed(*state, first, &mask)) {
-      *state = Forget(*state);
-      FindAllowed(*state, first, &mask);
+  struct Tokens {
+    std::vector<uint64_t> allowed, last;  // as in TokenConstraint::Next
+  };
+  // `state` has joined.
+  const Tokens& Allowed(const int32_t& state, bool first) {
+    const auto key = [&] { return static_cast<uint64_t>(state) << 1 | (first ? 1 : 0); };
+    if (const auto known = tokens_.find(key()); known != tokens_.end()) return known->second;
+    Tokens found;
+    if (!FindAllowed(state, first, &found) || tokens_.size() >= kMaxKeptSets) {
+      Forget();
+      FindAllowed(state, first, &found);
     }
-    const uint64_t now = static_cast<uint64_t>(*state) << 1 | (first ? 1 : 0);
-    return masks_[now] = std::move(mask);
+    return tokens_[key()] = std::move(found);
   }
 
  private:
-  size_t Bytes() const {
-    const size_t mask_bytes = vocabulary_->trie.vocab_size() / 8 + 64;
-    return dfa_.memory_bytes() + masks_.size() * mask_bytes;
+  bool Full() const { return dfa_.work() > kMaxWork; }
+
+  void Forget() {
+    tokens_.clear();
+    dfa_.KeepOnly(states_);
   }
 
-  int32_t Forget(int32_t state) {
-    ++generation_;
-    masks_.clear();
-    return dfa_.KeepOnly(state);
-  }
-
-  // False when it takes too much memory; what is then not found is not allowed. That is a function
-  // of the state alone where nothing else is remembered.
-  bool FindAllowed(int32_t state, bool first, std::vector<uint64_t>* mask) {
-    mask->assign((vocabulary_->trie.vocab_size() + 63) / 64, 0);
+  // False when it takes too much work; what is then not found is not allowed. That is a function of
+  // the state alone where nothing else is remembered, and so is what is found with something
+  // remembered: that counts as if it were found anew.
+  bool FindAllowed(int32_t state, bool first, Tokens* tokens) {
+    const size_t words = (vocabulary_->trie.vocab_size() + 63) / 64;
+    tokens->allowed.assign(words, 0);
+    tokens->last.assign(words, 0);
     bool full = false;
     vocabulary_->trie.Walk(
         state, first && vocabulary_->drops_first_space,
         [&](int32_t from, uint8_t byte) {
-          full = full || dfa_.memory_bytes() > kMaxKeptBytes;
-          return full ? LazyDfa::kDead : dfa_.Next(from, byte);
+          full = full || Full();
+          return full && from != state ? LazyDfa::kDead : dfa_.Next(from, byte);
         },
-        [&](TokenId token) {
-          (*mask)[static_cast<size_t>(token) / 64] |= uint64_t{1} << (token % 64);
+        [&](TokenId token, int32_t after) {
+          const auto word = static_cast<size_t>(token) / 64;
+          const uint64_t bit = uint64_t{1} << (token % 64);
+          tokens->allowed[word] |= bit;
+          if (!dfa_.goes_on(after)) tokens->last[word] |= bit;
         });
     return !full;
   }
 
   const std::shared_ptr<const Vocabulary> vocabulary_;
   LazyDfa dfa_;
-  uint64_t generation_ = 0;
-  absl::flat_hash_map<uint64_t, std::vector<uint64_t>> masks_;  // by state and whether first
+  std::vector<int32_t*> states_;                  // of the sequences that are here
+  absl::flat_hash_map<uint64_t, Tokens> tokens_;  // by state and whether first
 };
 
 // One sequence's place in its constraint.
 class TokenConstrainer::Matcher final : public TokenConstraint {
  public:
-  explicit Matcher(std::shared_ptr<Compiled> compiled) : compiled_(std::move(compiled)) {
-    Restart();
+  explicit Matcher(std::shared_ptr<Compiled> compiled)
+      : compiled_(std::move(compiled)), state_(compiled_->dfa().begin()) {
+    compiled_->Join(&state_);
+  }
+  ~Matcher() override { compiled_->Leave(&state_); }
+  Matcher(const Matcher&) = delete;
+  Matcher& operator=(const Matcher&) = delete;
+
+  bool Ready(std::span<const TokenId> output) override {
+    CatchUp(output, kReadAtATime);
+    return read_ == output.size();
   }
 
   Next After(std::span<const TokenId> output) override {
+    CatchUp(output, output.size());
     Next next;
-    next.must_end = MustEnd(output);
+    next.must_end = state_ == LazyDfa::kDead || !compiled_->dfa().goes_on(state_);
     next.may_end = state_ == LazyDfa::kDead || compiled_->dfa().accepts(state_);
     if (!next.must_end) {
-      next.allowed = compiled_->Allowed(&state_, output.empty());
-      generation_ = compiled_->generation();
+      const Compiled::Tokens& tokens = compiled_->Allowed(state_, output.empty());
+      next.allowed = tokens.allowed;
+      next.last = tokens.last;
     }
     return next;
   }
 
-  bool MustEnd(std::span<const TokenId> output) override {
-    CatchUp(output);
-    return state_ == LazyDfa::kDead || !compiled_->dfa().goes_on(state_);
-  }
-
  private:
-  void Restart() {
-    generation_ = compiled_->generation();
-    state_ = compiled_->dfa().begin();
-    read_ = 0;
-  }
-
-  void CatchUp(std::span<const TokenId> output) {
-    if (generation_ != compiled_->generation() || output.size() < read_) Restart();
-    for (; read_ < output.size() && state_ != LazyDfa::kDead; ++read_) {
+  // Reads at most so many tokens.
+  void CatchUp(std::span<const TokenId> output, size_t most) {
+    if (output.size() < read_) {
+      state_ = compiled_->dfa().begin();
+      read_ = 0;
+    }
+    const size_t end = std::min(output.size() - read_, most) + read_;
+    for (; read_ < end && state_ != LazyDfa::kDead; ++read_) {
       std::string_view text = compiled_->vocabulary().trie.text(output[read_]);
       const bool drop = read_ == 0 && compiled_->vocabulary().drops_first_space;
       if (drop && text.starts_with(' ')) text.remove_prefix(1);
@@ -121,16 +130,13 @@ class TokenConstrainer::Matcher final : public TokenConstraint {
         if (state_ == LazyDfa::kDead) break;
         state_ = compiled_->dfa().Next(state_, static_cast<uint8_t>(c));
       }
-      if (state_ == LazyDfa::kDead) break;
-      state_ = compiled_->MakeRoom(state_);
-      generation_ = compiled_->generation();
+      compiled_->MakeRoom();
     }
     if (state_ == LazyDfa::kDead) read_ = output.size();
   }
 
   const std::shared_ptr<Compiled> compiled_;
-  uint64_t generation_ = 0;
-  int32_t state_ = 0;
+  int32_t state_;
   size_t read_ = 0;  // tokens of the output
 };
 
@@ -140,6 +146,10 @@ TokenConstrainer::TokenConstrainer(const std::vector<std::string_view>& token_te
           Vocabulary{TokenTrie(token_texts), drops_first_space})) {}
 
 TokenConstrainer::~TokenConstrainer() = default;
+
+bool TokenConstrainer::Has(const std::string& description) const {
+  return std::ranges::any_of(kept_, [&](const auto& kept) { return kept.first == description; });
+}
 
 absl::StatusOr<std::unique_ptr<TokenConstraint>> TokenConstrainer::Create(
     const std::string& description) {

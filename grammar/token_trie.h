@@ -29,9 +29,9 @@ class TokenTrie {
     return std::string_view(texts_).substr(begin, text_ends_[index] - begin);
   }
 
-  // next(state, byte) gives the state after a byte, negative: none. allow(token) is called for each
-  // token that can be read from `begin`. With `drop_first_space` a first space is not read, and a
-  // token that is nothing else not allowed.
+  // next(state, byte) gives the state after a byte, negative: none. allow(token, state) is called
+  // for each token that can be read from `begin`, with the state after it. With `drop_first_space`
+  // a first space is not read, and a token that is nothing else not allowed.
   template <typename NextState, typename Allow>
   void Walk(int32_t begin, bool drop_first_space, NextState next, Allow allow) const {
     std::vector<int32_t> states(longest_ + 1);
@@ -48,7 +48,7 @@ class TokenTrie {
       ++i;
       if (dropped) continue;
       const uint32_t last = i < nodes_.size() ? nodes_[i].first_token : token_count();
-      for (uint32_t t = node.first_token; t < last; ++t) allow(tokens_[t]);
+      for (uint32_t t = node.first_token; t < last; ++t) allow(tokens_[t], state);
     }
   }
 

@@ -39,6 +39,32 @@ std::optional<BlockHash> Before(std::span<const BlockHash> chain, size_t index) 
   return chain[index - 1];
 }
 
+// The place of each slot's block in its chain, as far as the blocks before it are here: from 1, by
+// slot.
+std::vector<int32_t> PlacesOf(const std::vector<BlockFile::Record>& found, int32_t slots) {
+  std::vector<int32_t> previous(static_cast<size_t>(slots), SlotIndex::kNone);
+  for (const BlockFile::Record& record : found) {
+    previous[static_cast<size_t>(record.slot)] = record.previous;
+  }
+  std::vector<int32_t> places(static_cast<size_t>(slots), 0);
+  std::vector<int32_t> path;
+  for (const BlockFile::Record& record : found) {
+    path.clear();
+    int32_t slot = record.slot;
+    // Damaged records may form a ring: nothing is further from its beginning than there are slots.
+    while (slot >= 0 && slot < slots && places[static_cast<size_t>(slot)] == 0 &&
+           static_cast<int32_t>(path.size()) < slots) {
+      path.push_back(slot);
+      slot = previous[static_cast<size_t>(slot)];
+    }
+    int32_t place = slot >= 0 && slot < slots ? places[static_cast<size_t>(slot)] : 0;
+    for (auto one = path.rbegin(); one != path.rend(); ++one) {
+      places[static_cast<size_t>(*one)] = ++place;
+    }
+  }
+  return places;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::Create(const DiskTierOptions& options,
@@ -63,10 +89,13 @@ DiskTier::DiskTier(std::unique_ptr<BlockFile> file, const DiskTierOptions& optio
       buffer_count_(static_cast<int32_t>(
           std::clamp<int64_t>(options.write_buffer_bytes / options.block_bytes, 1, kMostBuffers))),
       on_read_(std::move(on_read)),
+      journal_(options.journal),
       file_(std::move(file)),
       buffers_(new std::byte[static_cast<size_t>(buffer_count_ * block_bytes_)]),
       staging_(new std::byte[static_cast<size_t>(block_bytes_)]),
-      index_(file_->slots()) {
+      index_(file_->slots()),
+      keys_(static_cast<size_t>(file_->slots())) {
+  if (journal_ != nullptr) journal_->SetBlocks(CacheTier::kDisk, file_->slots());
   for (int32_t buffer = 0; buffer < buffer_count_; ++buffer) free_buffers_.push_back(buffer);
 }
 
@@ -83,6 +112,7 @@ DiskTier::~DiskTier() {
   }
   changed_.notify_one();
   thread_.join();
+  if (journal_ != nullptr) journal_->LeaveAll(CacheTier::kDisk);
 }
 
 void DiskTier::Load() {
@@ -90,15 +120,17 @@ void DiskTier::Load() {
   // The index hands out its lowest free slot, the file says which ones are used: all are taken, and
   // those that hold nothing are given back.
   std::vector<bool> used(static_cast<size_t>(index_.slots()));
+  const std::vector<int32_t> places = PlacesOf(found, index_.slots());
   while (index_.Take()) {
   }
   for (const BlockFile::Record& record : found) {
     // A crash may have left an older record of a block that was written again elsewhere.
     if (const auto older = index_.Find(record.hash)) {
       index_.Forget(*older);
+      ForgottenLocked(*older);
       used[static_cast<size_t>(*older)] = true;
     }
-    index_.Enter(record.slot, record.hash, record.previous);
+    EnterLocked(record, places[static_cast<size_t>(record.slot)]);
     used[static_cast<size_t>(record.slot)] = true;
   }
   for (int32_t slot = index_.slots() - 1; slot >= 0; --slot) {
@@ -129,7 +161,8 @@ bool DiskTier::Save(std::span<const BlockHash> chain, size_t index,
                     std::span<const std::byte> block) {
   BATON_CHECK(static_cast<int64_t>(block.size()) == block_bytes_, "one whole block is saved");
   const BlockHash& hash = chain[index];
-  Write write{.hash = hash, .previous = Before(chain, index)};
+  Write write{
+      .hash = hash, .previous = Before(chain, index), .place = static_cast<int32_t>(index) + 1};
   {
     const std::lock_guard lock(mutex_);
     if (!status_.on || waiting_.contains(hash)) return true;
@@ -219,6 +252,16 @@ DiskTierStatus DiskTier::status() const {
 int32_t DiskTier::SlotOfLocked(const std::optional<BlockHash>& hash) const {
   const std::optional<int32_t> slot = hash ? index_.Find(*hash) : std::nullopt;
   return slot.value_or(SlotIndex::kNone);
+}
+
+void DiskTier::EnterLocked(const BlockFile::Record& record, int32_t place) {
+  index_.Enter(record.slot, record.hash, record.previous);
+  keys_[static_cast<size_t>(record.slot)] = KeyOfBlock(record.hash, place);
+  if (journal_ != nullptr) journal_->Enter(CacheTier::kDisk, record.hash, place);
+}
+
+void DiskTier::ForgottenLocked(int32_t slot) {
+  if (journal_ != nullptr) journal_->Leave(CacheTier::kDisk, keys_[static_cast<size_t>(slot)]);
 }
 
 bool DiskTier::AnswersLocked() const {
@@ -323,6 +366,7 @@ bool DiskTier::ReadBlock(const BlockHash& hash, const std::optional<BlockHash>& 
   {
     const std::lock_guard lock(mutex_);
     index_.Forget(slot);
+    ForgottenLocked(slot);
     ++status_.blocks_damaged;
   }
   if (const absl::Status erased = file_->Erase(slot); !erased.ok()) SwitchOff(erased);
@@ -343,7 +387,10 @@ void DiskTier::DoWrite() {
     }
     taken = index_.Take();
     BATON_CHECK(taken.has_value(), "only this write has a slot taken");
-    if (taken->evicted) ++status_.blocks_evicted;
+    if (taken->evicted) {
+      ++status_.blocks_evicted;
+      ForgottenLocked(taken->slot);
+    }
     record = {taken->slot, write.hash, SlotOfLocked(write.previous)};
   }
   const absl::Status written = file_->Write(record, Buffer(write.buffer));
@@ -351,7 +398,7 @@ void DiskTier::DoWrite() {
     const std::lock_guard lock(mutex_);
     if (written.ok()) {
       ++status_.blocks_written;
-      index_.Enter(record.slot, write.hash, record.previous);
+      EnterLocked(record, write.place);
     } else {
       index_.Forget(record.slot);
     }
@@ -393,6 +440,7 @@ void DiskTier::SwitchOff(const absl::Status& why) {
     for (const Write& write : writes_) free_buffers_.push_back(write.buffer);
     writes_.clear();
     waiting_.clear();
+    if (journal_ != nullptr) journal_->LeaveAll(CacheTier::kDisk);
   }
   LogError(
       fmt::format("THE KV DISK CACHE IS OFF until the worker starts again: {}", why.ToString()));

@@ -31,6 +31,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "common/block_hash.h"
+#include "common/block_journal.h"
 #include "common/clock.h"
 #include "kv_disk/block_file.h"
 #include "kv_disk/slot_index.h"
@@ -44,6 +45,7 @@ struct DiskTierOptions {
   int64_t block_bytes = 0;
   std::string identity;
   int64_t write_buffer_bytes = int64_t{64} << 20;  // room for one block at least
+  BlockJournal* journal = nullptr;  // where what is on disk is noted; it outlives the tier
 };
 
 // Of now, and since the start.
@@ -116,6 +118,7 @@ class DiskTier {
   struct Write {
     BlockHash hash{};
     std::optional<BlockHash> previous;
+    int32_t place = 0;  // in the chain, from 1
     int32_t buffer = 0;
   };
   enum class Work { kRead, kWrite, kMeasure, kEnd };
@@ -137,6 +140,8 @@ class DiskTier {
   // With mutex_ held.
   int32_t SlotOfLocked(const std::optional<BlockHash>& hash) const;
   bool AnswersLocked() const;
+  void EnterLocked(const BlockFile::Record& record, int32_t place);
+  void ForgottenLocked(int32_t slot);
   void NoteRateLocked(int64_t bytes, Duration elapsed);
 
   std::span<std::byte> Buffer(int32_t index) const;
@@ -144,6 +149,7 @@ class DiskTier {
   const int64_t block_bytes_;
   const int32_t buffer_count_;
   const std::function<void()> on_read_;
+  BlockJournal* const journal_;
   const std::unique_ptr<BlockFile> file_;  // of the tier's thread
   const std::unique_ptr<std::byte[]> buffers_;
   const std::unique_ptr<std::byte[]> staging_;  // of the tier's thread
@@ -151,6 +157,7 @@ class DiskTier {
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   SlotIndex index_;
+  std::vector<BlockKey> keys_;  // by slot, of the block that was entered last
   bool closing_ = false;
   TimePoint close_deadline_;
   std::optional<TimePoint> busy_since_;  // the disk was asked for something then

@@ -195,21 +195,68 @@ double PrefillFlops(const Deployment& deployment, double tokens, double cached_t
                         AttentionPairsInPrefill(deployment.model, tokens, cached_tokens);
 }
 
-double PrefillBusySeconds(const Deployment& deployment, double tokens, double cached_tokens) {
+namespace {
+
+// A step of a prefill worker.
+double PromptStepSeconds(const Deployment& deployment, std::span<const PromptRange> prompts) {
   const Assumptions& assumed = deployment.assumptions;
   const double chips = D(deployment.worker.chips());
   const double flops_per_s = chips * FlopsPerSecond(deployment) * assumed.prefill_mfu;
-  if (assumed.book) return PrefillFlops(deployment, tokens, cached_tokens) / flops_per_s;
   const double bytes_per_s = chips * deployment.hardware.hbm_bytes_per_s * assumed.decode_mbu;
+  double tokens = 0, flops = 0, kv_bytes = 0;
+  for (const PromptRange& prompt : prompts) {
+    tokens += prompt.tokens;
+    flops += PrefillFlops(deployment, prompt.tokens, prompt.before_tokens);
+    kv_bytes += KvBytes(deployment.model, deployment.precision, prompt.before_tokens);
+  }
+  const double bytes = StepWeightBytes(deployment, tokens) + kv_bytes;
+  return std::max(flops / flops_per_s, bytes / bytes_per_s) +
+         StepOverheadSeconds(deployment, tokens) / D(deployment.worker.pipeline_parallel);
+}
+
+// A step of a decode worker, where prompts may be computed too.
+double BatchStepSeconds(const Deployment& deployment, const StepLoad& load) {
+  const ModelFacts& model = deployment.model;
+  const Assumptions& assumed = deployment.assumptions;
+  const double part = load.batch / D(deployment.worker.pipeline_parallel);
+  const double context_tokens = load.batch > 0 ? load.context_tokens / load.batch : 0;
+  const double bytes_per_s =
+      StepChips(deployment) * deployment.hardware.hbm_bytes_per_s * assumed.decode_mbu;
+  const double flops_per_s = StepChips(deployment) * FlopsPerSecond(deployment);
+  const double decode_flops_per_s = flops_per_s * assumed.decode_mfu;
+  const double prefill_flops_per_s = flops_per_s * assumed.prefill_mfu;
+
+  double prompt_tokens = 0, prompt_pairs = 0;
+  for (const PromptRange& prompt : load.prompts) {
+    prompt_tokens += prompt.tokens;
+    prompt_pairs += AttentionPairsInPrefill(model, prompt.tokens, prompt.before_tokens);
+  }
+  const double read_s = StepWeightBytes(deployment, part + prompt_tokens) / bytes_per_s;
+  const double matrix_flops_each = 2 * MultipliedParameters(deployment);
+  const double matrix_s = part * matrix_flops_each / decode_flops_per_s +
+                          prompt_tokens * matrix_flops_each / prefill_flops_per_s;
+
+  const double kv_s = part * KvBytes(model, deployment.precision, context_tokens) / bytes_per_s;
+  const double pairs_s = part * PairFlops(model, true) *
+                         AttentionPairsInDecode(model, context_tokens) / decode_flops_per_s;
+  const double prompt_s = PairFlops(model, false) * prompt_pairs / prefill_flops_per_s;
+  return std::max(read_s, matrix_s) + std::max(kv_s, pairs_s) + prompt_s +
+         StepOverheadSeconds(deployment, part + prompt_tokens);
+}
+
+}  // namespace
+
+double PrefillBusySeconds(const Deployment& deployment, double tokens, double cached_tokens) {
+  const Assumptions& assumed = deployment.assumptions;
+  if (assumed.book) {
+    return PrefillFlops(deployment, tokens, cached_tokens) /
+           (D(deployment.worker.chips()) * FlopsPerSecond(deployment) * assumed.prefill_mfu);
+  }
   double seconds = 0;
   for (double done = 0; done < tokens; done += D(assumed.chunk_tokens)) {
-    const double chunk = std::min(tokens - done, D(assumed.chunk_tokens));
-    const double before = cached_tokens + done;
-    const double compute_s = PrefillFlops(deployment, chunk, before) / flops_per_s;
-    const double bytes = StepWeightBytes(deployment, chunk) +
-                         KvBytes(deployment.model, deployment.precision, before);
-    seconds += std::max(compute_s, bytes / bytes_per_s) +
-               StepOverheadSeconds(deployment, chunk) / D(deployment.worker.pipeline_parallel);
+    const PromptRange chunk{.tokens = std::min(tokens - done, D(assumed.chunk_tokens)),
+                            .before_tokens = cached_tokens + done};
+    seconds += PromptStepSeconds(deployment, {&chunk, 1});
   }
   return seconds;
 }
@@ -230,28 +277,15 @@ double FullHbmStepSeconds(const HardwareFacts& hardware) {
 
 double MixedStepSeconds(const Deployment& deployment, double batch, double context_tokens,
                         double prompt_tokens, double prompt_context_tokens) {
-  const ModelFacts& model = deployment.model;
-  const Assumptions& assumed = deployment.assumptions;
-  const double part = batch / D(deployment.worker.pipeline_parallel);
-  const double bytes_per_s =
-      StepChips(deployment) * deployment.hardware.hbm_bytes_per_s * assumed.decode_mbu;
-  const double flops_per_s = StepChips(deployment) * FlopsPerSecond(deployment);
-  const double decode_flops_per_s = flops_per_s * assumed.decode_mfu;
-  const double prefill_flops_per_s = flops_per_s * assumed.prefill_mfu;
+  const PromptRange prompt{.tokens = prompt_tokens, .before_tokens = prompt_context_tokens};
+  return BatchStepSeconds(
+      deployment,
+      {.prompts = {&prompt, 1}, .batch = batch, .context_tokens = batch * context_tokens});
+}
 
-  const double read_s = StepWeightBytes(deployment, part + prompt_tokens) / bytes_per_s;
-  const double matrix_flops_each = 2 * MultipliedParameters(deployment);
-  const double matrix_s = part * matrix_flops_each / decode_flops_per_s +
-                          prompt_tokens * matrix_flops_each / prefill_flops_per_s;
-
-  const double kv_s = part * KvBytes(model, deployment.precision, context_tokens) / bytes_per_s;
-  const double pairs_s = part * PairFlops(model, true) *
-                         AttentionPairsInDecode(model, context_tokens) / decode_flops_per_s;
-  const double prompt_s = PairFlops(model, false) *
-                          AttentionPairsInPrefill(model, prompt_tokens, prompt_context_tokens) /
-                          prefill_flops_per_s;
-  return std::max(read_s, matrix_s) + std::max(kv_s, pairs_s) + prompt_s +
-         StepOverheadSeconds(deployment, part + prompt_tokens);
+double StepSeconds(const Deployment& deployment, const StepLoad& load) {
+  return load.batch > 0 ? BatchStepSeconds(deployment, load)
+                        : PromptStepSeconds(deployment, load.prompts);
 }
 
 double AllReduceSeconds(const HardwareFacts& hardware, int64_t chips, double bytes) {

@@ -18,6 +18,8 @@
 // batches are doubles where means make sense.
 
 #include <cstdint>
+#include <functional>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "planner/hardware_facts.h"
@@ -130,6 +132,23 @@ double FullHbmStepSeconds(const HardwareFacts& hardware);
 // then the attention of one and of the other.
 double MixedStepSeconds(const Deployment& deployment, double batch, double context_tokens,
                         double prompt_tokens, double prompt_context_tokens);
+
+// What one step of a worker computes: ranges of prompts, and one token for each sequence of a
+// batch.
+struct PromptRange {
+  double tokens = 0;
+  double before_tokens = 0;  // of the same prompt, with KV
+};
+struct StepLoad {
+  std::span<const PromptRange> prompts;
+  double batch = 0;
+  double context_tokens = 0;  // of all of the batch together
+};
+// Prompts alone as in PrefillBusySeconds, a batch alone as in DecodeStepSeconds, both as in
+// MixedStepSeconds.
+double StepSeconds(const Deployment& deployment, const StepLoad& load);
+// The same by facts or as measured: what simulation and control go by. Pure.
+using StepCost = std::function<double(const StepLoad&)>;
 
 // ---- Links.
 

@@ -54,8 +54,7 @@ double ContextSpread(const Workload& workload, double mean) {
 }
 
 // Sequences whose KV fits but for one time in forty: B c + 2 sqrt(B) s <= capacity.
-int64_t SafeBatch(const Deployment& deployment, double context, double spread) {
-  const double capacity = static_cast<double>(MaxBatch(deployment, context)) * context;
+int64_t SafeBatch(double capacity, double context, double spread) {
   const double root =
       (-2 * spread + std::sqrt(4 * spread * spread + 4 * context * capacity)) / (2 * context);
   return std::clamp<int64_t>(static_cast<int64_t>(root * root * (1 + 1e-12)), 1, kLargestBatch);
@@ -116,6 +115,23 @@ PromptQueue PrefillQueue(const Deployment& deployment, const Workload& workload,
   return PromptQueue(workload, std::move(busy_s), std::move(alone_s));
 }
 
+PromptQueue PrefillQueue(const MeasuredWorker& worker, const Workload& workload) {
+  std::vector<double> busy_s;
+  const double chunk = static_cast<double>(worker.chunk_tokens);
+  for (const RequestLength& request : workload.requests) {
+    const double cached = CachedTokens(request, 1);
+    double seconds = 0;
+    for (double at = cached; at < request.input_tokens; at += chunk) {
+      const PromptRange range{.tokens = std::min(chunk, request.input_tokens - at),
+                              .before_tokens = at};
+      seconds += worker.step_s({.prompts = {&range, 1}});
+    }
+    busy_s.push_back(seconds);
+  }
+  std::vector<double> alone_s = busy_s;
+  return PromptQueue(workload, std::move(busy_s), std::move(alone_s));
+}
+
 double MeanContextTokens(const Workload& workload) {
   double sum = 0, weights = 0;
   for (const RequestLength& r : workload.requests) {
@@ -130,16 +146,35 @@ DecodeBatch::DecodeBatch(const Deployment& deployment, const Workload& workload,
       context_tokens_(MeanContextTokens(workload)),
       mean_output_tokens_(workload.MeanOutput()) {
   const double spread_tokens = ContextSpread(workload, context_tokens_);
+  const double capacity =
+      static_cast<double>(MaxBatch(deployment, context_tokens_)) * context_tokens_;
   const int64_t most = limit > 0 ? std::min(limit, kLargestBatch)
-                                 : SafeBatch(deployment, context_tokens_, spread_tokens);
+                                 : SafeBatch(capacity, context_tokens_, spread_tokens);
+  FillSteps([&](const StepLoad& load) { return planner::StepSeconds(deployment, load); },
+            spread_tokens, most);
+}
+
+DecodeBatch::DecodeBatch(const MeasuredWorker& worker, const Workload& workload)
+    : arrivals_(workload.arrivals),
+      context_tokens_(MeanContextTokens(workload)),
+      mean_output_tokens_(workload.MeanOutput()) {
+  const double spread_tokens = ContextSpread(workload, context_tokens_);
+  FillSteps(
+      worker.step_s, spread_tokens,
+      std::min(worker.max_batch, SafeBatch(worker.kv_tokens, context_tokens_, spread_tokens)));
+}
+
+void DecodeBatch::FillSteps(const StepCost& step_s, double spread_tokens, int64_t limit) {
+  const auto seconds = [&](double batch, double context_tokens) {
+    return step_s({.batch = batch, .context_tokens = batch * context_tokens});
+  };
   // A step grows by the same for each token of context.
   gaps_.spread_s = spread_tokens / context_tokens_ *
-                   (DecodeStepSeconds(deployment, 1, 2 * context_tokens_) -
-                    DecodeStepSeconds(deployment, 1, context_tokens_));
+                   std::max(0.0, seconds(1, 2 * context_tokens_) - seconds(1, context_tokens_));
   gaps_.first_share = 1 / std::max(1.0, mean_output_tokens_ - 1);
   step_s_.push_back(0);
-  for (int64_t n = 1; n <= most; ++n) {
-    step_s_.push_back(DecodeStepSeconds(deployment, static_cast<double>(n), context_tokens_));
+  for (int64_t n = 1; n <= limit; ++n) {
+    step_s_.push_back(seconds(static_cast<double>(n), context_tokens_));
   }
 }
 

@@ -42,6 +42,16 @@ class PromptQueue {
 // Of `workers` prefill workers together; more of them cache more.
 PromptQueue PrefillQueue(const Deployment& deployment, const Workload& workload, int64_t workers);
 
+// A worker as it was measured: what its steps take, and what it holds.
+struct MeasuredWorker {
+  StepCost step_s;
+  double kv_tokens = 0;
+  int64_t chunk_tokens = 256;
+  int64_t max_batch = 64;
+};
+// Of such prefill workers. Hits are the workload's own.
+PromptQueue PrefillQueue(const MeasuredWorker& worker, const Workload& workload);
+
 // Tokens of KV of a sequence in a batch: of longer answers there are more at any time, so it is
 // E[output * (input + output / 2)] / E[output].
 double MeanContextTokens(const Workload& workload);
@@ -51,6 +61,7 @@ class DecodeBatch {
  public:
   // `limit`: sequences at most; 0: as many as fit, with room for their lengths' spread.
   DecodeBatch(const Deployment& deployment, const Workload& workload, int64_t limit);
+  DecodeBatch(const MeasuredWorker& worker, const Workload& workload);
 
   int64_t limit() const { return static_cast<int64_t>(step_s_.size()) - 1; }
   double context_tokens() const { return context_tokens_; }
@@ -67,6 +78,8 @@ class DecodeBatch {
   double MaxRate(int64_t workers, double itl_s, double p) const;
 
  private:
+  void FillSteps(const StepCost& step_s, double spread_tokens, int64_t limit);
+
   Arrivals arrivals_;
   double context_tokens_ = 0;
   double mean_output_tokens_ = 0;

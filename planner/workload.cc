@@ -37,21 +37,6 @@ absl::Status CheckRange(const char* name, double value, double from, double to) 
       fmt::format("{} is {}, but must be {} to {}", name, value, from, to));
 }
 
-// Variance over mean of the number of arrivals in a window.
-double Dispersion(const std::vector<double>& arrival_s) {
-  const double first = arrival_s.front();
-  const double duration = arrival_s.back() - first;
-  const double window = std::min(kDispersionWindowS, duration / 10);
-  const auto windows = static_cast<size_t>(duration / window);
-  std::vector<double> counts(windows, 0);
-  for (const double at : arrival_s) {
-    const auto index = static_cast<size_t>((at - first) / window);
-    if (index < windows) ++counts[index];
-  }
-  const ServiceTimes moments = ServiceOf(counts);
-  return moments.scv * moments.mean_s;
-}
-
 // A prefix cache of `capacity` blocks that counts what it has of each prompt. A block is there with
 // all before it, so a prompt hits up to its first block that is not.
 class BlockCache {
@@ -87,7 +72,7 @@ class BlockCache {
 
 double CachedTokens(const TraceRequest& request, size_t hits, int64_t block_tokens) {
   const double tokens = static_cast<double>(hits) * static_cast<double>(block_tokens);
-  return std::min(tokens, static_cast<double>(request.input_tokens - 1));
+  return std::max(0.0, std::min(tokens, static_cast<double>(request.input_tokens - 1)));
 }
 
 void MeasurePrefixHits(const Trace& trace, Workload* workload) {
@@ -98,6 +83,10 @@ void MeasurePrefixHits(const Trace& trace, Workload* workload) {
     inputs += static_cast<double>(request.input_tokens);
   }
   if (blocks == 0 || trace.block_tokens < 1) return;
+  workload->block_tokens = trace.block_tokens;
+  for (const TraceRequest& request : trace.requests) {
+    workload->prefix_blocks.push_back(request.prefix_blocks);
+  }
   for (size_t capacity = 256; capacity < 4 * blocks; capacity *= 4) {
     BlockCache cache(capacity);
     double cached = 0;
@@ -134,6 +123,21 @@ std::vector<double> SpreadTicks(const Trace& trace) {
 }
 
 }  // namespace
+
+double Dispersion(std::span<const double> arrival_s) {
+  const double first = arrival_s.front();
+  const double duration = arrival_s.back() - first;
+  if (!(duration > 0)) return 1;
+  const double window = std::min(kDispersionWindowS, duration / 10);
+  const auto windows = static_cast<size_t>(duration / window);
+  std::vector<double> counts(windows, 0);
+  for (const double at : arrival_s) {
+    const auto index = static_cast<size_t>((at - first) / window);
+    if (index < windows) ++counts[index];
+  }
+  const ServiceTimes moments = ServiceOf(counts);
+  return std::clamp(moments.scv * moments.mean_s, 1e-3, 1e4);
+}
 
 double Workload::MeanInput() const {
   double sum = 0;
@@ -204,7 +208,9 @@ absl::StatusOr<Workload> WorkloadOf(const Trace& trace) {
     last = request.arrival_s;
     workload.requests.push_back(
         {.input_tokens = std::max(1.0, static_cast<double>(request.input_tokens)),
-         .output_tokens = std::max(1.0, static_cast<double>(request.output_tokens))});
+         .output_tokens = std::max(1.0, static_cast<double>(request.output_tokens)),
+         .cached_share = CachedTokens(request, 1, request.cached_tokens) /
+                         std::max(1.0, static_cast<double>(request.input_tokens))});
   }
   workload.arrival_s = SpreadTicks(trace);
   const double duration = workload.arrival_s.back() - workload.arrival_s.front();
@@ -214,7 +220,7 @@ absl::StatusOr<Workload> WorkloadOf(const Trace& trace) {
                     trace.requests.size()));
   }
   workload.arrivals = {.per_s = static_cast<double>(trace.requests.size() - 1) / duration,
-                       .scv = std::clamp(Dispersion(workload.arrival_s), 1e-3, 1e4)};
+                       .scv = Dispersion(workload.arrival_s)};
   MeasurePrefixHits(trace, &workload);
   return workload;
 }

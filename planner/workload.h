@@ -4,6 +4,7 @@
 // cached. From a few numbers, or from a trace. Pure.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,6 +17,7 @@ struct TraceRequest {
   int64_t input_tokens = 0;
   int64_t output_tokens = 0;
   std::vector<int64_t> prefix_blocks;  // ids of the prompt's blocks from its start; may be empty
+  int64_t cached_tokens = 0;           // of the prompt; only where prefix_blocks is empty
 };
 
 struct Trace {
@@ -43,12 +45,19 @@ struct Workload {
   std::vector<RequestLength> requests;
   std::vector<double> arrival_s;      // of a trace: when each came; else empty
   std::vector<HitPoint> prefix_hits;  // by cache size; empty: hits do not depend on it
+  // Of a trace that tells them: ids of each prompt's blocks, and the tokens of a block.
+  std::vector<std::vector<int64_t>> prefix_blocks;
+  int64_t block_tokens = 0;
 
   double MeanInput() const;
   double MeanOutput() const;
   // Of unbounded hits those that a cache of `cache_tokens` gives, in [0, 1].
   double HitsKept(double cache_tokens) const;
 };
+
+// Variance over mean of the number of arrivals in windows of 10 s, or a tenth of the time; at least
+// one time, ascending. 1 where all come at once.
+double Dispersion(std::span<const double> arrival_s);
 
 struct WorkloadNumbers {
   double rate_per_s = 0;

@@ -64,10 +64,7 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
   BATON_ASSIGN_OR_RETURN(engine::Sequence sequence,
                          executor.NewSequence(std::move(command.prompt), command.sampling,
                                               command.cache_salt, command.output_tokens));
-  if (executor.Finished(sequence)) {
-    // The decode worker, which is asked the same, finds that too, and ends the answer.
-    return absl::FailedPreconditionError("the output is complete: there is nothing to prefill");
-  }
+  BATON_RETURN_IF_ERROR(CheckGoesOn(sequence));
   const int32_t wanted = executor.pool().layout().BlocksFor(tokens);
   const int32_t total = executor.pool().counts().total;
   if (wanted > total) {
@@ -76,6 +73,13 @@ absl::StatusOr<engine::Sequence> PrefillLoop::CheckedSequence(PrefillCommand com
                     options().name, total));
   }
   return sequence;
+}
+
+absl::Status PrefillLoop::CheckGoesOn(const engine::Sequence& sequence) const {
+  if (!sequence.failure.ok()) return sequence.failure;
+  if (!executor().Finished(sequence)) return absl::OkStatus();
+  // The decode worker, which is asked the same, finds that too, and ends the answer.
+  return absl::FailedPreconditionError("the output is complete: there is nothing to prefill");
 }
 
 bool PrefillLoop::Advance() {
@@ -122,14 +126,19 @@ void PrefillLoop::StartWaiting() {
     if (!TakeBlocks(job)) return;
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*next));
     job->started = now();
-    if (job->prefix_tokens > job->sequence.computed_tokens) {
+    const bool scores = job->sequence.wants_scores();
+    if (job->prefix_tokens > job->sequence.computed_tokens && !scores) {
       AwaitPrefix(job);
     } else {
       if (job->prefix_offer) {
         handoff().Refuse(job->attempt, absl::FailedPreconditionError("no prefix is wanted"));
         job->prefix_offer.reset();
       }
-      ReadOrCompute(job);
+      if (scores) {
+        BeginComputing(job);
+      } else {
+        ReadOrCompute(job);
+      }
     }
   }
 }
@@ -141,6 +150,7 @@ void PrefillLoop::BeginComputing(Job* job) {
     return;
   }
   job->stage = Stage::kComputing;
+  job->computing = SystemClock().Now();
   job->cached_tokens = job->sequence.computed_tokens;
   counters_.cached_tokens += job->cached_tokens;
   computing_.push_back(job);
@@ -177,8 +187,9 @@ void PrefillLoop::ComputeStep() {
     Job* const job = computing_[static_cast<size_t>(planned.sequence)];
     jobs.push_back(job);
     ranges.push_back({.sequence = &job->sequence, .tokens = planned.tokens});
-    counters_.prompt_tokens += planned.tokens;
   }
+  executor().FitLogits(ranges);
+  for (const engine::StepRange& range : ranges) counters_.prompt_tokens += range.tokens;
   const TimePoint begin = SystemClock().Now();
   // The target takes them while the layers above, and then the logits, are computed.
   const int32_t all_layers = executor().pool().layout().layers;
@@ -192,11 +203,22 @@ void PrefillLoop::ComputeStep() {
       }
     }
   };
+  step_meter().Begin(ranges);
   const auto results = executor().Step(ranges, &kv_stored);
+  const Duration took = SystemClock().Now() - begin;
+  step_meter().End(took);
   ++counters_.steps;
-  counters_.step_s += Seconds(SystemClock().Now() - begin);
+  const TimePoint end = begin + took;
+  counters_.step_s += Seconds(took);
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (results[i]) FinishPrefill(jobs[i], *results[i]);
+    if (++jobs[i]->chunks == 1) jobs[i]->first_chunk = end - jobs[i]->computing;
+    SendScores(jobs[i]->attempt, &jobs[i]->sequence);
+    if (results[i]) {
+      FinishPrefill(jobs[i], *results[i]);
+    } else if (const absl::Status over = CheckGoesOn(jobs[i]->sequence); !over.ok()) {
+      Stop(jobs[i]->attempt, over);
+      continue;
+    }
     SaveBlocks(jobs[i]);
   }
 }
@@ -222,11 +244,17 @@ void PrefillLoop::AnnounceLayers(const Job& job, int32_t tokens, int32_t layers)
   if (begun > job.blocks_announced) handoff().LayersReady(job.attempt, begun, layers);
 }
 
-void PrefillLoop::FinishPrefill(Job* job, const OutputToken& token) {
+void PrefillLoop::FinishPrefill(Job* job, OutputToken token) {
   handoff().Commit(job->attempt, worker_common::EncodeFirstToken(token));
-  Send(job->attempt, worker_link::TokensEvent{.attempt = job->attempt, .tokens = {token}});
+  const worker_link::PrefillTimes times{.cached_prompt_tokens = job->cached_tokens,
+                                        .chunks = job->chunks,
+                                        .queue = job->started - book().Find(job->attempt)->received,
+                                        .fetch = job->computing - job->started,
+                                        .first_chunk = job->first_chunk,
+                                        .compute = SystemClock().Now() - job->computing};
+  Send(job->attempt, worker_link::TokensEvent{
+                         .attempt = job->attempt, .tokens = {std::move(token)}, .prefill = times});
   job->stage = Stage::kHandingOver;
-  job->prefilled = SystemClock().Now();
   std::erase(computing_, job);
   ++counters_.prompts;
 }
@@ -245,23 +273,19 @@ void PrefillLoop::OnSourceDone(const SourceDone& done) {
   const auto found = jobs_.find(done.attempt);
   if (found == jobs_.end()) return;
   Job& job = *found->second;
-  const worker_common::AttemptBook::Entry* entry = book().Find(done.attempt);
   if (job.stage == Stage::kServing && done.status.ok()) {
     ++counters_.prefixes_served;
     Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt});
   } else if (job.stage == Stage::kHandingOver && done.status.ok()) {
     ++counters_.handoffs;
-    Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt,
-                                                     .cached_prompt_tokens = job.cached_tokens,
-                                                     .queue = job.started - entry->received,
-                                                     .prefill = job.prefilled - job.started});
+    Answer(done.attempt, worker_link::PrefilledEvent{.attempt = done.attempt});
   } else if (job.stage != Stage::kEnding) {
     const absl::Status why =
         done.status.ok() ? absl::InternalError("the target released a prompt that still computes")
                          : done.status;
     ++counters_.handoffs_failed;
-    LogWarning(fmt::format("handoff of {} to {} failed: {}", ToString(done.attempt),
-                           job.target_name, why.ToString()));
+    LogWarning(fmt::format("handoff of {} to {} failed: {}", NameOf(done.attempt), job.target_name,
+                           why.ToString()));
     Fail(done.attempt, why);
   }
   Erase(done.attempt);
@@ -315,6 +339,7 @@ worker_link::WorkerStatus PrefillLoop::CountWork() const {
   for (const Job* job : computing_) status.prompt_tokens_queued += ToCompute(*job);
   status.prefill_tokens_per_s = PrefillTokensPerSecond();
   status.kv_bytes_per_s = kv_bytes_per_s_;
+  status.busy_s = counters_.step_s;
   status.disk = CountDisk();
   status.kv = {.checksum_mismatches = counters_.checksum_mismatches,
                .prefixes_fetched = counters_.prefixes_fetched,

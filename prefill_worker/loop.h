@@ -68,7 +68,9 @@ class PrefillLoop final : public worker_common::WorkerLoop {
     int32_t blocks_reading = 0;                          // likewise
     int32_t blocks_saved = 0;                            // on disk, or on their way there
     TimePoint started;
-    TimePoint prefilled;
+    TimePoint computing;  // since when
+    int32_t chunks = 0;   // of these the first took first_chunk
+    Duration first_chunk{};
   };
 
   void Start(const Attempt& attempt, worker_link::Command command) override;
@@ -80,6 +82,7 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   worker_link::WorkerStatus CountWork() const override;
 
   absl::StatusOr<engine::Sequence> CheckedSequence(worker_link::PrefillCommand command) const;
+  absl::Status CheckGoesOn(const engine::Sequence& sequence) const;
   void StartWaiting();
   bool TakeBlocks(Job* job);
   void BeginComputing(Job* job);
@@ -88,7 +91,7 @@ class PrefillLoop final : public worker_common::WorkerLoop {
   void AnnounceBlocks(Job* job, int32_t tokens);
   void AnnounceLayers(const Job& job, int32_t tokens, int32_t layers);
   int32_t CompleteBlocks(const Job& job, int32_t tokens) const;
-  void FinishPrefill(Job* job, const OutputToken& token);
+  void FinishPrefill(Job* job, OutputToken token);
   void OnSourceDone(const kv_transfer::SourceDone& done);
   void Erase(Attempt attempt);  // by value: it may be the job's own
   // The oldest that may start now; empty when none may.

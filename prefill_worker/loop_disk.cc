@@ -125,7 +125,8 @@ worker_link::DiskCacheStatus PrefillLoop::CountDisk() const {
           .blocks_written = status.blocks_written,
           .blocks_dropped = status.blocks_dropped,
           .blocks_evicted = status.blocks_evicted,
-          .blocks_damaged = status.blocks_damaged};
+          .blocks_damaged = status.blocks_damaged,
+          .bytes_per_s = status.bytes_per_s};
 }
 
 }  // namespace baton::prefill_worker

@@ -152,7 +152,7 @@ void PrefillLoop::OnTargetDone(const TargetDone& done) {
     return;
   }
   if (!done.status.ok()) {
-    LogWarning(fmt::format("no prefix by handoff for {}: {}", ToString(done.attempt),
+    LogWarning(fmt::format("no prefix by handoff for {}: {}", NameOf(done.attempt),
                            done.status.ToString()));
     ++counters_.prefixes_failed;
     EndFetching(job);

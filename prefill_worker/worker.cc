@@ -29,7 +29,8 @@ absl::StatusOr<std::unique_ptr<kv_disk::DiskTier>> OpenDisk(worker_common::Worke
        .bytes = options.disk_bytes,
        .block_bytes = host->executor().pool().layout().block_bytes(),
        .identity =
-           fmt::format("{} {} arithmetic={:016x}", info.fingerprint, info.kv_layout, arithmetic)},
+           fmt::format("{} {} arithmetic={:016x}", info.fingerprint, info.kv_layout, arithmetic),
+       .journal = &host->journal()},
       [host] { host->inputs().Wake(); });
 }
 

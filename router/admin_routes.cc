@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/status_macros.h"
+#include "router/debug_routes.h"
 #include "router/json_fields.h"
 #include "router/json_text.h"
 #include "router/percent_decode.h"
@@ -18,8 +19,15 @@ namespace baton::router {
 namespace {
 
 constexpr std::string_view kWorkers = "/v1/workers";
+constexpr std::string_view kRequests = "/debug/requests";
 constexpr float kDefaultGraceS = 30;
 constexpr float kMostGraceS = 86400;
+
+HttpResponse NoSuchPath(std::string_view target) {
+  const std::string_view path = target.substr(0, target.find('?'));
+  return ErrorResponse(404, fmt::format("the admin API has no '{}'", path.substr(0, 128)),
+                       "unknown_path");
+}
 
 HttpResponse OnlyBy(std::string_view allowed) {
   HttpResponse response =
@@ -55,12 +63,28 @@ void AppendWorker(const WorkerView& worker, std::string* out) {
   out->push_back('}');
 }
 
+void AppendDiscovery(const DiscoveryView& source, std::string* out) {
+  out->push_back('{');
+  AddText("source", source.source, out);
+  AddText("where", source.where, out);
+  out->append(R"(,"current":)").append(source.current ? "true" : "false");
+  AddText("trouble", source.trouble, out);
+  AddNumber("failures", source.failures, out);
+  AddNumber("workers", static_cast<int64_t>(source.workers), out);
+  out->push_back('}');
+}
+
 HttpResponse AllWorkers(const Dispatcher& dispatcher) {
   HttpResponse response;
   response.body = R"({"workers":[)";
   for (const WorkerView& worker : dispatcher.Fleet()) {
     if (response.body.back() != '[') response.body += ',';
     AppendWorker(worker, &response.body);
+  }
+  response.body += R"(],"discovery":[)";
+  for (const DiscoveryView& source : dispatcher.Discovery()) {
+    if (response.body.back() != '[') response.body += ',';
+    AppendDiscovery(source, &response.body);
   }
   response.body += "]}";
   return response;
@@ -134,33 +158,71 @@ HttpResponse Change(Dispatcher& dispatcher, const std::string& worker, bool drai
   return response;
 }
 
+// `rest`: "NAME" or "NAME/VERB".
+HttpResponse AnswerWorker(Dispatcher& dispatcher, std::string_view rest,
+                          const AdminRequest& request) {
+  const size_t slash = rest.find('/');
+  const std::string worker = PercentDecode(rest.substr(0, slash));
+  if (slash == std::string_view::npos) {
+    const bool get = request.method == "GET" || request.method == "HEAD";
+    return get ? OneWorker(dispatcher, worker) : OnlyBy("GET, HEAD");
+  }
+  const std::string_view verb = rest.substr(slash + 1);
+  if (verb != "drain" && verb != "role") {
+    return NoSuchPath(request.target);
+  }
+  if (request.method != "POST") return OnlyBy("POST");
+  return Change(dispatcher, worker, verb == "drain", request);
+}
+
+HttpResponse PlanOf(Dispatcher& dispatcher) {
+  HttpResponse response;
+  response.body = dispatcher.ControlJson();
+  if (!response.body.empty()) return response;
+  return ErrorResponse(404, "live control is off: start the router with --control advise or act",
+                       "no_control");
+}
+
 }  // namespace
 
-HttpResponse AnswerAdmin(Dispatcher& dispatcher, const AdminRequest& request) {
-  const std::string_view path = request.target.substr(0, request.target.find('?'));
+HttpResponse AnswerAdmin(const AdminBackend& backend, const AdminRequest& request) {
+  const size_t question = request.target.find('?');
+  const std::string_view path = request.target.substr(0, question);
   const bool get = request.method == "GET" || request.method == "HEAD";
+  HttpResponse response;
   if (path == "/health") {
     if (!get) return OnlyBy("GET, HEAD");
-    HttpResponse response;
     response.body = R"({"status":"ok"})";
     return response;
   }
-  if (path == kWorkers) return get ? AllWorkers(dispatcher) : OnlyBy("GET, HEAD");
+  if (backend.gate != nullptr) {
+    const absl::Status key = backend.gate->Check(request.authorization);
+    if (!key.ok()) return ErrorResponse(key, "");
+  }
+  if (path == "/admin/plan") return get ? PlanOf(*backend.dispatcher) : OnlyBy("GET, HEAD");
+  if (path == kWorkers) return get ? AllWorkers(*backend.dispatcher) : OnlyBy("GET, HEAD");
   if (path.starts_with(kWorkers) && path[kWorkers.size()] == '/') {
-    const std::string_view rest = path.substr(kWorkers.size() + 1);
-    const size_t slash = rest.find('/');
-    const std::string worker = PercentDecode(rest.substr(0, slash));
-    if (slash == std::string_view::npos) {
-      return get ? OneWorker(dispatcher, worker) : OnlyBy("GET, HEAD");
+    return AnswerWorker(*backend.dispatcher, path.substr(kWorkers.size() + 1), request);
+  }
+  if (path == "/metrics" && backend.metrics) {
+    if (!get) return OnlyBy("GET, HEAD");
+    response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    response.body = backend.metrics();
+    return response;
+  }
+  if (path.starts_with(kRequests) && backend.telemetry != nullptr) {
+    if (!get) return OnlyBy("GET, HEAD");
+    const std::string_view rest = path.substr(kRequests.size());
+    const bool query = question != std::string_view::npos;
+    if (rest.empty()) {
+      return DebugRequests(*backend.dispatcher, *backend.telemetry,
+                           query ? request.target.substr(question + 1) : "");
     }
-    const std::string_view verb = rest.substr(slash + 1);
-    if (verb == "drain" || verb == "role") {
-      if (request.method != "POST") return OnlyBy("POST");
-      return Change(dispatcher, worker, verb == "drain", request);
+    if (rest[0] == '/') {
+      return DebugRequest(*backend.dispatcher, *backend.telemetry, PercentDecode(rest.substr(1)));
     }
   }
-  return ErrorResponse(404, fmt::format("the admin API has no '{}'", path.substr(0, 128)),
-                       "unknown_path");
+  return NoSuchPath(path);
 }
 
 }  // namespace baton::router

@@ -8,17 +8,19 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <charconv>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "common/logging.h"
 #include "common/status_macros.h"
-#include "router/admin_routes.h"
+#include "router/http_stream.h"
 #include "router/view.h"
 
 namespace baton::router {
@@ -36,13 +38,15 @@ constexpr uint32_t kMaxHeaderBytes = 8 << 10;
 
 class AdminServerImpl final : public AdminServer {
  public:
-  explicit AdminServerImpl(Dispatcher* dispatcher) : dispatcher_(dispatcher), acceptor_(io_) {}
+  explicit AdminServerImpl(const AdminOptions& options)
+      : backend_(options.backend), acceptor_(io_), tls_(options.tls) {}
   ~AdminServerImpl() override {
     io_.stop();
     if (thread_.joinable()) thread_.join();
   }
 
   absl::Status Listen(const std::string& address) {
+    BATON_RETURN_IF_ERROR(tls_.Load());
     const size_t colon = address.rfind(':');
     uint16_t port = 0;
     const char* const end = address.data() + address.size();
@@ -95,13 +99,27 @@ class AdminServerImpl final : public AdminServer {
       }
       if (connections_ >= kMaxConnections) continue;  // closes it
       ++connections_;
-      asio::co_spawn(io_, Serve(beast::tcp_stream(std::move(socket))),
+      asio::co_spawn(io_, Greet(beast::tcp_stream(std::move(socket)), tls_.Current()),
                      [this](std::exception_ptr) { --connections_; });
     }
   }
 
-  // Until the client leaves, is too slow, or sends what is not HTTP.
-  asio::awaitable<void> Serve(beast::tcp_stream stream) {
+  asio::awaitable<void> Greet(beast::tcp_stream socket, SslContext tls) {
+    if (tls == nullptr) co_return co_await Serve(socket, socket);
+    asio::ssl::stream<beast::tcp_stream&> encrypted(socket, *tls);
+    beast::error_code error;
+    socket.expires_after(kPatience);
+    co_await encrypted.async_handshake(asio::ssl::stream_base::server,
+                                       asio::redirect_error(asio::use_awaitable, error));
+    if (error) co_return;
+    co_await Serve(encrypted, socket);
+    socket.expires_after(kPatience);
+    co_await encrypted.async_shutdown(asio::redirect_error(asio::use_awaitable, error));
+  }
+
+  // Until the client leaves, is too slow, or sends what is not HTTP. Time-outs are set on `socket`.
+  template <typename Stream>
+  asio::awaitable<void> Serve(Stream& stream, beast::tcp_stream& socket) {
     beast::flat_buffer buffer(kMaxBodyBytes + kMaxHeaderBytes);
     bool keep_alive = true;
     while (keep_alive) {
@@ -109,33 +127,37 @@ class AdminServerImpl final : public AdminServer {
       parser.body_limit(kMaxBodyBytes);
       parser.header_limit(kMaxHeaderBytes);
       beast::error_code error;
-      stream.expires_after(kPatience);
+      socket.expires_after(kPatience);
       co_await http::async_read(stream, buffer, parser,
                                 asio::redirect_error(asio::use_awaitable, error));
       if (error) co_return;
       const auto& request = parser.get();
       const HttpResponse answer =
-          AnswerAdmin(*dispatcher_, {.method = View(request.method_string()),
-                                     .target = View(request.target()),
-                                     .content_type = View(request[http::field::content_type]),
-                                     .body = request.body()});
+          AnswerAdmin(backend_, {.method = View(request.method_string()),
+                                 .target = View(request.target()),
+                                 .content_type = View(request[http::field::content_type]),
+                                 .body = request.body(),
+                                 .authorization = View(request[http::field::authorization])});
       keep_alive = request.keep_alive();
       std::string bytes;
       AppendResponse(answer,
                      {.keep_alive = keep_alive, .head_only = request.method() == http::verb::head},
                      &bytes);
-      stream.expires_after(kPatience);
+      socket.expires_after(kPatience);
       co_await asio::async_write(stream, asio::buffer(bytes),
                                  asio::redirect_error(asio::use_awaitable, error));
       if (error) co_return;
     }
     beast::error_code ignored;
-    stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    if constexpr (std::is_same_v<Stream, beast::tcp_stream>) {
+      socket.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    }
   }
 
-  Dispatcher* const dispatcher_;
+  const AdminBackend backend_;
   asio::io_context io_{1};
   tcp::acceptor acceptor_;
+  HttpTls tls_;          // the thread's
   int connections_ = 0;  // the thread's
   std::string address_;
   std::thread thread_;
@@ -143,10 +165,9 @@ class AdminServerImpl final : public AdminServer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Create(const std::string& address,
-                                                                 Dispatcher* dispatcher) {
-  auto server = std::make_unique<AdminServerImpl>(dispatcher);
-  BATON_RETURN_IF_ERROR(server->Listen(address));
+absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Create(const AdminOptions& options) {
+  auto server = std::make_unique<AdminServerImpl>(options);
+  BATON_RETURN_IF_ERROR(server->Listen(options.address));
   return server;
 }
 

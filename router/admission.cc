@@ -66,6 +66,23 @@ absl::Status CheckResume(const GenerateInput& input, int32_t vocab_size) {
   return absl::OkStatus();
 }
 
+absl::Status CheckPromptLogprobs(const GenerateInput& input, size_t prompt_tokens,
+                                 const RequestLimits& limits) {
+  const int32_t best = input.sampling.prompt_logprobs;
+  if (best < 0) return absl::OkStatus();
+  if (!input.resume_tokens.empty()) {
+    return absl::InvalidArgumentError(
+        "log probabilities of the prompt and resume_tokens exclude each other");
+  }
+  const size_t values = prompt_tokens * (static_cast<size_t>(best) + 1);
+  if (values <= limits.max_prompt_logprobs) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("log probabilities of a prompt of {} tokens, with the {} best of each, are {} "
+                  "values, but the "
+                  "limit is {}",
+                  prompt_tokens, best, values, limits.max_prompt_logprobs));
+}
+
 }  // namespace
 
 absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_tokens,
@@ -100,6 +117,7 @@ absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_t
                                                   input.cache_salt.size(), limits.max_salt_bytes));
   }
   BATON_RETURN_IF_ERROR(CheckResume(input, vocab_size));
+  BATON_RETURN_IF_ERROR(CheckPromptLogprobs(input, prompt_tokens, limits));
   return CheckStopStrings(input.stop, limits);
 }
 

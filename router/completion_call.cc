@@ -9,6 +9,8 @@
 #include "grammar/constraint.h"
 #include "router/error_code.h"
 #include "router/http_error.h"
+#include "router/key_gate.h"
+#include "router/telemetry.h"
 #include "router/text_calls.h"
 
 namespace baton::router {
@@ -16,20 +18,41 @@ namespace {
 
 constexpr size_t kMostWaiting = 128;  // pieces of an answer that is not streamed
 
+int64_t UnixTime() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+}
+
+template <typename Piece>
+void AddTo(StreamAnswer& answer, int32_t choice, const Piece& piece, std::string* out) {
+  answer.Add(choice, piece, out);
+}
+template <typename Piece>
+void AddTo(WholeAnswer& answer, int32_t choice, const Piece& piece, std::string*) {
+  answer.Add(choice, piece);
+}
+template <typename Answer, typename Piece>
+void AddTo(Answer& answer, int32_t, const Piece& piece, std::string* out) {
+  answer.Add(piece, out);
+}
+
 }  // namespace
 
 CompletionCall::CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits,
-                               Endpoint endpoint, std::string id, std::shared_ptr<Visit> visit,
+                               Endpoint endpoint, std::shared_ptr<const CallInfo> call,
+                               Telemetry* telemetry, std::shared_ptr<Visit> visit,
                                std::function<void()> wake)
     : dispatcher_(dispatcher),
       limits_(limits),
       endpoint_(endpoint),
-      id_(std::move(id)),
+      call_(std::move(call)),
+      telemetry_(telemetry),
       visit_(std::move(visit)),
       wake_(std::move(wake)) {}
 
 void CompletionCall::Start(std::string_view body) {
   const absl::Status status = Submit(body);
+  if (!status.ok() || !ready_body_.empty()) Note(status);
   const std::lock_guard lock(mutex_);
   if (ended_) return;
   if (!status.ok()) {
@@ -39,6 +62,17 @@ void CompletionCall::Start(std::string_view body) {
   }
   submitted_ = true;
   if (!mailbox_.empty()) WakeLocked();
+}
+
+void CompletionCall::Note(const absl::Status& status) const {
+  if (telemetry_ == nullptr) return;
+  RequestRecord record = RecordOfCall(call_, status.ok() ? 200 : ToHttpError(status).status, status,
+                                      SystemClock().Now() - call_->received);
+  if (visit_ != nullptr) {
+    record.key = visit_->key().name;
+    record.tenant = visit_->key().tenant;
+  }
+  telemetry_->Ended(std::move(record));
 }
 
 absl::Status CompletionCall::Submit(std::string_view body) {
@@ -54,6 +88,8 @@ absl::Status CompletionCall::Submit(std::string_view body) {
     }
     case Endpoint::kEmbeddings:
       return absl::InvalidArgumentError("the model generates text; it gives no embeddings");
+    case Endpoint::kResponses:
+      return SubmitResponses(body);
     case Endpoint::kGenerate:
     case Endpoint::kGenerateStream: {
       const bool stream = endpoint_ == Endpoint::kGenerateStream;
@@ -74,6 +110,18 @@ absl::Status CompletionCall::PutReady() {
   return absl::OkStatus();
 }
 
+absl::Status CompletionCall::SubmitResponses(std::string_view body) {
+  ResponsesOptions options;
+  BATON_ASSIGN_OR_RETURN(const OpenAiRequest request,
+                         ParseResponsesRequest(body, limits_, &options, &error_param_));
+  options.id = call_->request_id;
+  options.model = ModelName(request.prompts.front());
+  options.created_s = UnixTime();
+  streams_ = request.stream;
+  answer_.emplace(ResponsesAnswer(std::move(options), request.stream));
+  return SubmitChoices(request);
+}
+
 absl::Status CompletionCall::SubmitOpenAi(std::string_view body) {
   BATON_ASSIGN_OR_RETURN(OpenAiRequest request,
                          ParseOpenAiRequest(endpoint_, body, limits_, &error_param_));
@@ -92,6 +140,8 @@ absl::Status CompletionCall::SubmitChoices(const OpenAiRequest& request) {
   for (int32_t choice = 0; choice < request.choices(); ++choice) {
     GenerateInput input = request.Choice(choice);
     input.visit = visit_;
+    input.call = call_;
+    input.choice = choice;
     absl::StatusOr<Dispatcher::Handle> handle =
         dispatcher_->Submit(std::move(input), SinkOf(choice));
     if (handle.status().code() == absl::StatusCode::kNotFound) error_param_ = "model";
@@ -134,24 +184,26 @@ ToolFormat CompletionCall::ToolFormatHere() const {
   return models.empty() ? ToolFormat::kHermes : models.front().tool_format;
 }
 
+std::string CompletionCall::ModelName(const GenerateInput& input) const {
+  if (!input.model.empty()) return input.model;
+  const std::vector<ModelInfo> models = dispatcher_->Models();
+  return models.empty() ? "" : models.front().name;
+}
+
 absl::StatusOr<AnswerShape> CompletionCall::MakeShape(const OpenAiRequest& request) const {
   AnswerShape shape;
   shape.endpoint = endpoint_;
-  shape.id = (endpoint_ == Endpoint::kChat ? "chatcmpl-" : "cmpl-") + id_;
-  shape.model = request.prompts.front().model;
-  if (shape.model.empty()) {
-    const std::vector<ModelInfo> models = dispatcher_->Models();
-    if (!models.empty()) shape.model = models.front().name;
-  }
-  shape.created_s = std::chrono::duration_cast<std::chrono::seconds>(
-                        std::chrono::system_clock::now().time_since_epoch())
-                        .count();
+  shape.id = (endpoint_ == Endpoint::kChat ? "chatcmpl-" : "cmpl-") + call_->request_id;
+  shape.model = ModelName(request.prompts.front());
+  shape.created_s = UnixTime();
   shape.tools = request.prompts.front().tools;
   if (!shape.tools.empty()) shape.tool_format = ToolFormatHere();
   shape.choices = request.choices();
   shape.choices_per_prompt = request.choices_per_prompt;
   shape.shown_per_prompt = request.shown_per_prompt;
   shape.logprobs = request.prompts.front().sampling.logprobs >= 0;
+  shape.echo_logprobs = request.echo && shape.logprobs;
+  shape.prompt_logprobs = request.prompt_logprobs;
   shape.include_usage = request.include_usage;
   shape.return_stats = request.return_stats;
   shape.return_token_ids = request.return_token_ids;
@@ -205,22 +257,15 @@ void CompletionCall::Apply(const Event& event, std::string* out) {
     return;
   }
   if (!answer_.has_value()) return;  // ready_body_ is all
-  if (auto* tgi = std::get_if<TgiAnswer>(&*answer_)) {
-    if (const auto* delta = std::get_if<Delta>(&event.piece)) {
-      tgi->Add(*delta, out);
-    } else {
-      tgi->Add(std::get<Finish>(event.piece), out);
-    }
-    return;
-  }
-  auto* stream = std::get_if<StreamAnswer>(&*answer_);
-  auto* whole = std::get_if<WholeAnswer>(&*answer_);
-  if (const auto* delta = std::get_if<Delta>(&event.piece)) {
-    stream != nullptr ? stream->Add(event.choice, *delta, out) : whole->Add(event.choice, *delta);
-  } else {
-    const Finish& finish = std::get<Finish>(event.piece);
-    stream != nullptr ? stream->Add(event.choice, finish, out) : whole->Add(event.choice, finish);
-  }
+  std::visit(
+      [&](auto& answer) {
+        if (const auto* delta = std::get_if<Delta>(&event.piece)) {
+          AddTo(answer, event.choice, *delta, out);
+        } else {
+          AddTo(answer, event.choice, std::get<Finish>(event.piece), out);
+        }
+      },
+      *answer_);
 }
 
 CompletionCall::Progress CompletionCall::Advance(std::string* out) {
@@ -249,23 +294,18 @@ CompletionCall::Progress CompletionCall::Advance(std::string* out) {
     return Progress::kAnswered;
   }
   if (!answer_.has_value()) return Progress::kWaiting;
-  const auto* tgi = std::get_if<TgiAnswer>(&*answer_);
-  if (tgi != nullptr && !tgi->stream()) {
-    if (!tgi->complete()) return Progress::kWaiting;
+  const bool complete = std::visit([](const auto& answer) { return answer.complete(); }, *answer_);
+  if (complete) {
     End();
-    out->append(tgi->Body());
+    if (streams_) return Progress::kStreamed;
+    std::visit(
+        [out](const auto& answer) {
+          if constexpr (requires { answer.Body(); }) out->append(answer.Body());
+        },
+        *answer_);
     return Progress::kAnswered;
   }
-  if (const auto* whole = std::get_if<WholeAnswer>(&*answer_)) {
-    if (!whole->complete()) return Progress::kWaiting;
-    End();
-    out->append(whole->Body());
-    return Progress::kAnswered;
-  }
-  if (tgi != nullptr ? tgi->complete() : std::get<StreamAnswer>(*answer_).complete()) {
-    End();
-    return Progress::kStreamed;
-  }
+  if (!streams_) return Progress::kWaiting;
   if (out->size() == before) return Progress::kWaiting;
   began_ = true;
   return Progress::kStreaming;

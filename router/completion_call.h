@@ -19,6 +19,8 @@
 #include "absl/status/status.h"
 #include "router/dispatcher.h"
 #include "router/openai_answer.h"
+#include "router/request_record.h"
+#include "router/responses_answer.h"
 #include "router/tgi_answer.h"
 
 namespace baton::router {
@@ -36,9 +38,11 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
 
   // `wake` is called on any thread, at most once between two calls of Advance, and never after
   // Cancel has returned or Advance has told the ending; it is freed then. It must not call back
-  // into this object, nor block.
+  // into this object, nor block. `telemetry` is told of a call that becomes no request; may be
+  // null.
   CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits, Endpoint endpoint,
-                 std::string id, std::shared_ptr<Visit> visit, std::function<void()> wake);
+                 std::shared_ptr<const CallInfo> call, Telemetry* telemetry,
+                 std::shared_ptr<Visit> visit, std::function<void()> wake);
 
   // Once, on any thread: parses, tokenizes (so it takes milliseconds for a long prompt) and
   // submits. Every outcome comes through Advance.
@@ -63,11 +67,14 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   absl::Status Submit(std::string_view body);
+  void Note(const absl::Status& status) const;
+  absl::Status SubmitResponses(std::string_view body);
   absl::Status SubmitOpenAi(std::string_view body);
   absl::Status SubmitChoices(const OpenAiRequest& request);
   absl::Status PutReady();
   absl::Status ConstrainToTools(OpenAiRequest* request);
   ToolFormat ToolFormatHere() const;
+  std::string ModelName(const GenerateInput& input) const;
   absl::StatusOr<AnswerShape> MakeShape(const OpenAiRequest& request) const;
   ResponseSink SinkOf(int32_t choice);
   void Put(Event event);
@@ -79,7 +86,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   Dispatcher* const dispatcher_;
   const RequestLimits limits_;
   const Endpoint endpoint_;
-  const std::string id_;
+  const std::shared_ptr<const CallInfo> call_;
+  Telemetry* const telemetry_;
   const std::shared_ptr<Visit> visit_;
 
   std::mutex mutex_;
@@ -91,7 +99,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.
-  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer>> answer_;
+  std::optional<std::variant<StreamAnswer, WholeAnswer, TgiAnswer, ResponsesAnswer>> answer_;
   std::string ready_body_;  // of calls that need no worker
   bool streams_ = true;     // written before the first piece
   std::string error_param_;

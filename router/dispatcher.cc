@@ -14,6 +14,8 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
+#include "router/fleet_control.h"
+#include "router/fleet_metrics.h"
 #include "router/key_gate.h"
 #include "router/live_request.h"
 #include "router/metrics.h"
@@ -30,6 +32,12 @@ using worker_link::Event;
 
 // How late a deadline may be noticed, and a waiting request a free worker.
 constexpr Duration kTick = std::chrono::milliseconds(50);
+
+std::shared_ptr<const CallInfo> CallWithoutFrontEnd() {
+  auto call = std::make_shared<CallInfo>();
+  call->received = SystemClock().Now();
+  return call;
+}
 
 class DispatcherImpl final : public Dispatcher {
  public:
@@ -51,11 +59,15 @@ class DispatcherImpl final : public Dispatcher {
                                          const std::vector<TokenId>& tokens) const override;
   std::vector<ModelInfo> Models() const override;
   std::vector<WorkerView> Fleet() const override { return registry_->Fleet(); }
+  std::vector<DiscoveryView> Discovery() const override { return registry_->Discovery(); }
+  std::vector<RequestRecord> LiveRequests() const override;
   bool Ready() const override;
   std::string MetricsText() const override;
+  void AnnounceDrain() override;
   bool Drain(Duration timeout) override;
   int32_t running() const override;
   absl::Status SetDuty(const DutyChange& change) override { return registry_->SetDuty(change); }
+  std::string ControlJson() const override { return control_ ? control_->Json() : ""; }
 
  private:
   using LivePtr = std::shared_ptr<LiveRequest>;
@@ -72,6 +84,7 @@ class DispatcherImpl final : public Dispatcher {
   void Pump();
   void OnEvents(WorkerId from, std::vector<Event> events);
   bool MayPlaceAgain(TimePoint now);
+  bool MustWait(QueuedRequest place);
   void Forget(Handle handle);
   std::vector<LivePtr> AllLive() const;
   void TickAll();
@@ -87,6 +100,7 @@ class DispatcherImpl final : public Dispatcher {
   std::condition_variable changed_;
   std::map<Handle, LivePtr> live_;  // in order of arrival
   Handle last_handle_ = 0;
+  bool drain_announced_ = false;
   bool draining_ = false;
   bool stopping_ = false;
   RetryBudget retries_;
@@ -95,6 +109,7 @@ class DispatcherImpl final : public Dispatcher {
   std::atomic<int64_t> pumps_asked_{0};
 
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<FleetControl> control_;  // null: none
   std::thread timer_;
 };
 
@@ -103,36 +118,53 @@ absl::Status DispatcherImpl::Start() {
   options.router_name = options_.router_name;
   options.workers = options_.workers;
   options.workers_file = options_.workers_file;
+  options.etcd = options_.etcd;
   options.security = options_.link_security;
   options.only_safe = options_.only_safe_links;
   options.vocab_size = model_->tokenizer().vocab_size();
   options.stall_timeout = options_.stall_timeout;
+  options.prefix_index_entries = options_.prefix_index_entries;
   RegistryEvents events;
   events.on_usable = [this] { TickAll(); };
   events.on_lost = [this](WorkerId worker, const absl::Status& why) {
     for (const LivePtr& live : AllLive()) live->OnWorkerLost(worker, why);
+    Pump();
   };
   events.on_events = [this](WorkerId from, std::vector<Event> all) {
     OnEvents(from, std::move(all));
   };
   events.on_stalled = [this](WorkerId worker, const absl::Status& why) {
     for (const LivePtr& live : AllLive()) live->OnWorkerStalled(worker, why);
+    Pump();
   };
   events.on_leaving = [this](WorkerId worker) {
     for (const LivePtr& live : AllLive()) live->OnWorkerLeaving(worker);
+    Pump();
   };
   // Workers may connect before Create returns; nothing is live yet that would need registry_.
   BATON_ASSIGN_OR_RETURN(registry_, Registry::Create(options, std::move(events)));
+  context_.model_name = model_->name();
+  context_.telemetry = options_.telemetry;
   context_.registry = registry_.get();
   context_.metrics = &metrics_;
   context_.clock = &SystemClock();
   context_.worker_wait = options_.worker_wait;
   context_.local_prefill_tokens = options_.local_prefill_tokens;
+  context_.local_uncached_tokens = options_.local_uncached_tokens;
   context_.may_place_again = [this](TimePoint now) { return MayPlaceAgain(now); };
+  context_.must_wait = [this](QueuedRequest place) { return MustWait(std::move(place)); };
   context_.on_ended = [this](Handle handle) {
     if (!queue_.Remove(handle)) queue_.CountEnding(SystemClock().Now());
     Forget(handle);
   };
+  if (options_.control != nullptr && options_.control->mode != ControlMode::kOff) {
+    control_ = std::make_unique<FleetControl>(
+        *options_.control,
+        FleetHandle{.fleet = [this] { return registry_->Fleet(); },
+                    .set_duty = [this](const DutyChange& to) { return registry_->SetDuty(to); }});
+    context_.watch = &control_->watch();
+    control_->Start();
+  }
   timer_ = std::thread(&DispatcherImpl::RunTimer, this);
   return absl::OkStatus();
 }
@@ -145,6 +177,7 @@ DispatcherImpl::~DispatcherImpl() {
   }
   changed_.notify_all();
   if (timer_.joinable()) timer_.join();
+  if (control_ != nullptr) control_->Stop();
   for (const LivePtr& live : AllLive()) {
     live->Fail(absl::UnavailableError("the router is shutting down"));
   }
@@ -152,7 +185,8 @@ DispatcherImpl::~DispatcherImpl() {
 }
 
 absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, ResponseSink sink) {
-  const TimePoint arrival = SystemClock().Now();
+  if (input.call == nullptr) input.call = CallWithoutFrontEnd();
+  const TimePoint arrival = input.call->received;
   BATON_RETURN_IF_ERROR(CheckRoom());
   BATON_RETURN_IF_ERROR(model_->CheckName(input.model));
   const int32_t context_tokens = ContextTokens();
@@ -163,6 +197,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (!input.has_seed) input.sampling.seed = RandomU64();
   FlowRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt.size());
+  request.first_prompt_token = prompt.front();
   const int32_t prompt_tokens = request.prompt_tokens;
   const std::shared_ptr<Visit> visit = std::move(input.visit);
   request.visit = visit;
@@ -179,8 +214,14 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   }
   request.sampling = std::move(input.sampling);
   request.stop = std::move(input.stop);
+  request.include_stop = input.include_stop;
+  request.show_special_tokens = input.show_special_tokens;
   request.resume_tokens = std::move(input.resume_tokens);
+  if (!input.session.empty()) request.session = SessionKey(input.cache_salt, input.session);
   request.arrival = arrival;
+  request.tokenized = SystemClock().Now();
+  request.call = std::move(input.call);
+  request.choice = input.choice;
   request.max_migrations = options_.max_migrations;
   BATON_ASSIGN_OR_RETURN(const LivePtr live,
                          Accept(std::move(request), std::move(prompt), std::move(input.cache_salt),
@@ -201,10 +242,15 @@ absl::StatusOr<DispatcherImpl::LivePtr> DispatcherImpl::Accept(FlowRequest reque
   BATON_RETURN_IF_ERROR(CheckRoomLocked());
   retries_.OnRequest(request.arrival);
   request.id = {incarnation_, ++last_handle_};
+  const double arrival_s = Seconds(request.arrival.time_since_epoch());
+  const int32_t prompt_tokens = request.prompt_tokens;
   auto live = std::make_shared<LiveRequest>(&context_, std::move(request), std::move(prompt),
                                             std::move(cache_salt), &model_->tokenizer(),
                                             std::move(sink), deadline);
   live_.emplace(live->handle(), live);
+  if (context_.watch != nullptr) {
+    context_.watch->OnArrival(arrival_s, live->handle(), prompt_tokens);
+  }
   return live;
 }
 
@@ -280,6 +326,13 @@ bool DispatcherImpl::MayPlaceAgain(TimePoint now) {
   return retries_.Take(now, static_cast<int64_t>(live_.size()));
 }
 
+// Who waits is taken out by whoever brought the event, or the next tick.
+bool DispatcherImpl::MustWait(QueuedRequest place) {
+  if (queue_.empty() && registry_->HasRoom()) return false;
+  queue_.PushAgain(std::move(place));
+  return true;
+}
+
 void DispatcherImpl::Forget(Handle handle) {
   LivePtr last;  // destroyed without the lock
   {
@@ -343,10 +396,17 @@ std::vector<ModelInfo> DispatcherImpl::Models() const {
       {model_->name(), ContextTokens(), model_->tokenizer().vocab_size(), model_->tool_format()}};
 }
 
+std::vector<RequestRecord> DispatcherImpl::LiveRequests() const {
+  const TimePoint now = SystemClock().Now();
+  std::vector<RequestRecord> records;
+  for (const LivePtr& live : AllLive()) records.push_back(live->Record(now));
+  return records;
+}
+
 bool DispatcherImpl::Ready() const {
   {
     const std::lock_guard lock(mutex_);
-    if (draining_) return false;
+    if (draining_ || drain_announced_) return false;
   }
   return registry_->Ready();
 }
@@ -354,9 +414,14 @@ bool DispatcherImpl::Ready() const {
 std::string DispatcherImpl::MetricsText() const {
   const std::vector<LivePtr> all = AllLive();
   const auto waiting = static_cast<int32_t>(
-      std::count_if(all.begin(), all.end(), [](const LivePtr& live) { return live->waiting(); }));
+      std::ranges::count_if(all, [](const LivePtr& live) { return live->waiting(); }));
   return metrics_.Text(static_cast<int32_t>(all.size()) - waiting, waiting, registry_->Fleet()) +
-         queue_.MetricsText();
+         queue_.MetricsText() + registry_->MetricsText();
+}
+
+void DispatcherImpl::AnnounceDrain() {
+  const std::lock_guard lock(mutex_);
+  drain_announced_ = true;
 }
 
 bool DispatcherImpl::Drain(Duration timeout) {

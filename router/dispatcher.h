@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "discovery/etcd_options.h"
 #include "router/duty.h"
 #include "router/request.h"
 #include "router/tool_calls.h"
@@ -25,23 +26,36 @@ struct ModelInfo {
   ToolFormat tool_format = ToolFormat::kHermes;
 };
 
+class Telemetry;
+struct RequestRecord;
+
 struct WorkerView {  // GetFleet
   std::string name, role, address, state;
   int32_t running = 0, waiting = 0;
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
   bool suspect = false;  // fails what it is given, or says nothing: others are preferred
+  double busy_s = 0;     // in steps, since its start
+  int64_t preemptions = 0;
+  int32_t block_tokens = 0, max_sequences = 0;
+  worker_link::StepTotals steps;
   worker_link::DiskCacheStatus disk;
   worker_link::KvCounters kv;
   std::vector<worker_link::KvPath> paths;  // that KV comes to it by
 };
 
+struct FleetControlOptions;
+
 struct DispatcherOptions {
+  Telemetry* telemetry = nullptr;  // where requests that have ended go; outlives the dispatcher
   std::string router_name = "router";
-  std::string model_path;            // for tokenizer and chat template (metadata only)
-  std::string model_name;            // "": the file's stem
-  std::vector<std::string> workers;  // addresses; roles are told by the workers themselves
-  std::string workers_file;          // or a file with one address a line, watched; "": none
+  std::string model_path;  // for tokenizer and chat template (metadata only)
+  std::string model_name;  // "": the file's stem
+  // Where the workers are (router/worker_sources.h): addresses, dns:NAME:PORT, a file with one
+  // address a line, watched; etcd. Roles are told by the workers themselves.
+  std::vector<std::string> workers;
+  std::string workers_file;
+  discovery::EtcdOptions etcd;
   worker_link::ClientSecurity link_security;  // of the links to the workers
   bool only_safe_links = false;               // without TLS: to workers of this machine only
   RequestLimits limits;
@@ -54,6 +68,9 @@ struct DispatcherOptions {
   int32_t max_migrations = 3;                        // of one request, because of failures
   double retry_share = 1;            // of recent requests, that may be placed again: retry_budget.h
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
+  int32_t local_uncached_tokens = 256;  // likewise, of what it does not hold, where that is faster
+  size_t prefix_index_entries = size_t{1} << 24;  // prefix_index.h; 0: workers are not asked
+  std::shared_ptr<const FleetControlOptions> control;  // null: no live control
 };
 
 // Thread-safe. Nothing blocks on workers.
@@ -82,10 +99,15 @@ class Dispatcher {
                                                  const std::vector<TokenId>& tokens) const = 0;
   virtual std::vector<ModelInfo> Models() const = 0;
   virtual std::vector<WorkerView> Fleet() const = 0;
+  virtual std::vector<DiscoveryView> Discovery() const = 0;
+  virtual std::vector<RequestRecord> LiveRequests() const = 0;  // the oldest first
   // At least one decode worker is connected and not draining, and neither is the router.
   virtual bool Ready() const = 0;
   virtual std::string MetricsText() const = 0;  // Prometheus text format
 
+  // Ready() is false from now on; requests are still taken, until Drain: those who send them have
+  // time to learn of it.
+  virtual void AnnounceDrain() = 0;
   // No new requests (Unavailable), running ones go on; true once none is left, false at `timeout`.
   virtual bool Drain(Duration timeout) = 0;
   virtual int32_t running() const = 0;
@@ -94,6 +116,8 @@ class Dispatcher {
   // for a name that several have, Unavailable when it cannot be told, FailedPrecondition when it is
   // the last that decodes.
   virtual absl::Status SetDuty(const DutyChange& change) = 0;
+  // What the live controller sees, has done and why (fleet_control.h), as JSON; "" without one.
+  virtual std::string ControlJson() const { return ""; }
 };
 
 }  // namespace baton::router

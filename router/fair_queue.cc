@@ -40,6 +40,37 @@ void FairQueue::Push(QueuedRequest request) {
   tenant->lanes[lane].requests.push_back(std::move(request));
 }
 
+size_t FairQueue::BeforeInTenant(const Tenant* tenant, size_t lane) {
+  if (tenant == nullptr) return 0;
+  const size_t own = tenant->lanes[lane].requests.size();
+  size_t before = own;
+  for (size_t other = 0; other < kLanes; ++other) {
+    if (other != lane) before += std::min(tenant->lanes[other].requests.size(), own + 1);
+  }
+  return before;
+}
+
+size_t FairQueue::Before(const QueuedRequest& request) const {
+  const auto priority = static_cast<size_t>(request.priority);
+  const Class& of = classes_[priority];
+  const auto known = of.by_name.find(request.tenant);
+  const Tenant* const own = known == of.by_name.end() ? nullptr : &*known->second;
+  const size_t before_own = BeforeInTenant(own, LaneOf(request.tokens));
+  size_t before = before_own;
+  // Requests of a turn.
+  const int64_t mean_tokens = empty() ? 1 : std::max<int64_t>(tokens_ / std::ssize(where_), 1);
+  const auto turn = static_cast<size_t>(1 + kQuantumTokens / mean_tokens);
+  for (const Tenant& tenant : of.tenants) {
+    if (&tenant != own) before += std::min(tenant.count, before_own + turn);
+  }
+  for (size_t i = 0; i < kPriorities; ++i) {
+    // Each of the lower ones takes a turn after so many of the higher ones.
+    if (i < priority) before += classes_[i].count;
+    if (i > priority) before += std::min(classes_[i].count, before / kLowerShare);
+  }
+  return before;
+}
+
 FairQueue::Class* FairQueue::ChooseClass() {
   const auto chosen = std::find_if(classes_.begin(), classes_.end(),
                                    [](const Class& one) { return one.count > 0; });

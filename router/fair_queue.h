@@ -48,6 +48,9 @@ class FairQueue {
   static constexpr size_t kLanes = 4;  // up to 1K, 4K, 16K tokens, and longer
 
   void Push(QueuedRequest request);
+  // About how many of those that wait would go before this one: of each tenant and lane as many as
+  // go before it in its own.
+  size_t Before(const QueuedRequest& request) const;
   // The one that goes next; empty when there is none.
   std::optional<uint64_t> Pop();
   // False when it is not in the queue.
@@ -86,6 +89,7 @@ class FairQueue {
   };
 
   static size_t LaneOf(int64_t tokens);
+  static size_t BeforeInTenant(const Tenant* tenant, size_t lane);
   Class* ChooseClass();
   static Lane& ChooseLane(Tenant& tenant);
   uint64_t PopFrom(Class& from);

@@ -1,6 +1,7 @@
 #include "router/fleet_metrics.h"
 
 #include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
 
 #include <map>
 #include <utility>
@@ -41,6 +42,11 @@ void AddLoad(const std::string& model_name, const std::vector<WorkerView>& fleet
   MetricFamily blocks = Gauges("baton_kv_blocks", "KV blocks of a worker, by state.");
   MetricFamily requests = Gauges("baton_worker_requests", "Requests at a worker, by state.");
   MetricFamily transfers = Gauges("baton_handoffs_active", "KV handoffs under way.");
+  MetricFamily busy = Counters("baton_worker_busy_seconds_total",
+                               "Time that a worker has spent computing steps since its start.");
+  MetricFamily preemptions =
+      Counters("vllm:num_preemptions_total",
+               "Sequences that gave their KV blocks to older ones, to be computed again.");
   std::map<std::pair<std::string, std::string>, int> counts;
   for (const WorkerView& worker : fleet) {
     ++counts[{worker.role.empty() ? "unknown" : worker.role, worker.state}];
@@ -55,13 +61,17 @@ void AddLoad(const std::string& model_name, const std::vector<WorkerView>& fleet
     AddSeries(requests, in_state("running"), worker.running);
     AddSeries(requests, in_state("waiting"), worker.waiting);
     AddSeries(transfers, LabelsOf(worker), worker.transfers);
+    AddSeries(busy, LabelsOf(worker), worker.busy_s);
     AddSeries(usage, {{"model_name", model_name}, {"engine", worker.name}},
               static_cast<double>(worker.blocks_held) / worker.blocks_total);
+    AddSeries(preemptions, {{"model_name", model_name}, {"engine", worker.name}},
+              static_cast<double>(worker.preemptions));
   }
   for (const auto& [key, count] : counts) {
     AddSeries(workers, {{"role", key.first}, {"state", key.second}}, count);
   }
-  for (MetricFamily* family : {&workers, &usage, &blocks, &requests, &transfers}) {
+  for (MetricFamily* family :
+       {&workers, &usage, &blocks, &requests, &transfers, &busy, &preemptions}) {
     families.push_back(std::move(*family));
   }
 }
@@ -172,6 +182,23 @@ void AddFleet(const std::string& model_name, const std::vector<WorkerView>& flee
   AddPaths(fleet, families);
   AddKvCounters(fleet, families);
   AddDiskCaches(fleet, families);
+}
+
+std::string DiscoveryMetricsText(const std::vector<DiscoveryView>& sources) {
+  MetricFamily current =
+      Gauges("baton_discovery_current",
+             "1 while a source of workers answers, 0 while its last list is gone by.");
+  MetricFamily workers = Gauges("baton_discovery_workers", "Workers that a source lists.");
+  MetricFamily failures =
+      Counters("baton_discovery_failures_total", "Tries to ask a source that failed.");
+  for (const DiscoveryView& source : sources) {
+    const Labels labels{{"source", source.source}, {"where", source.where}};
+    AddSeries(current, labels, source.current ? 1 : 0);
+    AddSeries(workers, labels, static_cast<double>(source.workers));
+    AddSeries(failures, labels, static_cast<double>(source.failures));
+  }
+  if (sources.empty()) return "";
+  return prometheus::TextSerializer().Serialize({current, workers, failures});
 }
 
 }  // namespace baton::router

@@ -22,4 +22,7 @@ void AddRequests(const std::string& model_name, int32_t running, int32_t waiting
 void AddFleet(const std::string& model_name, const std::vector<WorkerView>& fleet,
               std::vector<prometheus::MetricFamily>& families);
 
+// Of where workers are learned of; "" where they are only listed.
+std::string DiscoveryMetricsText(const std::vector<DiscoveryView>& sources);
+
 }  // namespace baton::router

@@ -52,7 +52,7 @@ Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
     : request_(std::move(request)),
       tokenizer_(tokenizer),
       detokenizer_(tokenizer),
-      stop_matcher_(request_.stop) {
+      stop_matcher_(request_.stop, request_.include_stop) {
   Replay();
 }
 
@@ -111,8 +111,10 @@ FlowActions Flow::OnEvent(WorkerId from, Event event, TimePoint now) {
     OnTokens(std::move(*tokens), now, actions);
   } else if (auto* failed = std::get_if<FailedEvent>(&event)) {
     OnFailed(from, failed->status, actions);
-  } else if (auto* prefilled = std::get_if<PrefilledEvent>(&event)) {
-    if (from_prefill) OnPrefilled(*prefilled, actions);
+  } else if (auto* scores = std::get_if<worker_link::PromptScoresEvent>(&event)) {
+    OnPromptScores(std::move(*scores), actions);
+  } else if (std::holds_alternative<PrefilledEvent>(event)) {
+    if (from_prefill) OnPrefilled(actions);
   } else if (auto* finished = std::get_if<FinishedEvent>(&event)) {
     if (from_decode) OnFinished(std::move(*finished), now, actions);
   }
@@ -187,6 +189,10 @@ FlowActions Flow::OnCancel() {
 }
 
 void Flow::OnTokens(TokensEvent event, TimePoint now, FlowActions& actions) {
+  if (event.prefill) {
+    cached_prompt_tokens_ = event.prefill->cached_prompt_tokens;
+    if (!times_.prefill) times_.prefill = *event.prefill;
+  }
   for (OutputToken& token : event.tokens) {
     if (!Hold(std::move(token), actions)) return;
   }
@@ -194,9 +200,7 @@ void Flow::OnTokens(TokensEvent event, TimePoint now, FlowActions& actions) {
   if (state_ == State::kRunning) FinishIfComplete(now, actions);
 }
 
-void Flow::OnPrefilled(const PrefilledEvent& event, FlowActions& actions) {
-  times_.prefill_queue = event.queue;
-  cached_prompt_tokens_ = event.cached_prompt_tokens;
+void Flow::OnPrefilled(FlowActions& actions) {
   prefill_.reset();
   if (finished_) EndIncomplete(actions);
 }
@@ -238,6 +242,11 @@ void Flow::OnPrefillGone(MoveReason reason, const absl::Status& why, FlowActions
   avoid_.push_back(prefill_->id);
   prefill_.reset();
   if (donor_) actions.cancels.push_back({std::exchange(donor_, std::nullopt)->id, attempt()});
+  // The decode worker may have the KV already, and then scores nothing.
+  if (awaits_scores()) {
+    if (MayPlaceAgain()) return PlaceAgain(reason, why, actions);
+    return EndWithError(why, actions);
+  }
   if (finished_) return EndIncomplete(actions);
   // FailedPrecondition: the decode worker refused the KV; it waited too long for it.
   // DeadlineExceeded: one side was silent for too long, and both have let the handoff go.
@@ -283,8 +292,10 @@ bool Flow::Hold(OutputToken token, FlowActions& actions) {
 }
 
 void Flow::DeliverHeld(TimePoint now, FlowActions& actions) {
+  if (awaits_scores()) return;
   Delta delta;
   delta.index = tokens_delivered();
+  if (!held_.empty()) BeginPrompt(&delta);
   bool stopped = false;
   while (!stopped && !held_.empty() && held_.begin()->first == tokens_delivered()) {
     OutputToken token = std::move(held_.extract(held_.begin()).mapped());
@@ -299,13 +310,17 @@ void Flow::DeliverHeld(TimePoint now, FlowActions& actions) {
   if (stopped) EndWithFinish(FinishReason::kStop, now, actions);
 }
 
-// A stop token is part of the output's tokens but not of its text. Before min_tokens nothing stops
-// the answer, stop strings neither.
+// A stop token is part of the output's tokens but, unless asked for, not of its text. Before
+// min_tokens nothing stops the answer, stop strings neither.
 std::string Flow::TextOf(const OutputToken& token, bool& stopped) {
   const auto& stop_tokens = request_.sampling.stop_token_ids;
-  if (std::find(stop_tokens.begin(), stop_tokens.end(), token.token) != stop_tokens.end())
-    return "";
+  const bool stops =
+      std::find(stop_tokens.begin(), stop_tokens.end(), token.token) != stop_tokens.end();
+  if (stops && !request_.include_stop) return "";
   std::string text = detokenizer_.Push(token.token);
+  if (request_.show_special_tokens && tokenizer_->TokenBytes(token.token).empty()) {
+    text += tokenizer_->TokenText(token.token);
+  }
   if (token.position < request_.sampling.min_tokens) return text;
   StopMatcher::Result result = stop_matcher_.Push(text);
   stopped = result.stopped;

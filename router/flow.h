@@ -11,6 +11,7 @@
 // Tokens are delivered in the order of their positions, each once, whichever worker sent them. An
 // attempt begins with what was delivered before it: prompt and delivered tokens are its prompt.
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -24,7 +25,7 @@
 #include "common/clock.h"
 #include "common/ids.h"
 #include "common/sampling.h"
-#include "router/affinity.h"
+#include "router/held_prefix.h"
 #include "router/request.h"
 #include "router/stop_matcher.h"
 #include "text/detokenizer.h"
@@ -38,9 +39,16 @@ struct FlowRequest {
   int32_t prompt_tokens = 0;
   SamplingParams sampling;
   std::vector<std::string> stop;
+  bool include_stop = false;  // as GenerateInput's, and the next
+  bool show_special_tokens = false;
   TimePoint arrival;
-  std::shared_ptr<Visit> visit;        // as GenerateInput's
-  std::vector<TokenId> resume_tokens;  // likewise: counted as delivered
+  TimePoint tokenized;
+  std::shared_ptr<Visit> visit;          // as GenerateInput's
+  std::shared_ptr<const CallInfo> call;  // likewise
+  int32_t choice = 0;                    // likewise
+  std::vector<TokenId> resume_tokens;    // likewise: counted as delivered
+  std::optional<uint64_t> session;       // session_memory.h
+  TokenId first_prompt_token = 0;        // where sampling.prompt_logprobs asks for its text
   // How often it is placed again because a worker failed it. More would let one request that kills
   // its workers kill the fleet.
   int32_t max_migrations = 3;
@@ -77,8 +85,8 @@ struct FlowActions {
 // For metrics, as far as known. Times are since arrival unless said otherwise.
 struct FlowTimes {
   std::optional<Duration> first_token;
-  std::optional<Duration> prefill_queue;  // at the prefill worker, as it says
-  std::optional<TimePoint> last_token;    // when it came
+  std::optional<worker_link::PrefillTimes> prefill;  // of the first token, as its worker says
+  std::optional<TimePoint> last_token;               // when it came
   std::optional<worker_link::FinishedEvent> finished;
 };
 
@@ -117,15 +125,24 @@ class Flow {
   const std::optional<FlowWorker>& prefill() const { return prefill_; }
   int32_t tokens_delivered() const { return static_cast<int32_t>(delivered_.size()); }
   const std::vector<TokenId>& delivered() const { return delivered_; }
+  // Whether log probabilities of the prompt are still to come; no token is delivered before them.
+  bool awaits_scores() const {
+    return request_.sampling.prompt_logprobs >= 0 &&
+           std::max(scored_tokens_, 1) < request_.prompt_tokens;
+  }
   // Workers that failed this request.
   const std::vector<WorkerId>& avoid() const { return avoid_; }
   const FlowTimes& times() const { return times_; }
+  // As far as it has come.
+  RequestStats Stats(TimePoint now) const;
 
  private:
   enum class State { kWaiting, kRunning, kEnded };
 
   void OnTokens(worker_link::TokensEvent event, TimePoint now, FlowActions& actions);
-  void OnPrefilled(const worker_link::PrefilledEvent& event, FlowActions& actions);
+  void BeginPrompt(Delta* delta);
+  void OnPromptScores(worker_link::PromptScoresEvent event, FlowActions& actions);
+  void OnPrefilled(FlowActions& actions);
   void OnFinished(worker_link::FinishedEvent event, TimePoint now, FlowActions& actions);
   void OnFailed(WorkerId from, const absl::Status& status, FlowActions& actions);
   void OnPrefillGone(MoveReason reason, const absl::Status& why, FlowActions& actions);
@@ -148,7 +165,6 @@ class Flow {
   bool MayPlaceAgain() const { return migrations_ < request_.max_migrations; }
   void PlaceAgain(MoveReason reason, absl::Status why, FlowActions& actions);
   void CancelWorkers(FlowActions& actions);
-  RequestStats Stats(TimePoint now) const;
 
   const FlowRequest request_;
   const text::Tokenizer* const tokenizer_;
@@ -164,6 +180,7 @@ class Flow {
   std::optional<FlowWorker> prefill_;
   std::optional<FlowWorker> donor_;
   std::vector<TokenId> delivered_;
+  int32_t scored_tokens_ = 0;  // of the prompt, delivered
   std::optional<FinishReason> resumed_end_;
   std::map<int32_t, OutputToken> held_;  // came before their turn; positions < max_tokens
   std::optional<worker_link::FinishedEvent> finished_;  // may wait for a token that is on its way

@@ -6,11 +6,14 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "router/call_ids.h"
 #include "router/key_gate.h"
+#include "router/telemetry.h"
 
 namespace baton::router {
 
@@ -21,6 +24,26 @@ std::string AuthorizationOf(const grpc::CallbackServerContext& context);
 absl::StatusOr<std::shared_ptr<Visit>> ComeIn(KeyGate* gate, const Dispatcher& dispatcher,
                                               const grpc::CallbackServerContext& context);
 absl::Status CheckKey(const KeyGate* gate, const grpc::CallbackServerContext& context);
+
+// Calls as the telemetry knows them. Thread-safe.
+class GrpcCalls {
+ public:
+  // `telemetry` may be null; it outlives this.
+  explicit GrpcCalls(Telemetry* telemetry) : telemetry_(telemetry) {}
+
+  // By the metadata's x-request-id, traceparent and tracestate. `method`:
+  // "baton.v1.Baton/Generate".
+  std::shared_ptr<const CallInfo> Begin(const grpc::CallbackServerContext& context,
+                                        std::string_view method);
+  // The id and the trace for the client; before anything is written to it.
+  static void Tell(const CallInfo& call, grpc::CallbackServerContext* context);
+  // It became no request.
+  void Refused(std::shared_ptr<const CallInfo> call, const absl::Status& why) const;
+
+ private:
+  Telemetry* const telemetry_;
+  CallIds ids_;
+};
 
 // What is left of the call's deadline; 0 when it has none.
 Duration TimeLeft(const grpc::CallbackServerContext& context);

@@ -42,6 +42,7 @@ void ReadSampling(const v1::SamplingParams& from, GenerateInput& input) {
   to.stop_token_ids.assign(from.stop_token_ids().begin(), from.stop_token_ids().end());
   if (from.has_ignore_eos()) to.ignore_eos = from.ignore_eos();
   if (from.has_logprobs()) to.logprobs = from.logprobs();
+  if (from.has_prompt_logprobs()) to.prompt_logprobs = from.prompt_logprobs();
   to.constraint = from.constraint();
   to.watermark = from.watermark();
 }
@@ -50,6 +51,12 @@ void Fill(TokenId token, const std::string& text, float logprob, v1::TokenLogpro
   to->set_token(token);
   to->set_text(text);
   to->set_logprob(logprob);
+}
+
+void FillBest(const TokenDetail& detail, v1::TopLogprobs* to) {
+  for (const TokenLogprobText& top : detail.top) {
+    Fill(top.token, top.text, top.logprob, to->add_best());
+  }
 }
 
 }  // namespace
@@ -74,6 +81,7 @@ absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request) {
   ReadSampling(request.sampling(), input);
   input.stop.assign(request.stop().begin(), request.stop().end());
   input.cache_salt = request.cache_salt();
+  input.session = request.session();
   input.resume_tokens.assign(request.resume_tokens().begin(), request.resume_tokens().end());
   if (!input.sampling.constraint.empty()) {
     BATON_RETURN_IF_ERROR(grammar::CompileConstraint(input.sampling.constraint).status());
@@ -101,14 +109,16 @@ v1::TokenDelta FromDelta(const Delta& delta, bool with_logprobs) {
   v1::TokenDelta message;
   message.set_index(delta.index);
   message.set_text(delta.text);
+  if (!delta.prompt.empty()) message.set_prompt_index(delta.prompt_index);
+  for (const TokenDetail& detail : delta.prompt) {
+    Fill(detail.token, detail.text, detail.logprob, message.add_prompt_logprobs());
+    FillBest(detail, message.add_prompt_top_logprobs());
+  }
   for (const TokenDetail& detail : delta.tokens) {
     message.add_tokens(detail.token);
     if (!with_logprobs) continue;
     Fill(detail.token, detail.text, detail.logprob, message.add_logprobs());
-    v1::TopLogprobs* best = message.add_top_logprobs();
-    for (const TokenLogprobText& top : detail.top) {
-      Fill(top.token, top.text, top.logprob, best->add_best());
-    }
+    FillBest(detail, message.add_top_logprobs());
   }
   return message;
 }
@@ -164,6 +174,17 @@ v1::Worker FromWorker(const WorkerView& worker) {
     added->set_expected_bytes_per_s(path.expected_bytes_per_s);
     added->set_in_use(path.in_use);
   }
+  return message;
+}
+
+v1::Discovery FromDiscovery(const DiscoveryView& source) {
+  v1::Discovery message;
+  message.set_source(source.source);
+  message.set_where(source.where);
+  message.set_current(source.current);
+  message.set_trouble(source.trouble);
+  message.set_failures(source.failures);
+  message.set_workers(static_cast<int32_t>(source.workers));
   return message;
 }
 

@@ -18,5 +18,6 @@ v1::TokenDelta FromDelta(const Delta& delta, bool with_logprobs);
 v1::Finish FromFinish(const Finish& finish);
 v1::Model FromModel(const ModelInfo& model);
 v1::Worker FromWorker(const WorkerView& worker);
+v1::Discovery FromDiscovery(const DiscoveryView& source);
 
 }  // namespace baton::router

@@ -171,20 +171,25 @@ void GenerateState::Pump(std::unique_lock<std::mutex> lock) {
 }  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher, KeyGate* gate,
+                                                              GrpcCalls* calls,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest& request) {
   const bool with_logprobs = request.sampling().has_logprobs();
   auto* reactor = new GenerateReactor(dispatcher, context, with_logprobs);
   // The reactor may be gone as soon as an ending was put: from here on only the state is used.
   const std::shared_ptr<GenerateState> state = reactor->state();
+  const std::shared_ptr<const CallInfo> call = calls->Begin(*context, "baton.v1.Baton/Generate");
+  GrpcCalls::Tell(*call, context);
   absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(gate, *dispatcher, *context);
   absl::StatusOr<GenerateInput> input = visit.ok() ? ToInput(request) : visit.status();
   if (!input.ok()) {
+    calls->Refused(call, input.status());
     state->End(ToGrpcStatus(input.status()));
     return reactor;
   }
   input->visit = *std::move(visit);
   input->timeout = TimeLeft(*context);
+  input->call = call;
   if (request.resumable()) {
     if (!input->has_seed && input->resume_tokens.empty()) input->sampling.seed = RandomU64();
     input->has_seed = input->has_seed || input->resume_tokens.empty();
@@ -199,6 +204,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispat
   if (handle.ok()) {
     state->Submitted(*handle);
   } else {
+    calls->Refused(call, handle.status());
     state->End(ToGrpcStatus(handle.status()));
   }
   return reactor;

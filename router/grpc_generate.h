@@ -6,6 +6,7 @@
 
 #include "baton/v1/baton.pb.h"
 #include "router/dispatcher.h"
+#include "router/grpc_caller.h"
 #include "router/key_gate.h"
 
 namespace baton::router {
@@ -14,6 +15,7 @@ namespace baton::router {
 // A client that cancels, whose deadline passes or whose connection breaks cancels the request; so
 // does one that leaves more than 4 MiB unread (it sees CANCELLED).
 grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher, KeyGate* gate,
+                                                              GrpcCalls* calls,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest& request);
 

@@ -30,11 +30,12 @@ constexpr auto kShutdownGrace = std::chrono::seconds(1);
 
 class BatonService final : public v1::Baton::CallbackService {
  public:
-  BatonService(Dispatcher* dispatcher, KeyGate* gate) : dispatcher_(dispatcher), gate_(gate) {}
+  BatonService(Dispatcher* dispatcher, KeyGate* gate, GrpcCalls* calls)
+      : dispatcher_(dispatcher), gate_(gate), calls_(calls) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override {
-    return StartGenerate(dispatcher_, gate_, context, *request);
+    return StartGenerate(dispatcher_, gate_, calls_, context, *request);
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
@@ -80,6 +81,9 @@ class BatonService final : public v1::Baton::CallbackService {
       for (const WorkerView& worker : dispatcher_->Fleet()) {
         *response->add_workers() = FromWorker(worker);
       }
+      for (const DiscoveryView& source : dispatcher_->Discovery()) {
+        *response->add_discovery() = FromDiscovery(source);
+      }
       return absl::OkStatus();
     });
   }
@@ -95,6 +99,7 @@ class BatonService final : public v1::Baton::CallbackService {
 
   Dispatcher* const dispatcher_;
   KeyGate* const gate_;
+  GrpcCalls* const calls_;
 };
 
 // The standard health service's answer for baton.v1.Baton, and for each model by its name, follows
@@ -140,8 +145,9 @@ class HealthFollower {
 class CallbackServer final : public GrpcServer {
  public:
   CallbackServer(const GrpcOptions& options, Dispatcher* dispatcher)
-      : service_(dispatcher, options.gate),
-        kserve_({dispatcher, options.gate, options.limits}),
+      : calls_(options.telemetry),
+        service_(dispatcher, options.gate, &calls_),
+        kserve_({dispatcher, options.gate, &calls_, options.limits}),
         address_(options.address) {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -171,6 +177,7 @@ class CallbackServer final : public GrpcServer {
   std::string address() const override { return address_; }
 
  private:
+  GrpcCalls calls_;
   BatonService service_;
   KserveService kserve_;
   std::string address_;

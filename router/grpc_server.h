@@ -12,12 +12,14 @@
 namespace baton::router {
 
 class KeyGate;
+class Telemetry;
 
 struct GrpcOptions {
   std::string address = "127.0.0.1:8001";
   RequestLimits limits;
-  TlsFiles tls;             // off: unencrypted
-  KeyGate* gate = nullptr;  // who may come in; null: everybody. Outlives the server
+  TlsFiles tls;                    // off: unencrypted
+  KeyGate* gate = nullptr;         // who may come in; null: everybody. Outlives the server
+  Telemetry* telemetry = nullptr;  // where calls go that were no requests; outlives the server
 };
 
 class GrpcServer {

@@ -6,8 +6,8 @@
 #include <iterator>
 #include <utility>
 
-#include "common/ids.h"
 #include "router/key_gate.h"
+#include "router/telemetry.h"
 
 namespace baton::router {
 
@@ -18,12 +18,7 @@ HttpContext::HttpContext(const HttpOptions& options, Dispatcher* dispatcher,
       offload_(std::move(offload)),
       started_s_(std::chrono::duration_cast<std::chrono::seconds>(
                      std::chrono::system_clock::now().time_since_epoch())
-                     .count()),
-      incarnation_(RandomU64()) {}
-
-std::string HttpContext::NextRequestId() {
-  return fmt::format("{:016x}-{}", incarnation_, next_request_++);
-}
+                     .count()) {}
 
 bool HttpContext::ReserveBody(size_t bytes) {
   if (body_bytes_.fetch_add(bytes) + bytes <= options_.max_bodies_bytes) return true;
@@ -69,6 +64,7 @@ std::string HttpContext::MetricsText() const {
     sample(fmt::format("baton_http_responses_total{{code=\"{}\"}}", status), count);
   }
   if (options_.gate != nullptr) text += options_.gate->MetricsText();
+  if (options_.telemetry != nullptr) text += options_.telemetry->MetricsText();
   return text;
 }
 

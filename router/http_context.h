@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "router/call_ids.h"
 #include "router/dispatcher.h"
 #include "router/http_server.h"
 
@@ -23,8 +24,7 @@ class HttpContext {
   Dispatcher* dispatcher() const { return dispatcher_; }
   int64_t started_s() const { return started_s_; }
 
-  // "0123456789abcdef-17": unique over servers and restarts.
-  std::string NextRequestId();
+  std::string NextRequestId() { return ids_.Next(); }
 
   // Runs work that takes longer than a connection's thread may be away (tokenizing long prompts).
   void Offload(std::function<void()> work) const { offload_(std::move(work)); }
@@ -35,6 +35,9 @@ class HttpContext {
 
   bool OpenConnection();  // false: there are max_connections
   void CloseConnection() { --connections_; }
+  int32_t connections() const { return connections_; }
+  bool ending() const { return ending_; }  // connections are closed after their answers
+  void End() { ending_ = true; }
   void CountResponse(int status);
   void CountDisconnect() { ++disconnects_; }
   void CountSlowClient() { ++slow_clients_; }
@@ -48,10 +51,10 @@ class HttpContext {
   Dispatcher* const dispatcher_;
   const std::function<void(std::function<void()>)> offload_;
   const int64_t started_s_;
-  const uint64_t incarnation_;
-  std::atomic<uint64_t> next_request_{1};
+  CallIds ids_;
   std::atomic<size_t> body_bytes_{0};
   std::atomic<int32_t> connections_{0};
+  std::atomic<bool> ending_{false};
   std::atomic<uint64_t> disconnects_{0};
   std::atomic<uint64_t> slow_clients_{0};
   std::atomic<uint64_t> failed_handshakes_{0};

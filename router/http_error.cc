@@ -54,6 +54,26 @@ HttpError ToHttpError(const absl::Status& status) {
   }
 }
 
+absl::StatusCode CodeOfHttp(int http_status) {
+  switch (http_status) {
+    case 401:
+      return absl::StatusCode::kUnauthenticated;
+    case 403:
+      return absl::StatusCode::kPermissionDenied;
+    case 404:
+      return absl::StatusCode::kNotFound;
+    case 408:
+    case 504:
+      return absl::StatusCode::kDeadlineExceeded;
+    case 429:
+      return absl::StatusCode::kResourceExhausted;
+    case 503:
+      return absl::StatusCode::kUnavailable;
+    default:
+      return http_status < 500 ? absl::StatusCode::kInvalidArgument : absl::StatusCode::kInternal;
+  }
+}
+
 std::string ErrorBody(std::string_view message, std::string_view type, std::string_view param,
                       std::string_view code) {
   std::string body = R"({"error":{"message":)";

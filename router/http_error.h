@@ -21,6 +21,9 @@ struct HttpError {
 // rest. Code and Retry-After are the status' own (error_code.h), if it has them.
 HttpError ToHttpError(const absl::Status& status);
 
+// The other way round, for answers that have no status but HTTP's.
+absl::StatusCode CodeOfHttp(int http_status);
+
 // {"error":{"message":...,"type":...,"param":...,"code":...}}; "" for `param` and `code` is null.
 std::string ErrorBody(std::string_view message, std::string_view type, std::string_view param,
                       std::string_view code);

@@ -15,6 +15,8 @@ std::string_view Reason(int status) {
       return "OK";
     case 202:
       return "Accepted";
+    case 204:
+      return "No Content";
     case 400:
       return "Bad Request";
     case 401:
@@ -66,16 +68,33 @@ void AppendHead(int status, const AnswerFraming& framing, std::string_view conte
   out->append(date, bytes);
   out->append("Server: baton\r\nContent-Type: ").append(content_type);
   if (!framing.request_id.empty()) out->append("\r\nx-request-id: ").append(framing.request_id);
+  if (!framing.traceparent.empty()) out->append("\r\ntraceparent: ").append(framing.traceparent);
+  if (!framing.cors_origin.empty()) {
+    out->append("\r\nAccess-Control-Allow-Origin: ").append(framing.cors_origin);
+    out->append("\r\nAccess-Control-Expose-Headers: x-request-id, Retry-After");
+    if (framing.cors_origin != "*") out->append("\r\nVary: Origin");
+  }
   out->append(framing.keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
 }
 
 }  // namespace
+
+HttpResponse PreflightResponse(std::string_view methods) {
+  HttpResponse response;
+  response.status = 204;
+  response.headers = "Access-Control-Allow-Methods: ";
+  response.headers.append(methods).append(
+      ", OPTIONS\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, traceparent\r\n"
+      "Access-Control-Max-Age: 600\r\n");
+  return response;
+}
 
 HttpResponse ErrorResponse(const absl::Status& status, std::string_view param) {
   const HttpError error = ToHttpError(status);
   HttpResponse response;
   response.status = error.status;
   response.body = ErrorBody(status, param);
+  response.error = std::string(status.message());
   if (error.retry_after_s > 0) {
     response.headers = "Retry-After: " + std::to_string(error.retry_after_s) + "\r\n";
   }
@@ -88,15 +107,20 @@ HttpResponse ErrorResponse(int status, std::string_view message, std::string_vie
   response.status = status;
   response.body =
       ErrorBody(message, status < 500 ? "invalid_request_error" : "server_error", "", code);
+  response.error = message;
   if (status == 503) response.headers = "Retry-After: 1\r\n";
   return response;
 }
 
 void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out) {
   AppendHead(response.status, framing, response.content_type, out);
-  out->append(response.headers).append("Content-Length: ");
-  AppendJsonInt(static_cast<int64_t>(response.body.size()), out);
-  out->append("\r\n\r\n");
+  out->append(response.headers);
+  if (response.status != 204) {
+    out->append("Content-Length: ");
+    AppendJsonInt(static_cast<int64_t>(response.body.size()), out);
+    out->append("\r\n");
+  }
+  out->append("\r\n");
   if (!framing.head_only) out->append(response.body);
 }
 

@@ -14,7 +14,11 @@ struct HttpResponse {
   std::string_view content_type = "application/json";
   std::string body;
   std::string headers;  // whole lines ("Allow: POST\r\n")
+  std::string error;    // of an ErrorResponse, its message
 };
+
+// What a browser asks before it lets a page of another origin send a request: that it may.
+HttpResponse PreflightResponse(std::string_view methods);
 
 // In OpenAI's shape, with Retry-After where it applies.
 HttpResponse ErrorResponse(const absl::Status& status, std::string_view param);
@@ -24,9 +28,11 @@ HttpResponse ErrorResponse(int status, std::string_view message, std::string_vie
 // How the connection goes on after an answer, and what the request allows.
 struct AnswerFraming {
   std::string_view request_id;
+  std::string_view traceparent;
   bool keep_alive = true;
   bool head_only = false;  // HEAD: the headers alone
   bool chunked = true;  // streams only; false for HTTP/1.0, whose streams end with the connection
+  std::string_view cors_origin = "";  // whose pages may read the answer; "": nobody's
 };
 
 void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out);

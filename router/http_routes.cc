@@ -21,11 +21,13 @@ constexpr Known kPaths[] = {
     {"/v1/chat/completions", Resource::kChat},
     {"/v1/completions", Resource::kCompletions},
     {"/v1/embeddings", Resource::kEmbeddings},
+    {"/v1/responses", Resource::kResponses},
     {"/tokenize", Resource::kTokenize},
     {"/detokenize", Resource::kDetokenize},
     {"/generate", Resource::kGenerate},
     {"/generate_stream", Resource::kGenerateStream},
     {"/info", Resource::kInfo},
+    {"/version", Resource::kVersion},
     {"/v1/models", Resource::kModels},
     {"/health", Resource::kHealth},
     {"/ready", Resource::kReady},
@@ -94,6 +96,8 @@ std::optional<Endpoint> Route::endpoint() const {
       return Endpoint::kDetokenize;
     case Resource::kEmbeddings:
       return Endpoint::kEmbeddings;
+    case Resource::kResponses:
+      return Endpoint::kResponses;
     case Resource::kGenerate:
       return Endpoint::kGenerate;
     case Resource::kGenerateStream:
@@ -124,6 +128,9 @@ HttpResponse AnswerGet(const Route& route, const Dispatcher& dispatcher,
       return AnswerModel(dispatcher, route.model_id, started_s);
     case Resource::kInfo:
       return AnswerInfo(dispatcher);
+    case Resource::kVersion:
+      response.body = R"({"version":")" BATON_VERSION R"("})";
+      return response;
     case Resource::kReady:
       if (!dispatcher.Ready()) {
         return ErrorResponse(503, "no decode worker is connected and ready", "not_ready");
@@ -144,6 +151,7 @@ bool NeedsKey(const Route& route, bool open_metrics) {
   switch (route.resource) {
     case Resource::kHealth:
     case Resource::kReady:
+    case Resource::kVersion:
       return false;
     case Resource::kMetrics:
       return !open_metrics;

@@ -19,9 +19,11 @@ enum class Resource {
   kTokenize,        // POST /tokenize
   kDetokenize,      // POST /detokenize
   kEmbeddings,      // POST /v1/embeddings: refused
+  kResponses,       // POST /v1/responses
   kGenerate,        // POST /generate
   kGenerateStream,  // POST /generate_stream
   kInfo,            // GET /info
+  kVersion,         // GET /version
   kModels,          // GET /v1/models
   kModel,           // GET /v1/models/{id}
   kHealth,          // GET /health

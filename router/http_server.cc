@@ -25,6 +25,7 @@ using net::ip::tcp;
 
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 constexpr size_t kTokenizeThreads = 2;
+constexpr Duration kLookInterval = std::chrono::milliseconds(2);
 
 // "host:port", "[::1]:port".
 absl::StatusOr<tcp::endpoint> Resolve(const std::string& address, net::io_context& io) {
@@ -115,6 +116,28 @@ class BeastServer final : public HttpServer {
   }
 
   std::string address() const override { return address_; }
+  void AnnounceEnd() override { context_.End(); }
+  void EndConnections(Duration patience) override {
+    context_.End();
+    net::post(acceptor_.get_executor(), [this] {
+      error_code ignored;
+      acceptor_.close(ignored);
+    });
+    for (const std::shared_ptr<HttpLoop>& loop : loops_) {
+      net::post(loop->io, [loop = loop.get()] {
+        const std::vector<HttpSession*> open(loop->sessions.begin(), loop->sessions.end());
+        for (HttpSession* session : open) session->CloseSoon();
+      });
+    }
+    const TimePoint deadline = SystemClock().Now() + patience;
+    while (context_.connections() > 0 && SystemClock().Now() < deadline) {
+      std::this_thread::sleep_for(kLookInterval);
+    }
+  }
+
+  std::string MetricsText() const override {
+    return context_.dispatcher()->MetricsText() + context_.MetricsText();
+  }
 
  private:
   // Connections go to the loops in turn.

@@ -1,7 +1,11 @@
 #include "router/http_session.h"
 
 #include <boost/asio/post.hpp>
+#include <chrono>
 #include <utility>
+
+#include "router/http_error.h"
+#include "router/telemetry.h"
 
 namespace baton::router {
 namespace {
@@ -11,6 +15,16 @@ using boost::system::error_code;
 
 constexpr size_t kInlineBodyBytes = 32 << 10;  // longer ones are tokenized off the loop's thread
 constexpr Duration kLingerTime = std::chrono::seconds(5);
+
+// Compiling a constraint may take as long as tokenizing a long prompt. A false alarm costs a change
+// of thread.
+bool MayCompile(std::string_view body) {
+  for (const std::string_view sign :
+       {"\"tools\"", "guided_", "response_format", "structured_outputs", "\"grammar\"", "\\u"}) {
+    if (body.find(sign) != std::string_view::npos) return true;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -84,14 +98,23 @@ void HttpSession::Close() {
   context_->CloseConnection();
 }
 
+void HttpSession::CloseSoon() {
+  if (state_ == State::kIdle) return Close();
+  keep_alive_ = false;
+  if (afterwards_ == Afterwards::kNextRequest) afterwards_ = Afterwards::kLinger;
+}
+
 AnswerFraming HttpSession::framing() const {
   return {.request_id = request_id_,
+          .traceparent = traceparent_,
           .keep_alive = keep_alive_,
           .head_only = head_only_,
-          .chunked = !http_1_0_};
+          .chunked = !http_1_0_,
+          .cors_origin = context_->options().cors_origin};
 }
 
 void HttpSession::Handle() {
+  if (context_->ending()) keep_alive_ = false;
   if (refusal_) {
     FreeBody();
     Respond(*refusal_);
@@ -109,12 +132,12 @@ void HttpSession::StartCall() {
   ClearDeadline();
   stream_begun_ = false;
   call_ = std::make_shared<CompletionCall>(
-      context_->dispatcher(), context_->options().limits, *route_.endpoint(), request_id_,
-      std::move(visit_),
+      context_->dispatcher(), context_->options().limits, *route_.endpoint(), TakeCall(),
+      context_->options().telemetry, std::move(visit_),
       [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
-  if (body.size() <= kInlineBodyBytes) {
+  if (body.size() <= kInlineBodyBytes && !MayCompile(body)) {
     call_->Start(body);
     FreeBody();
     return;
@@ -165,8 +188,36 @@ void HttpSession::OnWake(uint64_t call_number) {
   Flush();
 }
 
+std::shared_ptr<const CallInfo> HttpSession::TakeCall() {
+  using std::chrono::microseconds;
+  using std::chrono::system_clock;
+  auto call = std::make_shared<CallInfo>();
+  if (client_.empty()) {
+    error_code error;
+    const auto peer = stream_.socket().remote_endpoint(error);
+    if (!error) client_ = peer.address().to_string();
+  }
+  call->request_id = request_id_;
+  call->client = client_;
+  call->endpoint = endpoint_;
+  call->received = std::chrono::steady_clock::now();
+  call->arrival_us =
+      std::chrono::duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  call->trace = std::move(trace_);
+  return call;
+}
+
+// What a CompletionCall took on it tells itself.
+void HttpSession::NoteRefusal(const HttpResponse& response) {
+  Telemetry* const telemetry = context_->options().telemetry;
+  if (telemetry == nullptr || call_ != nullptr || response.status < 400) return;
+  const absl::Status why(CodeOfHttp(response.status), response.error);
+  telemetry->Ended(RecordOfCall(TakeCall(), response.status, why, Duration{}));
+}
+
 void HttpSession::Respond(const HttpResponse& response) {
   state_ = State::kAnswering;
+  NoteRefusal(response);
   call_.reset();
   context_->CountResponse(response.status);
   AppendResponse(response, framing(), &outgoing_);

@@ -20,6 +20,7 @@
 #include "router/http_response.h"
 #include "router/http_routes.h"
 #include "router/http_stream.h"
+#include "router/request_record.h"
 #include "router/wake_batch.h"
 
 namespace baton::router {
@@ -64,6 +65,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Start();
   // Cancels the running completion and closes the socket. Idempotent.
   void Close();
+  // At once when it waits for a request, else after the answer.
+  void CloseSoon();
   // The call of this number has something to send.
   void OnWake(uint64_t call_number);
 
@@ -99,6 +102,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Handle();
   void StartCall();
   void Respond(const HttpResponse& response);
+  void TakeTrace();  // from the headers
+  std::shared_ptr<const CallInfo> TakeCall();
+  void NoteRefusal(const HttpResponse& response);
   void AppendStream(std::string_view bytes);
   void EndStream();
   void Flush();
@@ -132,7 +138,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::shared_ptr<Visit> visit_;         // of the request that is read
   std::optional<HttpResponse> refusal_;  // likewise: its answer, once its body is out of the way
 
+  std::string client_;  // its address, once somebody asked
   std::string request_id_;
+  std::string endpoint_;  // the path; "" before it is known
+  CallTrace trace_;
+  std::string traceparent_;  // for the answer; "": no trace
   Route route_;
   bool keep_alive_ = true;
   bool head_only_ = false;

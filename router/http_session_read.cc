@@ -9,6 +9,7 @@
 
 #include "router/http_session.h"
 #include "router/key_gate.h"
+#include "router/telemetry.h"
 #include "router/view.h"
 
 namespace baton::router {
@@ -22,6 +23,7 @@ constexpr size_t kReadBytes = 16 << 10;
 constexpr size_t kKeptBufferBytes = 64 << 10;  // capacity that an idle connection may hold
 constexpr size_t kLingerBytes = 64 << 20;
 constexpr size_t kDroppedBodyBytes = 64 << 10;
+constexpr size_t kMaxPathBytes = 128;
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) {
@@ -107,6 +109,9 @@ void HttpSession::ReadHeader() {
   head_only_ = false;
   http_1_0_ = false;
   request_id_ = context_->NextRequestId();
+  endpoint_.clear();
+  trace_ = {};
+  traceparent_.clear();
   visit_.reset();
   refusal_.reset();
   parser_.emplace();
@@ -130,6 +135,7 @@ void HttpSession::OnHeader(error_code error) {
   keep_alive_ = parser_->keep_alive();
   head_only_ = request.method() == http::verb::head;
   route_ = FindRoute(View(request.target()));
+  TakeTrace();
   if (RefuseHeader()) return;
   if (!route_.is_completion() && !parser_->is_done()) keep_alive_ = false;  // nobody reads its body
   if (!route_.is_completion() || parser_->is_done()) {
@@ -144,6 +150,17 @@ void HttpSession::OnHeader(error_code error) {
   ReadBody();
 }
 
+void HttpSession::TakeTrace() {
+  const auto& request = parser_->get();
+  endpoint_ = View(request.target()).substr(0, request.target().find('?')).substr(0, kMaxPathBytes);
+  const std::string_view id = SoundRequestId(View(request["x-request-id"]));
+  if (!id.empty()) request_id_ = id;
+  const Telemetry* const telemetry = context_->options().telemetry;
+  if (telemetry == nullptr || !route_.is_completion()) return;
+  trace_ = telemetry->TraceOf(View(request["traceparent"]), View(request["tracestate"]));
+  if (trace_.on()) traceparent_ = Traceparent(trace_);
+}
+
 bool HttpSession::RefuseHeader() {
   const auto& request = parser_->get();
   const auto refuse = [this](const HttpResponse& response) {
@@ -152,6 +169,10 @@ bool HttpSession::RefuseHeader() {
     return true;
   };
   if (route_.resource == Resource::kUnknown) return refuse(UnknownPath(View(request.target())));
+  // A browser asks without a key.
+  if (request.method() == http::verb::options && !context_->options().cors_origin.empty()) {
+    return refuse(PreflightResponse(route_.methods()));
+  }
   const bool allowed = route_.is_completion() ? request.method() == http::verb::post
                                               : request.method() == http::verb::get || head_only_;
   if (!allowed) {

@@ -41,6 +41,7 @@ struct Answer {
 
 absl::StatusOr<Dispatcher::Handle> Submit(const KserveBackend& backend,
                                           const grpc::CallbackServerContext& context,
+                                          const std::shared_ptr<const CallInfo>& info,
                                           const std::shared_ptr<Answer>& answer, bool may_stream) {
   absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(backend.gate, *backend.dispatcher, context);
   if (!visit.ok()) return visit.status();
@@ -49,6 +50,7 @@ absl::StatusOr<Dispatcher::Handle> Submit(const KserveBackend& backend,
   GenerateInput input = std::move(call->input);
   input.visit = *std::move(visit);
   input.timeout = TimeLeft(context);
+  input.call = info;
   answer->call = *std::move(call);
   answer->call.stream = answer->call.stream && may_stream;
   answer->model = ModelName(*backend.dispatcher);
@@ -205,9 +207,14 @@ void StreamState::OnRequest(const ModelInferRequest& request) {
   answer->on_end = [self = shared_from_this(), number, id](const absl::Status& status) {
     self->EndRequest(number, id, status);
   };
+  const std::shared_ptr<const CallInfo> call =
+      backend_.calls->Begin(*context_, "inference.GRPCInferenceService/ModelStreamInfer");
   const absl::StatusOr<Dispatcher::Handle> handle =
-      Submit(backend_, *context_, answer, /*may_stream=*/true);
-  if (!handle.ok()) EndRequest(number, id, handle.status());
+      Submit(backend_, *context_, call, answer, /*may_stream=*/true);
+  if (!handle.ok()) {
+    backend_.calls->Refused(call, handle.status());
+    EndRequest(number, id, handle.status());
+  }
   std::unique_lock lock(mutex_);
   if (handle.ok()) {
     const auto running = running_.find(number);
@@ -312,11 +319,15 @@ grpc::ServerUnaryReactor* StartInfer(const KserveBackend& backend,
     state->Fill(std::move(whole), response);
   };
   answer->on_end = [state](const absl::Status& status) { state->End(status); };
+  const std::shared_ptr<const CallInfo> call =
+      backend.calls->Begin(*context, "inference.GRPCInferenceService/ModelInfer");
+  GrpcCalls::Tell(*call, context);
   const absl::StatusOr<Dispatcher::Handle> handle =
-      Submit(backend, *context, answer, /*may_stream=*/false);
+      Submit(backend, *context, call, answer, /*may_stream=*/false);
   if (handle.ok()) {
     state->Submitted(*handle);
   } else {
+    backend.calls->Refused(call, handle.status());
     state->End(handle.status());
   }
   return reactor;

@@ -6,6 +6,7 @@
 
 #include "inference/grpc_service.pb.h"
 #include "router/dispatcher.h"
+#include "router/grpc_caller.h"
 #include "router/key_gate.h"
 
 namespace baton::router {
@@ -13,6 +14,7 @@ namespace baton::router {
 struct KserveBackend {
   Dispatcher* dispatcher = nullptr;
   KeyGate* gate = nullptr;
+  GrpcCalls* calls = nullptr;  // never null in use
   RequestLimits limits;
 };
 

@@ -7,8 +7,14 @@
 
 #include "common/logging.h"
 #include "router/key_gate.h"
+#include "router/telemetry.h"
 
 namespace baton::router {
+namespace {
+
+constexpr std::string_view kMovingTenant = "\nmoving";  // no tenant's name has a line's end
+
+}  // namespace
 
 using worker_link::CancelCommand;
 using worker_link::DecodeCommand;
@@ -23,7 +29,6 @@ LiveRequest::LiveRequest(const LiveContext* context, FlowRequest request,
       handle_(request.id.low),
       deadline_(deadline),
       prompt_(std::move(prompt)),
-      affinity_keys_(AffinityKeys(cache_salt, prompt_)),
       cache_salt_(std::move(cache_salt)),
       flow_(std::move(request), tokenizer),
       sink_(std::move(sink)),
@@ -46,13 +51,27 @@ absl::Status LiveRequest::Start() {
 
 void LiveRequest::Begin() {
   std::unique_lock lock(mutex_);
-  if (started_ || flow_.ended()) return;
-  started_ = true;
+  if (flow_.ended()) return;
   const TimePoint now = context_.clock->Now();
+  if (std::exchange(in_line_, false)) {
+    wait_until_ = now + context_.worker_wait;
+    TakeTurnLocked();
+    return Deliver(std::move(lock));
+  }
+  if (std::exchange(started_, true)) return;
   context_.metrics->OnLeftQueue(now - flow_.request().arrival);
   wait_until_ = now + context_.worker_wait;
   PlaceFirstLocked();
   Deliver(std::move(lock));
+}
+
+void LiveRequest::TakeTurnLocked() {
+  const std::optional<WorkerId> from = std::exchange(moving_from_, std::nullopt);
+  if (flow_.waiting()) return PlaceLocked();
+  if (!from || !flow_.decode() || flow_.decode()->id != *from || !MayLeaveLocked(*from)) return;
+  has_turn_ = true;
+  ApplyLocked(flow_.OnWorkerLeaving(*from));
+  has_turn_ = false;
 }
 
 void LiveRequest::PlaceFirstLocked() {
@@ -81,7 +100,16 @@ void LiveRequest::OnWorkerStalled(WorkerId worker, const absl::Status& why) {
 
 void LiveRequest::OnWorkerLeaving(WorkerId worker) {
   std::unique_lock lock(mutex_);
-  if (MayLeaveLocked(worker)) ApplyLocked(flow_.OnWorkerLeaving(worker));
+  if (MayLeaveLocked(worker)) {
+    // What decodes there goes on until the fleet can take it.
+    const bool decodes = flow_.decode() && flow_.decode()->id == worker;
+    if (decodes && !in_line_) in_line_ = context_.must_wait(PlaceInLineLocked());
+    if (decodes && in_line_) {
+      moving_from_ = worker;
+    } else {
+      ApplyLocked(flow_.OnWorkerLeaving(worker));
+    }
+  }
   Deliver(std::move(lock));
 }
 
@@ -99,7 +127,7 @@ void LiveRequest::OnTick(TimePoint now) {
     ApplyLocked(flow_.OnError(absl::DeadlineExceededError(
         fmt::format("the request took longer than {} s; {} tokens were delivered",
                     Seconds(deadline_ - flow_.request().arrival), flow_.tokens_delivered()))));
-  } else if (flow_.waiting()) {
+  } else if (flow_.waiting() && !in_line_) {
     PlaceLocked();
     if (flow_.waiting() && now >= wait_until_) {
       ApplyLocked(flow_.OnError(
@@ -118,7 +146,10 @@ void LiveRequest::Fail(absl::Status status) {
 
 void LiveRequest::Cancel() {
   std::unique_lock lock(mutex_);
-  if (!flow_.ended()) context_.metrics->OnCancelled();
+  if (!flow_.ended()) {
+    context_.metrics->OnCancelled();
+    NoteEndLocked(absl::CancelledError("the client is gone"), "");
+  }
   ApplyLocked(flow_.OnCancel());
   outbox_.clear();
   Deliver(std::move(lock));
@@ -128,11 +159,17 @@ void LiveRequest::PlaceLocked(bool only_others) {
   PlacementRequest request;
   request.prompt_tokens = static_cast<int32_t>(prompt_.size()) + flow_.tokens_delivered();
   request.local_prefill_tokens = context_.local_prefill_tokens;
+  request.local_uncached_tokens = context_.local_uncached_tokens;
   request.avoid = flow_.avoid();
   request.only_others = only_others;
+  const std::vector<TokenId> tokens =
+      flow_.tokens_delivered() == 0 ? std::vector<TokenId>() : AttemptPromptLocked();
+  const std::span<const TokenId> prompt = tokens.empty() ? prompt_ : tokens;
+  const std::vector<uint64_t> keys = PrefixKeys(cache_salt_, prompt);
+  const PromptNames names{prompt, cache_salt_, keys, flow_.request().session};
   // A worker that takes nothing is avoided at once; two such in a row: wait for the next tick.
   for (int i = 0; i < 2 && flow_.waiting(); ++i) {
-    auto assigned = context_.registry->Assign(request, affinity_keys_);
+    auto assigned = context_.registry->Assign(request, names);
     if (const auto* refusal = std::get_if<Refusal>(&assigned)) {
       return only_others ? void() : RefusedLocked(*refusal);
     }
@@ -151,6 +188,8 @@ void LiveRequest::PlaceLocked(bool only_others) {
       }
       flow_.OnPlaced({assignment.decode.worker, assignment.decode_name}, std::move(prefill),
                      std::move(donor));
+      placed_.last = context_.clock->Now();
+      if (placed_.first == TimePoint{}) placed_.first = placed_.last;
       waiting_ = false;
       return;
     }
@@ -171,12 +210,32 @@ void LiveRequest::PlaceAgainLocked(const FlowActions::Place& place) {
                       ToString(flow_.attempt().request), flow_.tokens_delivered(),
                       place.why.ok() ? "its worker drains" : std::string(place.why.message())));
   context_.metrics->OnPlacedAgain(MoveReasonName(place.reason), flow_.tokens_delivered() > 0);
+  if (moves_.size() < RequestRecord::kMaxMoves) {
+    moves_.push_back({now - flow_.request().arrival, place.reason, flow_.tokens_delivered(),
+                      std::string(place.why.message())});
+  }
   if (!place.why.ok()) why_again_ = std::string(place.why.message()) + "; ";
   wait_until_ = now + context_.worker_wait;
   const bool refused = place.reason == MoveReason::kRefused;
+  // Many streams of one worker move at once: the fleet takes them at its pace.
+  if (!refused && !has_turn_) in_line_ = in_line_ || context_.must_wait(PlaceInLineLocked());
+  if (!refused && in_line_) return;
   PlaceLocked(/*only_others=*/refused);
   // Nobody else has room: that is the answer.
   if (refused && flow_.waiting()) ApplyLocked(flow_.OnError(place.why));
+}
+
+QueuedRequest LiveRequest::PlaceInLineLocked() const {
+  QueuedRequest place;
+  place.handle = handle_;
+  if (const auto& visit = flow_.request().visit) {
+    place.tenant = visit->key().tenant;
+    place.priority = visit->key().priority;
+  }
+  place.tenant += kMovingTenant;
+  place.tokens = static_cast<int64_t>(prompt_.size()) + flow_.tokens_delivered();
+  place.deadline = deadline_;
+  return place;
 }
 
 std::vector<TokenId> LiveRequest::AttemptPromptLocked() const {
@@ -194,9 +253,12 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
   decode.prompt = AttemptPromptLocked();
   decode.output_tokens = flow_.tokens_delivered();
   decode.sampling = flow_.request().sampling;
+  if (!flow_.awaits_scores()) decode.sampling.prompt_logprobs = -1;
   decode.cache_salt = cache_salt_;
   decode.handoff = assignment.prefill.has_value();
   decode.timeout = deadline_ - context_.clock->Now();
+  const CallTrace& trace = flow_.request().call->trace;
+  if (trace.sampled) decode.traceparent = Traceparent(trace);
 
   PrefillCommand prefill;
   if (assignment.prefill) {
@@ -208,6 +270,7 @@ std::optional<WorkerId> LiveRequest::SendLocked(const Registry::Assignment& assi
     prefill.target_address = assignment.prefill->target_address;
     prefill.target_name = assignment.decode_name;
     prefill.timeout = decode.timeout;
+    prefill.traceparent = decode.traceparent;
     if (assignment.donor) prefill.prefix_tokens = assignment.donor->prefix.tokens;
   }
   if (!registry.Send(assignment.decode.worker, std::move(decode))) return assignment.decode.worker;
@@ -269,17 +332,26 @@ void LiveRequest::ReleaseLocked() {
 
 void LiveRequest::MeasureLocked(const Output& output) {
   if (const auto* finish = std::get_if<Finish>(&output)) {
-    context_.metrics->OnFinish(*finish, flow_.times());
+    const Duration waited =
+        placed_.first == TimePoint{} ? Duration{} : placed_.first - flow_.request().tokenized;
+    context_.metrics->OnFinish(*finish, flow_.times(), waited);
+    if (context_.watch != nullptr) {
+      context_.watch->OnFinish(handle_, finish->output_tokens, finish->stats.cached_prompt_tokens);
+    }
+    NoteEndLocked(absl::OkStatus(), finish->reason == FinishReason::kStop ? "stop" : "length");
   } else if (const auto* status = std::get_if<absl::Status>(&output)) {
     context_.metrics->OnError(*status);
+    NoteEndLocked(*status, "");
   } else {
     size_t tokens = std::get<Delta>(output).tokens.size();
     if (tokens == 0) return;
+    if (context_.watch != nullptr) context_.watch->OnTokens(handle_, flow_.tokens_delivered());
     const TimePoint now = context_.clock->Now();
     if (const auto& visit = flow_.request().visit) {
       visit->Charge(static_cast<int64_t>(tokens), now);
     }
     if (!last_token_) {
+      NoteFirstTokenLocked();
       context_.metrics->OnFirstToken(*flow_.times().first_token);
       last_token_ = now;
       --tokens;
@@ -303,7 +375,10 @@ void LiveRequest::Deliver(std::unique_lock<std::mutex> lock) {
   if (!flow_.ended() || reported_) return;
   reported_ = true;
   const ResponseSink over = std::exchange(sink_, {});  // destroyed without the lock
+  std::optional<RequestRecord> record;
+  if (context_.telemetry != nullptr) record = RecordLocked(ended_);
   lock.unlock();
+  if (record) context_.telemetry->Ended(*std::move(record));
   context_.on_ended(handle_);
 }
 

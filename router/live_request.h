@@ -15,22 +15,34 @@
 
 #include "absl/status/status.h"
 #include "common/clock.h"
+#include "router/fair_queue.h"
 #include "router/flow.h"
 #include "router/metrics.h"
 #include "router/registry.h"
 #include "router/request.h"
+#include "router/request_record.h"
+#include "router/traffic_watch.h"
 
 namespace baton::router {
 
+class Telemetry;
+
 // What all live requests share; outlives them.
 struct LiveContext {
+  std::string model_name;
+  Telemetry* telemetry = nullptr;  // may be null
   Registry* registry = nullptr;
   RouterMetrics* metrics = nullptr;
+  TrafficWatch* watch = nullptr;  // null: nobody looks
   const Clock* clock = nullptr;
   Duration worker_wait{};
   int32_t local_prefill_tokens = 0;
+  int32_t local_uncached_tokens = 0;
   // Whether one more request may be placed again now: the fleet's budget.
   std::function<bool(TimePoint now)> may_place_again;
+  // Whether a request that is to be placed again has to wait for its turn, like new ones: Begin is
+  // called then.
+  std::function<bool(QueuedRequest place)> must_wait;
   std::function<void(uint64_t handle)> on_ended;  // once a request, after its last sink call
 };
 
@@ -46,27 +58,34 @@ class LiveRequest {
   // the sink is not called then.
   absl::Status Start();
 
-  // Instead of Start, for a request that had to wait for its turn: every outcome comes through the
-  // sink.
+  // The turn has come that the request waited for, before its first placement (instead of Start) or
+  // before it is placed again. Every outcome comes through the sink.
   void Begin();
 
   void OnEvent(WorkerId from, worker_link::Event event);
   void OnWorkerLost(WorkerId worker, const absl::Status& why);
   void OnWorkerStalled(WorkerId worker, const absl::Status& why);
   void OnWorkerLeaving(WorkerId worker);
-  // Now and then, and when a worker became usable: deadlines, and placement of what waits.
+  // Now and then, and when a worker became usable: deadlines, and placement of what waits for a
+  // worker (not of what waits for its turn).
   void OnTick(TimePoint now);
   void Fail(absl::Status status);
   void Cancel();
 
   uint64_t handle() const { return handle_; }
+  // As far as it has come.
+  RequestRecord Record(TimePoint now) const;
   bool waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
  private:
   using Output = std::variant<Delta, Finish, absl::Status>;
 
   void PlaceFirstLocked();
+  void TakeTurnLocked();
   void PlaceLocked(bool only_others = false);
+  // Its place in the line of those that are to be placed again: one beside that of the tenant's new
+  // requests, so that neither holds the other up.
+  QueuedRequest PlaceInLineLocked() const;
   // After a worker's failure, unless the fleet's budget is spent.
   void PlaceAgainLocked(const FlowActions::Place& place);
   // False: it decodes there, and nobody else could take it.
@@ -81,6 +100,9 @@ class LiveRequest {
   void ApplyLocked(FlowActions actions);
   void ReleaseLocked();
   void MeasureLocked(const Output& output);
+  void NoteEndLocked(absl::Status status, std::string_view finish_reason);
+  void NoteFirstTokenLocked() { placed_.of_first_token = placed_.last; }
+  RequestRecord RecordLocked(TimePoint now) const;
   // Gives what is in the outbox to the sink, unless another thread is doing so already.
   void Deliver(std::unique_lock<std::mutex> lock);
   void Call(Output output) const;
@@ -89,14 +111,16 @@ class LiveRequest {
   const uint64_t handle_;
   const TimePoint deadline_;
   const std::vector<TokenId> prompt_;
-  const std::vector<uint64_t> affinity_keys_;
   const std::string cache_salt_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  // guards all below
   Flow flow_;
   ResponseSink sink_;
   bool started_ = false;
-  std::atomic<bool> waiting_{true};  // as flow_ says; read without the lock
+  bool in_line_ = false;                 // it waits for its turn to be placed again
+  bool has_turn_ = false;                // it need not
+  std::optional<WorkerId> moving_from_;  // while it is in line: it goes on there until then
+  std::atomic<bool> waiting_{true};      // as flow_ says; read without the lock
   TimePoint wait_until_;
   std::string why_waiting_;
   std::string why_again_;  // ends in "; " when a worker has failed it
@@ -106,6 +130,11 @@ class LiveRequest {
   bool delivering_ = false;
   bool reported_ = false;  // on_ended was called
   std::optional<TimePoint> last_token_;
+  Placements placed_;
+  std::vector<RequestRecord::Move> moves_;  // at most kMaxMoves
+  TimePoint ended_;
+  absl::Status ending_;             // from ended_ on
+  std::string_view finish_reason_;  // likewise
 };
 
 }  // namespace baton::router

@@ -5,6 +5,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -23,6 +24,12 @@ const Buckets kInterTokenBuckets{0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05
                                  0.2,   0.3,    0.4,   0.5,    0.75, 1.0,   2.5,  5.0,   10.0};
 const Buckets kRequestBuckets{0.05, 0.1,  0.3,  0.5,  0.8,  1.0,  1.5,   2.0,   2.5,   5.0,
                               10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0, 240.0, 480.0, 960.0};
+// Parts of a request: where it is fast they take milliseconds.
+const Buckets kPartBuckets{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,  0.3,   0.5,
+                           0.8,   1.0,    1.5,   2.0,  2.5,   5.0,  10.0, 15.0,  20.0,
+                           30.0,  40.0,   60.0,  120., 240.,  480., 960., 1920., 7680.};
+const Buckets kTokenBuckets{1,    2,    5,     10,    20,    50,     100,    200,    500,    1000,
+                            2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000};
 const Buckets kHandoffBuckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
                               0.025,  0.05,    0.1,    0.25,  0.5,    1.0,   5.0};
 
@@ -41,6 +48,14 @@ struct RouterMetrics::Instruments {
     return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(labels,
                                                                                      buckets);
   }
+  prometheus::Counter& Errors(absl::StatusCode code) {
+    return Counter("baton_request_errors_total", "Well-formed requests that ended with an error.",
+                   {{"code", absl::StatusCodeToString(code)}});
+  }
+  prometheus::Counter& Migrations(std::string_view reason) {
+    return Counter("baton_migrations_total", "Streams that went on at another worker.",
+                   {{"reason", std::string(reason)}});
+  }
   prometheus::Counter& Ended(const char* reason) {
     Labels labels = model;
     labels["finished_reason"] = reason;
@@ -52,7 +67,14 @@ struct RouterMetrics::Instruments {
   prometheus::Histogram& first_token;
   prometheus::Histogram& inter_token;
   prometheus::Histogram& end_to_end;
-  prometheus::Histogram& prefill_queue;
+  prometheus::Histogram& router_queue;
+  prometheus::Histogram& queue;
+  prometheus::Histogram& prefill;
+  prometheus::Histogram& decode;
+  prometheus::Histogram& inference;
+  prometheus::Histogram& time_per_token;
+  prometheus::Histogram& prompt_lengths;
+  prometheus::Histogram& generation_lengths;
   prometheus::Counter& prompt_tokens;
   prometheus::Counter& generation_tokens;
   prometheus::Counter& prefix_queries;
@@ -72,9 +94,25 @@ RouterMetrics::Instruments::Instruments(const Labels& model_labels)
                             model, kInterTokenBuckets)),
       end_to_end(Histogram("vllm:e2e_request_latency_seconds",
                            "From a request's arrival to its finish.", model, kRequestBuckets)),
-      prefill_queue(Histogram("vllm:request_queue_time_seconds",
-                              "How long a prompt waited at its prefill worker.", model,
-                              kRequestBuckets)),
+      router_queue(Histogram("baton_queue_seconds",
+                             "How long requests waited in the router for their turn.", {},
+                             kPartBuckets)),
+      queue(Histogram("vllm:request_queue_time_seconds",
+                      "How long a request waited, in the router and at the worker of its prompt.",
+                      model, kPartBuckets)),
+      prefill(Histogram("vllm:request_prefill_time_seconds",
+                        "From the end of its wait to its first token, at the prompt's worker.",
+                        model, kPartBuckets)),
+      decode(Histogram("vllm:request_decode_time_seconds", "From its first token to its last.",
+                       model, kPartBuckets)),
+      inference(Histogram("vllm:request_inference_time_seconds", "Prefill and decode together.",
+                          model, kPartBuckets)),
+      time_per_token(Histogram("vllm:request_time_per_output_token_seconds",
+                               "A request's mean time between tokens.", model, kInterTokenBuckets)),
+      prompt_lengths(Histogram("vllm:request_prompt_tokens",
+                               "Tokens of finished requests' prompts.", model, kTokenBuckets)),
+      generation_lengths(Histogram("vllm:request_generation_tokens",
+                                   "Tokens of finished requests' answers.", model, kTokenBuckets)),
       prompt_tokens(
           Counter("vllm:prompt_tokens_total", "Prompt tokens of finished requests.", model)),
       generation_tokens(
@@ -88,7 +126,19 @@ RouterMetrics::Instruments::Instruments(const Labels& model_labels)
                            {})),
       finished_stop(Ended("stop")),
       finished_length(Ended("length")),
-      finished_abort(Ended("abort")) {}
+      finished_abort(Ended("abort")) {
+  // A rate needs to have seen them at 0.
+  for (const MoveReason reason : {MoveReason::kLost, MoveReason::kStalled, MoveReason::kFailed,
+                                  MoveReason::kRefused, MoveReason::kDrained}) {
+    Migrations(MoveReasonName(reason));
+  }
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kResourceExhausted,
+        absl::StatusCode::kUnavailable, absl::StatusCode::kDeadlineExceeded,
+        absl::StatusCode::kInternal}) {
+    Errors(code);
+  }
+}
 
 RouterMetrics::RouterMetrics(const std::string& model_name)
     : model_name_(model_name),
@@ -110,20 +160,29 @@ void RouterMetrics::OnMoreTokens(Duration since_last, size_t tokens) {
 }
 
 void RouterMetrics::OnLeftQueue(Duration waited) {
-  instruments_
-      ->Histogram("baton_queue_seconds", "How long requests waited in the router for their turn.",
-                  {}, kHandoffBuckets)
-      .Observe(Seconds(waited));
+  instruments_->router_queue.Observe(Seconds(waited));
 }
 
-void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times) {
+void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times, Duration waited) {
   Instruments& to = *instruments_;
   (finish.reason == FinishReason::kStop ? to.finished_stop : to.finished_length).Increment();
   to.end_to_end.Observe(finish.stats.total_s);
   to.prompt_tokens.Increment(finish.prompt_tokens);
   to.prefix_queries.Increment(finish.prompt_tokens);
   to.prefix_hits.Increment(finish.stats.cached_prompt_tokens);
-  if (times.prefill_queue) to.prefill_queue.Observe(Seconds(*times.prefill_queue));
+  to.prompt_lengths.Observe(finish.prompt_tokens);
+  to.generation_lengths.Observe(finish.output_tokens);
+  const double decode_s = finish.stats.mean_itl_s * std::max(0, finish.output_tokens - 1);
+  if (finish.output_tokens > 1) {
+    to.decode.Observe(decode_s);
+    to.time_per_token.Observe(finish.stats.mean_itl_s);
+  }
+  if (times.prefill) {
+    const double prefill_s = Seconds(times.prefill->fetch + times.prefill->compute);
+    to.queue.Observe(Seconds(waited + times.prefill->queue));
+    to.prefill.Observe(prefill_s);
+    to.inference.Observe(prefill_s + decode_s);
+  }
   if (!times.finished || times.finished->kv_bytes_moved == 0) return;
   const Instruments::Labels labels{{"transport", times.finished->transport}};
   to.Counter("baton_handoff_bytes_total", "KV bytes moved to decode workers.", labels)
@@ -145,10 +204,7 @@ void RouterMetrics::OnFinish(const Finish& finish, const FlowTimes& times) {
 }
 
 void RouterMetrics::OnError(const absl::Status& status) {
-  instruments_
-      ->Counter("baton_request_errors_total", "Well-formed requests that ended with an error.",
-                {{"code", absl::StatusCodeToString(status.code())}})
-      .Increment();
+  instruments_->Errors(status.code()).Increment();
 }
 
 void RouterMetrics::OnCancelled() { instruments_->finished_abort.Increment(); }
@@ -156,10 +212,7 @@ void RouterMetrics::OnCancelled() { instruments_->finished_abort.Increment(); }
 void RouterMetrics::OnPlacedAgain(std::string_view reason, bool in_stream) {
   instruments_->placed_again.Increment();
   if (!in_stream) return;
-  instruments_
-      ->Counter("baton_migrations_total", "Streams that went on at another worker.",
-                {{"reason", std::string(reason)}})
-      .Increment();
+  instruments_->Migrations(reason).Increment();
 }
 
 std::string RouterMetrics::Text(int32_t requests_running, int32_t requests_waiting,

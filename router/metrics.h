@@ -28,7 +28,8 @@ class RouterMetrics {
   // `tokens` tokens came together, `since_last` after the one before them.
   void OnMoreTokens(Duration since_last, size_t tokens);
   void OnLeftQueue(Duration waited);  // in the router, for its turn
-  void OnFinish(const Finish& finish, const FlowTimes& times);
+  // `waited`: in the router, until it was placed.
+  void OnFinish(const Finish& finish, const FlowTimes& times, Duration waited = {});
   void OnError(const absl::Status& status);
   void OnCancelled();
   // `in_stream`: after some of its tokens were delivered.

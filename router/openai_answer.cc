@@ -29,17 +29,25 @@ std::vector<Finish> Finishes(const std::vector<Choice>& choices) {
   return finishes;
 }
 
-// One element of tool_calls, but for the bracket that opens it.
-void AppendCall(const AnswerShape& shape, int64_t choice, int64_t index, const ToolCall& call,
+// An element of tool_calls from its "id" on; of a delta that goes on with a call, only the
+// arguments.
+void AppendCall(const AnswerShape& shape, int64_t choice, const ToolCallDelta& call,
                 std::string* out) {
-  out->append(R"("id":"call_)").append(shape.id.substr(shape.id.find('-') + 1));
-  out->push_back('-');
-  AppendJsonInt(choice, out);
-  out->push_back('-');
-  AppendJsonInt(index, out);
-  out->append(R"(","type":"function","function":{"name":)");
-  AppendJsonString(call.name, out);
-  out->append(R"(,"arguments":)");
+  if (!call.name.empty()) {
+    out->append(R"("id":"call_)").append(shape.id.substr(shape.id.find('-') + 1));
+    out->push_back('-');
+    AppendJsonInt(choice, out);
+    out->push_back('-');
+    AppendJsonInt(call.index, out);
+    out->append(R"(","type":"function",)");
+  }
+  out->append(R"("function":{)");
+  if (!call.name.empty()) {
+    out->append(R"("name":)");
+    AppendJsonString(call.name, out);
+    out->push_back(',');
+  }
+  out->append(R"("arguments":)");
   AppendJsonString(call.arguments, out);
   out->append("}}");
 }
@@ -56,7 +64,9 @@ StreamAnswer::StreamAnswer(AnswerShape shape)
   head_ = "data: ";
   AppendIdentity(shape_, chat ? "chat.completion.chunk" : "text_completion", &head_);
   if (!shape_.tools.empty()) {
-    for (Choice& choice : choices_) choice.parser.emplace(shape_.tool_format, shape_.tools);
+    for (Choice& choice : choices_) {
+      choice.parser.emplace(shape_.tool_format, shape_.tools, ToolCallParser::Delivery::kAsItComes);
+    }
   }
   tail_ = shape_.include_usage ? "}],\"usage\":null}\n\n" : "}]}\n\n";
 }
@@ -97,7 +107,7 @@ void StreamAnswer::AppendExtras(int32_t choice, const Delta& delta, std::string*
     AppendChatLogprobs(delta.tokens, out);
     out->append(R"(],"refusal":null})");
   } else {
-    LegacyLogprobs logprobs;
+    LegacyLogprobs logprobs = std::exchange(state.prompt_logprobs, {});
     logprobs.Add(delta.tokens, &state.text_offset);
     logprobs.AppendTo(out);
   }
@@ -108,22 +118,25 @@ void StreamAnswer::AppendExtras(int32_t choice, const Delta& delta, std::string*
   }
 }
 
-void StreamAnswer::AppendCalls(int32_t choice, const std::vector<ToolCall>& calls,
+void StreamAnswer::AppendCalls(int32_t choice, const std::vector<ToolCallDelta>& calls,
                                std::string* out) {
-  int32_t& count = choices_[static_cast<size_t>(choice)].calls;
-  for (const ToolCall& call : calls) {
+  for (const ToolCallDelta& call : calls) {
     OpenEvent(choice, out);
     out->append(R"(,"delta":{"tool_calls":[{"index":)");
-    AppendJsonInt(count, out);
+    AppendJsonInt(call.index, out);
     out->push_back(',');
-    AppendCall(shape_, choice, count, call, out);
+    AppendCall(shape_, choice, call, out);
     out->append(R"(]},"logprobs":null,"finish_reason":null)");
     out->append(tail_);
-    ++count;
   }
 }
 
 void StreamAnswer::Add(int32_t choice, const Delta& delta, std::string* out) {
+  if (!delta.prompt.empty()) {
+    Choice& state = choices_[static_cast<size_t>(choice)];
+    if (shape_.echo_logprobs) state.prompt_logprobs.AddPrompt(delta, &state.text_offset);
+    if (delta.tokens.empty() && delta.text.empty()) return;  // they come with the first token
+  }
   std::optional<ToolCallParser>& parser = choices_[static_cast<size_t>(choice)].parser;
   if (!parser.has_value()) {
     AddShown(choice, delta, out);
@@ -160,10 +173,12 @@ void StreamAnswer::AddShown(int32_t choice, const Delta& delta, std::string* out
 void StreamAnswer::Add(int32_t choice, const Finish& finish, std::string* out) {
   Begin(choice, out);
   Choice& state = choices_[static_cast<size_t>(choice)];
+  bool called = false;
   if (state.parser.has_value()) {
     ToolCallParser::Piece rest = state.parser->Finish();
     AddShown(choice, {.text = std::move(rest.text)}, out);
     AppendCalls(choice, rest.calls, out);
+    called = state.parser->calls() > 0;
   }
   if (!EchoOf(choice).empty()) AddShown(choice, {}, out);  // where no token came
   OpenEvent(choice, out);
@@ -171,7 +186,7 @@ void StreamAnswer::Add(int32_t choice, const Finish& finish, std::string* out) {
                                                  : R"(,"text":"","logprobs":null)");
   const bool bare = shape_.endpoint == Endpoint::kCompletions && !state.begun;
   if (bare && shape_.return_token_ids) AppendPromptTokens(choice, out);
-  out->append(R"(,"finish_reason":")").append(FinishText(finish, state.calls > 0)).append("\"");
+  out->append(R"(,"finish_reason":")").append(FinishText(finish, called)).append("\"");
   out->append(tail_);
   state.begun = true;
   state.finish = finish;
@@ -200,6 +215,10 @@ WholeAnswer::WholeAnswer(AnswerShape shape)
 void WholeAnswer::Add(int32_t choice, const Delta& delta) {
   Choice& state = choices_[static_cast<size_t>(choice)];
   state.text += delta.text;
+  if (!delta.prompt.empty()) {
+    if (shape_.prompt_logprobs) AppendPromptLogprobs(delta, &state.prompt_logprobs);
+    if (shape_.echo_logprobs) state.legacy_logprobs.AddPrompt(delta, &state.text_offset);
+  }
   for (const TokenDetail& detail : delta.tokens) state.logprob += detail.logprob;
   if (shape_.return_token_ids) {
     for (const TokenDetail& detail : delta.tokens) state.tokens.push_back(detail.token);
@@ -236,7 +255,7 @@ bool WholeAnswer::AppendMessage(size_t index, std::string* out) const {
   if (shape_.tools.empty()) {
     AppendJsonString(choice.text, out);
   } else {
-    ToolCallParser parser(shape_.tool_format, shape_.tools);
+    ToolCallParser parser(shape_.tool_format, shape_.tools, ToolCallParser::Delivery::kWhole);
     piece = parser.Push(choice.text);
     ToolCallParser::Piece rest = parser.Finish();
     piece.text += rest.text;
@@ -250,7 +269,7 @@ bool WholeAnswer::AppendMessage(size_t index, std::string* out) const {
   out->append(R"(,"refusal":null)");
   for (size_t i = 0; i < piece.calls.size(); ++i) {
     out->append(i == 0 ? R"(,"tool_calls":[{)" : ",{");
-    AppendCall(shape_, static_cast<int64_t>(index), static_cast<int64_t>(i), piece.calls[i], out);
+    AppendCall(shape_, static_cast<int64_t>(index), piece.calls[i], out);
   }
   out->append(piece.calls.empty() ? "}" : "]}");
   return !piece.calls.empty();
@@ -292,6 +311,9 @@ void WholeAnswer::AppendChoice(size_t index, size_t shown_as, std::string* out) 
   }
   AppendLogprobs(choice, out);
   out->append(R"(,"finish_reason":")").append(FinishText(choice.finish, called)).append("\"");
+  if (shape_.prompt_logprobs && !chat) {
+    out->append(R"(,"prompt_logprobs":[)").append(choice.prompt_logprobs).push_back(']');
+  }
   if (shape_.return_token_ids) {
     if (!chat) {
       out->append(R"(,"prompt_token_ids":)");
@@ -317,6 +339,9 @@ std::string WholeAnswer::Body() const {
   body += "],";
   const std::vector<Finish> finishes = Finishes(choices_);
   AppendUsage(finishes, shape_.choices_per_prompt, &body);
+  if (chat && shape_.prompt_logprobs) {
+    body.append(R"(,"prompt_logprobs":[)").append(choices_.front().prompt_logprobs) += ']';
+  }
   if (chat && shape_.return_token_ids) {
     body += R"(,"prompt_token_ids":)";
     AppendTokenIds(shape_.prompt_token_ids.front(), &body);

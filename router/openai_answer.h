@@ -12,6 +12,7 @@
 #include "router/openai_answer_parts.h"
 #include "router/openai_request.h"
 #include "router/request.h"
+#include "router/tool_call_parser.h"
 
 namespace baton::router {
 
@@ -26,7 +27,9 @@ struct AnswerShape {
   int32_t shown_per_prompt = 1;     // whole answers: the best of them; streams have all
   std::vector<std::string> echoes;  // per prompt: what goes before each answer; empty: nothing
   bool logprobs = false;
-  bool include_usage = false;  // streams only: whole answers always have it
+  bool echo_logprobs = false;    // completions: those of the echo, too
+  bool prompt_logprobs = false;  // whole answers: vLLM's list beside each choice
+  bool include_usage = false;    // streams only: whole answers always have it
   bool return_stats = false;
   bool return_token_ids = false;
   std::string tools;  // a JSON array of what may be called; "": text is all there is
@@ -49,8 +52,8 @@ class StreamAnswer {
   struct Choice {
     bool begun = false;
     int64_t text_offset = 0;
+    LegacyLogprobs prompt_logprobs;  // not shown yet
     std::optional<ToolCallParser> parser;
-    int32_t calls = 0;
     Finish finish;
   };
 
@@ -59,7 +62,7 @@ class StreamAnswer {
   void Begin(int32_t choice, std::string* out);
   void OpenEvent(int32_t choice, std::string* out) const;
   void AppendExtras(int32_t choice, const Delta& delta, std::string* out);
-  void AppendCalls(int32_t choice, const std::vector<ToolCall>& calls, std::string* out);
+  void AppendCalls(int32_t choice, const std::vector<ToolCallDelta>& calls, std::string* out);
   void AppendPromptTokens(int32_t choice, std::string* out) const;
   void AppendClosing(std::string* out) const;
 
@@ -85,6 +88,7 @@ class WholeAnswer {
     std::string text;
     std::string chat_logprobs;  // array elements
     LegacyLogprobs legacy_logprobs;
+    std::string prompt_logprobs;  // array elements
     int64_t text_offset = 0;
     std::vector<TokenId> tokens;
     double logprob = 0;  // the sum of its tokens'

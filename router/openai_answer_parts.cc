@@ -155,12 +155,54 @@ void LegacyLogprobs::Add(std::span<const TokenDetail> details, int64_t* offset) 
   }
 }
 
+void LegacyLogprobs::AddPrompt(const Delta& delta, int64_t* offset) {
+  std::span<const TokenDetail> details = delta.prompt;
+  if (delta.prompt_index == 0) {
+    AppendLegacyToken(details.front().text, &tokens);
+    token_logprobs += "null";
+    top_logprobs += "null";
+    AppendJsonInt(*offset, &text_offset);
+    *offset += Characters(details.front().text);
+    details = details.subspan(1);
+  }
+  Add(details, offset);
+}
+
 void LegacyLogprobs::AppendTo(std::string* out) const {
   out->append(R"({"tokens":[)").append(tokens);
   out->append(R"(],"token_logprobs":[)").append(token_logprobs);
   out->append(R"(],"top_logprobs":[)").append(top_logprobs);
   out->append(R"(],"text_offset":[)").append(text_offset);
   out->append("]}");
+}
+
+void AppendPromptLogprobs(const Delta& delta, std::string* out) {
+  const auto append = [out](TokenId token, std::string_view text, float logprob, int64_t rank) {
+    Comma(out);
+    out->push_back('"');
+    AppendJsonInt(token, out);
+    out->append(R"(":{"logprob":)");
+    AppendJsonNumber(logprob, out);
+    AppendField("rank", rank, out);
+    AppendField("decoded_token", text, out);
+    out->push_back('}');
+  };
+  for (size_t i = 0; i < delta.prompt.size(); ++i) {
+    const TokenDetail& detail = delta.prompt[i];
+    if (delta.prompt_index == 0 && i == 0) {
+      out->append("null");
+      continue;
+    }
+    out->append(",{");
+    append(detail.token, detail.text, detail.logprob, detail.rank);
+    for (size_t k = 0; k < detail.top.size(); ++k) {
+      const TokenLogprobText& top = detail.top[k];
+      if (top.token != detail.token) {
+        append(top.token, top.text, top.logprob, static_cast<int64_t>(k) + 1);
+      }
+    }
+    out->push_back('}');
+  }
 }
 
 void AppendUsage(std::span<const Finish> finishes, int32_t choices_per_prompt, std::string* out) {

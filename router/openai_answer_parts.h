@@ -29,8 +29,15 @@ struct LegacyLogprobs {
 
   // Advances `offset` by the characters of `details`.
   void Add(std::span<const TokenDetail> details, int64_t* offset);
+  // Those of the prompt; its first token's are null.
+  void AddPrompt(const Delta& delta, int64_t* offset);
   void AppendTo(std::string* out) const;
 };
+
+// Elements of vLLM's prompt_logprobs, with a comma before each but the first: null for the prompt's
+// first token, else the token and the best by id:
+// {"17":{"logprob":..,"rank":..,"decoded_token":..}}.
+void AppendPromptLogprobs(const Delta& delta, std::string* out);
 
 // `"usage":{...}` over all choices; a prompt counts once, however many choices it has.
 void AppendUsage(std::span<const Finish> finishes, int32_t choices_per_prompt, std::string* out);

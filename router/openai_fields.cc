@@ -28,6 +28,8 @@ bool Empty(const json::value& value) {
   return value.is_string() && value.get_string().empty();
 }
 bool Never(const json::value&) { return false; }
+bool False(const json::value& value) { return value.is_bool() && !value.get_bool(); }
+bool One(const json::value& value) { return value.is_number() && value.to_number<double>() == 1; }
 bool NoTool(const json::value& value) {
   return value.is_string() && (value.get_string() == "none" || value.get_string() == "auto");
 }
@@ -72,6 +74,11 @@ constexpr Field kFields[] = {
     {"add_special_tokens", false, true},
     {"truncate_prompt_tokens", true, true},
     {"echo", false, true},
+    {"add_generation_prompt", true, false},
+    {"continue_final_message", true, false},
+    {"skip_special_tokens", true, true},
+    {"include_stop_str_in_output", true, true},
+    {"prompt_logprobs", true, true},
     {"tools", true, false},
     {"tool_choice", true, false},
     {"parallel_tool_calls", true, false},
@@ -80,20 +87,32 @@ constexpr Field kFields[] = {
     {"guided_json", true, true},
     {"guided_regex", true, true},
     {"guided_choice", true, true},
-    // OpenAI's, without effect on the answer here.
+    {"session_id", true, true},
+    {"prompt_cache_key", true, true},
     {"user", true, true},
+    // OpenAI's, without effect on the answer here.
     {"guided_decoding_backend", true, true},
+    {"spaces_between_special_tokens", true, true},
     {"metadata", true, false},
     {"store", true, false},
     {"service_tier", true, false},
     {"prediction", true, false},
-    {"prompt_cache_key", true, false},
     {"prompt_cache_retention", true, false},
     {"safety_identifier", true, false},
     // OpenAI's, not supported.
     {"suffix", false, true, Empty},
     {"functions", true, false, Empty},
     {"function_call", true, false, NoTool},
+    {"bad_words", true, true, Empty},
+    {"allowed_token_ids", true, true, Never},
+    {"logits_processors", true, true, Empty},
+    {"chat_template", true, false, Never},
+    {"chat_template_kwargs", true, false, Empty},
+    {"documents", true, false, Empty},
+    {"use_beam_search", true, true, False},
+    {"length_penalty", true, true, One},
+    {"prompt_embeds", false, true, Never},
+    {"reasoning", true, false, Never},
     {"guided_grammar", true, true, Empty},
     {"guided_whitespace_pattern", true, true, Empty},
     {"structural_tag", true, true, Never},

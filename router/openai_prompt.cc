@@ -129,6 +129,18 @@ absl::StatusOr<std::vector<text::ChatMessage>> ReadMessages(const json::value& v
   return messages;
 }
 
+absl::Status ReadAnswerPlace(FieldReader& fields, GenerateInput* input) {
+  input->add_generation_prompt = true;
+  BATON_RETURN_IF_ERROR(fields.Read("continue_final_message", &input->continue_final_message));
+  if (input->continue_final_message && fields.Find("add_generation_prompt") == nullptr) {
+    input->add_generation_prompt = false;
+  }
+  BATON_RETURN_IF_ERROR(fields.Read("add_generation_prompt", &input->add_generation_prompt));
+  if (!input->continue_final_message || !input->add_generation_prompt) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "'continue_final_message' and 'add_generation_prompt' exclude each other");
+}
+
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const json::value& value,
                                                 const RequestLimits& limits) {
   std::vector<Prompt> prompts;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "router/json_fields.h"
 #include "router/request.h"
 
 namespace baton::router {
@@ -22,5 +23,8 @@ absl::StatusOr<std::vector<text::ChatMessage>> ReadMessages(const boost::json::v
 // A string, a list of strings, a list of token ids, or a list of lists of token ids.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const boost::json::value& value,
                                                 const RequestLimits& limits);
+
+// vLLM's fields that say where the answer to a chat begins.
+absl::Status ReadAnswerPlace(FieldReader& fields, GenerateInput* input);
 
 }  // namespace baton::router

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
 
@@ -125,11 +126,22 @@ absl::Status ReadMaxTokens(Endpoint endpoint, FieldReader& fields, GenerateInput
   return absl::OkStatus();
 }
 
+// The first of these that is given; a user is the least exact.
+absl::Status ReadSession(FieldReader& fields, std::string* session) {
+  for (const char* name : {"session_id", "prompt_cache_key", "user"}) {
+    std::string text;
+    BATON_RETURN_IF_ERROR(fields.Read(name, &text));
+    if (session->empty()) *session = std::move(text);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadSampling(Endpoint endpoint, FieldReader& fields, const RequestLimits& limits,
                           GenerateInput& input) {
   SamplingParams& sampling = input.sampling;
   BATON_RETURN_IF_ERROR(fields.Read("model", &input.model));
   BATON_RETURN_IF_ERROR(fields.Read("cache_salt", &input.cache_salt));
+  BATON_RETURN_IF_ERROR(ReadSession(fields, &input.session));
   BATON_RETURN_IF_ERROR(fields.Read("temperature", &sampling.temperature));
   BATON_RETURN_IF_ERROR(fields.Read("top_p", &sampling.top_p));
   BATON_RETURN_IF_ERROR(fields.Read("top_k", &sampling.top_k));
@@ -142,6 +154,10 @@ absl::Status ReadSampling(Endpoint endpoint, FieldReader& fields, const RequestL
   BATON_RETURN_IF_ERROR(fields.Read("watermark", &sampling.watermark));
   BATON_RETURN_IF_ERROR(fields.Read("add_special_tokens", &input.add_special_tokens));
   BATON_RETURN_IF_ERROR(fields.Read("truncate_prompt_tokens", &input.truncate_prompt_tokens));
+  bool skip_special_tokens = true;
+  BATON_RETURN_IF_ERROR(fields.Read("skip_special_tokens", &skip_special_tokens));
+  input.show_special_tokens = !skip_special_tokens;
+  BATON_RETURN_IF_ERROR(fields.Read("include_stop_str_in_output", &input.include_stop));
   if (const json::value* tokens = fields.Find("stop_token_ids")) {
     if (!tokens->is_array()) return WrongType("stop_token_ids", "an array of token ids", *tokens);
     BATON_ASSIGN_OR_RETURN(sampling.stop_token_ids,
@@ -196,12 +212,21 @@ absl::Status ReadChoices(FieldReader& fields, const RequestLimits& limits, OpenA
   return absl::OkStatus();
 }
 
-absl::Status ReadEcho(FieldReader& fields, OpenAiRequest& request) {
+// What is echoed has log probabilities where the answer has.
+absl::Status ReadPromptLogprobs(FieldReader& fields, OpenAiRequest& request,
+                                SamplingParams& sampling) {
   BATON_RETURN_IF_ERROR(fields.Read("echo", &request.echo));
-  if (request.echo && fields.Find("logprobs") != nullptr) {
-    return absl::InvalidArgumentError(
-        "'echo' with 'logprobs' is not supported: prompts have no log probabilities");
+  const json::value* wanted = fields.Find("prompt_logprobs");
+  if (request.echo) sampling.prompt_logprobs = sampling.logprobs;
+  if (wanted == nullptr) return absl::OkStatus();
+  int32_t most = 0;
+  BATON_RETURN_IF_ERROR(fields.Read("prompt_logprobs", &most));
+  BATON_RETURN_IF_ERROR(CheckCount("prompt_logprobs", most, 0, 20));
+  if (request.stream) {
+    return absl::InvalidArgumentError("'prompt_logprobs' is not for streams");
   }
+  request.prompt_logprobs = true;
+  sampling.prompt_logprobs = std::max(sampling.prompt_logprobs, most);
   return absl::OkStatus();
 }
 
@@ -215,13 +240,14 @@ absl::StatusOr<OpenAiRequest> ReadRequest(Endpoint endpoint, const json::object&
   BATON_RETURN_IF_ERROR(fields.Read("return_stats", &request.return_stats));
   BATON_RETURN_IF_ERROR(fields.Read("return_token_ids", &request.return_token_ids));
   BATON_RETURN_IF_ERROR(ReadChoices(fields, limits, request));
-  BATON_RETURN_IF_ERROR(ReadEcho(fields, request));
   GenerateInput common;
   BATON_RETURN_IF_ERROR(ReadSampling(endpoint, fields, limits, common));
+  BATON_RETURN_IF_ERROR(ReadPromptLogprobs(fields, request, common.sampling));
   if (endpoint == Endpoint::kChat) {
     const json::value* messages = fields.Find("messages");
     if (messages == nullptr) return absl::InvalidArgumentError("'messages' is missing");
     BATON_ASSIGN_OR_RETURN(common.prompt, ReadMessages(*messages, limits));
+    BATON_RETURN_IF_ERROR(ReadAnswerPlace(fields, &common));
     BATON_ASSIGN_OR_RETURN(request.tools, ReadTools(fields));
     if (request.tools.choice != ToolUse::Choice::kNone) common.tools = request.tools.tools;
     request.prompts.push_back(std::move(common));

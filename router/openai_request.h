@@ -19,6 +19,7 @@ enum class Endpoint {
   kTokenize,
   kDetokenize,
   kEmbeddings,
+  kResponses,
   kGenerate,
   kGenerateStream
 };
@@ -29,6 +30,7 @@ struct OpenAiRequest {
   int32_t choices_per_prompt = 1;      // 'best_of', which is 'n' unless given
   int32_t shown_per_prompt = 1;        // 'n'
   bool echo = false;                   // the prompt before each answer
+  bool prompt_logprobs = false;        // vLLM's list of them beside each answer
   bool stream = false;
   bool include_usage = false;
   bool return_stats = false;

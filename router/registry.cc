@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "common/logging.h"
 #include "common/loopback.h"
 #include "common/status_macros.h"
-#include "router/workers_file.h"
 
 namespace baton::router {
 
@@ -24,34 +22,21 @@ using worker_link::WorkerStatus;
 
 absl::StatusOr<std::unique_ptr<Registry>> Registry::Create(const RegistryOptions& options,
                                                            RegistryEvents events) {
-  std::vector<std::string> addresses = options.workers;
-  if (!options.workers_file.empty()) {
-    BATON_ASSIGN_OR_RETURN(const std::vector<std::string> more,
-                           ReadWorkersFile(options.workers_file));
-    addresses.insert(addresses.end(), more.begin(), more.end());
-  }
-  if (addresses.size() > kMaxWorkers) {
-    return absl::InvalidArgumentError(fmt::format("{} worker addresses, but at most {} are served",
-                                                  addresses.size(), kMaxWorkers));
-  }
   std::unique_ptr<Registry> registry(new Registry(options, std::move(events)));
-  registry->SetAddresses(addresses);
-  if (!options.workers_file.empty()) {
-    registry->poller_ = std::thread(&Registry::PollFile, registry.get());
+  BATON_ASSIGN_OR_RETURN(registry->sources_, WorkerSources::Create(options, kMaxWorkers));
+  registry->SetListed(registry->sources_->List());
+  if (registry->sources_->may_change()) {
+    registry->follower_ = std::thread(&Registry::FollowSources, registry.get());
   }
   return registry;
 }
 
 Registry::Registry(const RegistryOptions& options, RegistryEvents events)
-    : options_(options), events_(std::move(events)) {}
+    : options_(options), events_(std::move(events)), prefixes_(options.prefix_index_entries) {}
 
 Registry::~Registry() {
-  {
-    const std::lock_guard lock(stop_mutex_);
-    stopping_ = true;
-  }
-  stop_changed_.notify_all();
-  if (poller_.joinable()) poller_.join();
+  if (sources_ != nullptr) sources_->Stop();
+  if (follower_.joinable()) follower_.join();
   std::map<WorkerId, std::unique_ptr<LinkClient>> clients;
   {
     const std::unique_lock lock(clients_mutex_);
@@ -60,71 +45,72 @@ Registry::~Registry() {
   clients.clear();  // waits for calls under way, which may still use the (now empty) maps
 }
 
-void Registry::PollFile() {
-  std::unique_lock lock(stop_mutex_);
-  while (!stop_changed_.wait_for(lock, options_.file_poll, [this] { return stopping_; })) {
-    lock.unlock();
-    ReadFileAgain();
+void Registry::FollowSources() {
+  while (sources_->WaitForNews()) {
+    SetListed(sources_->List());
     DropIdleLeavers();
-    lock.lock();
   }
-}
-
-// A file that cannot be read just now (it is being replaced) changes nothing.
-void Registry::ReadFileAgain() {
-  absl::StatusOr<std::vector<std::string>> addresses = ReadWorkersFile(options_.workers_file);
-  std::string trouble;
-  if (!addresses.ok()) {
-    trouble = std::string(addresses.status().message());
-  } else {
-    addresses->insert(addresses->begin(), options_.workers.begin(), options_.workers.end());
-    if (addresses->size() > kMaxWorkers) {
-      trouble = fmt::format("{} has too many addresses: {} workers, at most {} are served",
-                            options_.workers_file, addresses->size(), kMaxWorkers);
-    }
-  }
-  if (trouble.empty()) {
-    SetAddresses(*addresses);
-  } else if (trouble != file_trouble_) {
-    LogWarning(fmt::format("{}; the workers stay as they were", trouble));
-  }
-  file_trouble_ = std::move(trouble);
 }
 
 // What would carry prompts over a network for everybody to read.
-void Registry::DropUnsafe(std::vector<std::string>& addresses) const {
+void Registry::DropUnsafe(std::vector<ListedWorker>& listed) {
   if (!options_.only_safe || options_.security.tls.on()) return;
-  std::erase_if(addresses, [](const std::string& address) {
-    if (IsLoopback(address)) return false;
+  std::erase_if(listed, [this](const ListedWorker& worker) {
+    if (IsLoopback(worker.address)) return false;
+    if (unsafe_.size() >= kMaxWorkers) unsafe_.clear();
+    if (!unsafe_.insert(worker.address).second) return true;
     LogError(fmt::format(
         "worker {} is not dialled: the link would not be encrypted; give --link-cert, --link-key "
         "and --link-ca, or --insecure",
-        address));
+        worker.address));
     return true;
   });
 }
 
-void Registry::SetAddresses(std::vector<std::string> addresses) {
-  DropUnsafe(addresses);
-  std::set<std::string> missing(addresses.begin(), addresses.end());
+bool Registry::NoteListedLocked(Worker& worker, const ListedWorker* listed) const {
+  if (listed != nullptr) {
+    worker.stays_while_linked = listed->stays_while_linked;
+    worker.unlisted = false;
+    return false;
+  }
+  if (worker.leaving) return true;
+  if (worker.stays_while_linked && worker.connected) {
+    const bool ends = worker.status.draining;  // by itself: its link goes next
+    if (!std::exchange(worker.unlisted, true) && !ends) {
+      LogWarning(fmt::format("worker '{}' at {} is no longer listed, but its link is up: it stays",
+                             worker.info.name, worker.address));
+    }
+    return false;
+  }
+  LogInfo(fmt::format("worker {} leaves the fleet", worker.address));
+  return true;
+}
+
+void Registry::SetListed(std::vector<ListedWorker> listed) {
+  DropUnsafe(listed);
+  std::map<std::string, const ListedWorker*> missing;
+  for (const ListedWorker& worker : listed) missing.emplace(worker.address, &worker);
   std::vector<std::pair<WorkerId, std::string>> added;
   bool returned = false;
   {
     const std::lock_guard lock(mutex_);
     for (auto& [id, worker] : workers_) {
-      const bool leaving = missing.erase(worker.address) == 0;
-      if (leaving && !worker.leaving) {
-        LogInfo(fmt::format("worker {} leaves the fleet", worker.address));
-      }
-      returned |= worker.leaving && !leaving;
+      const auto found = missing.find(worker.address);
+      const bool leaving =
+          NoteListedLocked(worker, found == missing.end() ? nullptr : found->second);
+      if (found != missing.end()) missing.erase(found);
+      if (leaving == worker.leaving) continue;
+      returned |= !leaving;
       worker.leaving = leaving;
       RefreshLocked(id);
     }
-    for (const std::string& address : addresses) {  // ids in the order of the list
-      if (missing.erase(address) == 0) continue;
-      workers_[next_id_].address = address;
+    for (const ListedWorker& worker : listed) {  // ids in the order of the list
+      if (missing.erase(worker.address) == 0) continue;
+      Worker& entry = workers_[next_id_];
+      entry.address = worker.address;
+      entry.stays_while_linked = worker.stays_while_linked;
       RefreshLocked(next_id_);
-      added.emplace_back(next_id_++, address);
+      added.emplace_back(next_id_++, worker.address);
     }
   }
   for (const auto& [id, address] : added) Connect(id, address);
@@ -151,6 +137,7 @@ void Registry::DropIdleLeavers() {
     CountContextLocked();
   }
   for (const WorkerId id : idle) {
+    prefixes_.Drop(id);
     std::unique_ptr<LinkClient> client;  // destroyed without the lock: it waits for its calls
     const std::unique_lock lock(clients_mutex_);
     client = std::move(clients_.at(id));
@@ -170,11 +157,18 @@ void Registry::OnInput(WorkerId id, ClientInput input) {
     events_.on_events(id, std::move(*events));
   } else if (auto* status = std::get_if<WorkerStatus>(&input)) {
     OnStatus(id, *status);
+  } else if (const auto* news = std::get_if<BlockNews>(&input)) {
+    OnBlocks(id, *news);
   } else if (auto* connected = std::get_if<WorkerConnected>(&input)) {
     OnConnected(id, std::move(connected->info));
+    if (options_.prefix_index_entries > 0) Send(id, worker_link::TellBlocksCommand{});
   } else if (auto* lost = std::get_if<WorkerLost>(&input)) {
     OnLost(id, lost->why);
   }
+}
+
+void Registry::OnBlocks(WorkerId id, const BlockNews& news) {
+  if (!prefixes_.Apply(id, news)) Send(id, worker_link::TellBlocksCommand{});
 }
 
 absl::Status Registry::CheckWorker(const WorkerInfo& info) const {
@@ -204,6 +198,8 @@ void Registry::OnConnected(WorkerId id, WorkerInfo info) {
                          worker.address, std::string(check.message())));
   }
   worker.info = std::move(info);
+  worker.fingerprint = worker.info.fingerprint;
+  worker.kv_layout = worker.info.kv_layout;
   worker.connected = true;
   worker.refused = !check.ok();
   if (check.ok()) WarnOfUnlikeLocked(worker);
@@ -248,6 +244,7 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
                           RoleName(worker.info.role)));
     }
     worker.status = status;
+    worker.local_tokens_sent = 0;
     worker.has_status = true;
     worker.last_heard = SystemClock().Now();
     RefreshLocked(id);
@@ -276,6 +273,7 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
     RefreshLocked(id);
     CountContextLocked();
   }
+  prefixes_.Drop(id);
   events_.on_lost(id, why);
 }
 

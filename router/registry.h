@@ -4,12 +4,12 @@
 // open there.
 
 #include <climits>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -24,21 +24,24 @@
 #include "router/dispatcher.h"
 #include "router/duty.h"
 #include "router/placement.h"
+#include "router/prefix_index.h"
+#include "router/prompts_under_way.h"
+#include "router/session_memory.h"
+#include "router/worker_sources.h"
 #include "worker_link/client.h"
 
 namespace baton::router {
 
-struct RegistryOptions {
+struct RegistryOptions : WorkerSourcesOptions {
   std::string router_name;
-  std::vector<std::string> workers;
-  std::string workers_file;  // one address a line, '#' begins a comment; "": none
-  Duration file_poll = std::chrono::milliseconds(500);
   worker_link::ClientSecurity security;
   bool only_safe = false;  // without TLS, addresses other than loopback are not dialled
   // A worker that says nothing for so long, and three times its longest step, is silent: workers
   // report once a second, between steps.
   Duration stall_timeout = std::chrono::seconds(5);
   int32_t vocab_size = 0;  // workers with a smaller vocabulary are refused
+  // Of the index of what workers hold; 0: they are not asked.
+  size_t prefix_index_entries = PrefixIndex::kDefaultEntries;
 };
 
 // Called on the links' threads, for one worker one call at a time, in order; no registry lock is
@@ -57,19 +60,30 @@ struct RegistryEvents {
 struct Share {
   WorkerId worker = 0;
   uint64_t connection = 0;
-  int64_t prompt_tokens = 0;
+  int64_t prompt_tokens = 0;  // to be prefilled there
   int64_t blocks = 0;
+  std::vector<uint64_t> under_way;  // keys of the prompt, at a prefill worker
+};
+
+// What placement may know a prompt by.
+struct PromptNames {
+  std::span<const TokenId> tokens;
+  std::string_view cache_salt;
+  std::span<const uint64_t> keys;   // PrefixKeys of it
+  std::optional<uint64_t> session;  // SessionKey of it
 };
 
 // Thread-safe. Nothing blocks on workers. Workers may start before or after the router and come and
-// go; an address that leaves the file gets no new work, and is dropped when nothing is open there.
+// go; an address that leaves its source gets no new work (one of etcd or DNS: when its link is
+// lost, too), and is dropped when nothing is open there.
 class Registry {
  public:
   static constexpr size_t kMaxWorkers = 10000;
-  static constexpr size_t kRememberedPrefixes = 65536;
+  static constexpr size_t kRememberedSessions = 65536;
+  static constexpr size_t kMaxChainKinds = 4;  // of the fleet; prefixes of more are not looked for
   static constexpr Duration kSuspectsLast = std::chrono::milliseconds(20);
 
-  // NotFound when the workers file cannot be read, InvalidArgument for over kMaxWorkers.
+  // As WorkerSources::Create, with kMaxWorkers.
   static absl::StatusOr<std::unique_ptr<Registry>> Create(const RegistryOptions& options,
                                                           RegistryEvents events);
   ~Registry();
@@ -93,10 +107,9 @@ class Registry {
     std::optional<Donor> donor;  // to the prefill worker
   };
   // Placement on the fleet of now, with its load accounted at once, so that the next request sees
-  // it. `affinity_keys` are the prompt's; they fill in request.affinity, and are remembered. Every
-  // share is given back with Release exactly once.
-  std::variant<Assignment, Refusal> Assign(PlacementRequest request,
-                                           std::span<const uint64_t> affinity_keys);
+  // it. What is known of the prompt's prefix and session is filled in. Every share is given back
+  // with Release exactly once.
+  std::variant<Assignment, Refusal> Assign(PlacementRequest request, const PromptNames& prompt);
   void Release(const Share& share);
   // Whether a decode worker other than this one could take the prompt now.
   bool HasPlaceBeside(WorkerId worker, int32_t prompt_tokens) const;
@@ -109,25 +122,33 @@ class Registry {
 
   bool HasRoom() const;  // for one more request now, as room.h says
   std::vector<WorkerView> Fleet() const;
+  std::vector<DiscoveryView> Discovery() const { return sources_->Views(); }
   bool Ready() const;                // a decode worker is usable
   int32_t MinContextTokens() const;  // of connected workers; INT32_MAX without any
+  std::string MetricsText() const;   // Prometheus text format, but for what Fleet tells
 
  private:
   struct Worker {
     std::string address;
     worker_link::WorkerInfo info;
+    InternedName fingerprint;  // of `info`
+    InternedName kv_layout;    // likewise
     worker_link::WorkerStatus status;
     uint64_t connection = 0;  // counts connections
     bool connected = false;
     bool has_status = false;
-    bool refused = false;  // connected, but not for this router's model
-    bool leaving = false;  // no longer in the workers file
+    bool refused = false;             // connected, but not for this router's model
+    bool stays_while_linked = false;  // as in ListedWorker
+    bool unlisted = false;            // no longer in its source, but linked: it stays
+    bool leaving = false;             // no longer in its source
     TimePoint last_heard;
     TimePoint told_stalled;
     Circuit circuit;
     int32_t open_requests = 0;
     int64_t open_prompt_tokens = 0;
     int64_t open_blocks = 0;
+    uint64_t chosen = 0;            // as in WorkerSnapshot
+    int64_t local_tokens_sent = 0;  // to be prefilled by a decode worker, since its last status
 
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
@@ -138,13 +159,15 @@ class Registry {
 
   Registry(const RegistryOptions& options, RegistryEvents events);
   // Dials new addresses; those that are gone begin to leave.
-  void SetAddresses(std::vector<std::string> addresses);
-  void DropUnsafe(std::vector<std::string>& addresses) const;
+  void SetListed(std::vector<ListedWorker> listed);
+  // Whether the worker has left its source, and so begins to leave the fleet.
+  bool NoteListedLocked(Worker& worker, const ListedWorker* listed) const;
+  void DropUnsafe(std::vector<ListedWorker>& listed);
   void Connect(WorkerId id, const std::string& address);
   void DropIdleLeavers();
-  void PollFile();
-  void ReadFileAgain();
+  void FollowSources();
   void OnInput(WorkerId id, worker_link::ClientInput input);
+  void OnBlocks(WorkerId id, const BlockNews& news);
   absl::Status CheckWorker(const worker_link::WorkerInfo& info) const;
   void OnConnected(WorkerId id, worker_link::WorkerInfo info);
   void WarnOfUnlikeLocked(const Worker& worker) const;
@@ -161,34 +184,39 @@ class Registry {
   bool HasOtherLocked(const Worker& worker, TimePoint now) const;
   absl::StatusOr<WorkerId> FindLocked(const std::string& worker) const;
   absl::Status CheckLeftLocked(const Worker& worker) const;
-  Share OpenLocked(WorkerId id, int32_t prompt_tokens);
+  // The block names of this moment's fleet.
+  std::vector<ChainKind> ChainKinds() const;
+  Share OpenLocked(WorkerId id, int32_t prompt_tokens, int32_t compute_tokens);
   // Brings the worker's snapshot up to date: after every change of the worker.
   void RefreshLocked(WorkerId id);
   // Time alone makes workers suspect, and makes up for it.
   void RefreshSuspectsLocked(TimePoint now);
+  // What holds for all connected workers: the least context, the kinds of chains.
   void CountContextLocked();
 
   const RegistryOptions options_;
   const RegistryEvents events_;
-  std::string file_trouble_;  // of the poll thread: said once
+  std::unique_ptr<WorkerSources> sources_;
+  std::set<std::string> unsafe_;  // addresses that were told to be; of who sets them
 
-  mutable std::mutex mutex_;  // guards the next seven
+  PrefixIndex prefixes_;      // what workers hold; never called with mutex_ held
+  mutable std::mutex mutex_;  // guards the next ten
   std::map<WorkerId, Worker> workers_;
   std::vector<WorkerSnapshot> snapshots_;   // of workers_, in their order: what placement looks at
   int32_t min_context_tokens_ = INT32_MAX;  // of connected workers
   WorkerId next_id_ = 0;
+  uint64_t last_chosen_ = 0;
   TimePoint last_silence_check_;
-  TimePoint suspects_of_;  // when the snapshots' suspects were looked for last
-  PrefixMemory prefixes_{kRememberedPrefixes};
+  TimePoint suspects_of_;               // when the snapshots' suspects were looked for last
+  std::vector<ChainKind> chain_kinds_;  // of connected workers
+  PromptsUnderWay under_way_;
+  SessionMemory sessions_{kRememberedSessions};
 
   // Held shared while sending, so that a client is never destroyed under a sender.
   mutable std::shared_mutex clients_mutex_;
   std::map<WorkerId, std::unique_ptr<worker_link::LinkClient>> clients_;
 
-  std::mutex stop_mutex_;
-  std::condition_variable stop_changed_;
-  bool stopping_ = false;
-  std::thread poller_;
+  std::thread follower_;
 };
 
 }  // namespace baton::router

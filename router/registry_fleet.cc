@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
 
 #include "common/logging.h"
+#include "router/fleet_metrics.h"
 #include "router/registry.h"
 #include "router/room.h"
 
@@ -13,25 +15,39 @@ namespace baton::router {
 
 using worker_link::Role;
 
+// To an eighth of an octave: equal machines measure nearly equal speeds, and none of them is to get
+// all prompts for that.
+double RoundedSpeed(double tokens_per_s) {
+  if (tokens_per_s <= 0) return 0;
+  return std::exp2(std::round(8 * std::log2(tokens_per_s)) / 8);
+}
+
 // A status may be older than what was sent last, and counts other routers' requests too: the larger
 // number of the two is nearer to the truth.
 void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
   WorkerSnapshot& snapshot = *into;
   snapshot.role = info.role;
-  snapshot.fingerprint = info.fingerprint;
-  snapshot.kv_layout = info.kv_layout;
+  snapshot.fingerprint = fingerprint;
+  snapshot.kv_layout = kv_layout;
   snapshot.connected = connected && has_status && !refused && !leaving;
   snapshot.draining = status.draining;
   snapshot.requests = std::max(status.running + status.waiting, open_requests);
-  snapshot.prompt_tokens_queued = std::max(status.prompt_tokens_queued, open_prompt_tokens);
+  snapshot.prompt_tokens_queued =
+      std::max(status.prompt_tokens_queued, open_prompt_tokens) + local_tokens_sent;
   snapshot.max_sequences = info.max_sequences;
   snapshot.blocks_total = status.blocks_total;
   snapshot.blocks_available = std::min<int64_t>(int64_t{status.blocks_free} + status.blocks_cached,
                                                 status.blocks_total - open_blocks);
   snapshot.block_tokens = info.block_tokens;
   snapshot.kv_bytes_per_token = info.kv_bytes_per_token;
-  snapshot.prefill_tokens_per_s = status.prefill_tokens_per_s;
+  snapshot.prefill_tokens_per_s = RoundedSpeed(status.prefill_tokens_per_s);
   snapshot.kv_bytes_per_s = status.kv_bytes_per_s;
+  snapshot.disk_bytes_per_s = status.disk.bytes_per_s;
+  snapshot.chosen = chosen;
+}
+
+std::string Registry::MetricsText() const {
+  return DiscoveryMetricsText(Discovery()) + prefixes_.MetricsText();
 }
 
 void Registry::RefreshLocked(WorkerId id) {
@@ -63,23 +79,43 @@ void Registry::RefreshSuspectsLocked(TimePoint now) {
   for (const auto& [id, worker] : workers_) (snapshot++)->suspect = SuspectLocked(worker, now);
 }
 
-std::variant<Registry::Assignment, Refusal> Registry::Assign(
-    PlacementRequest request, std::span<const uint64_t> affinity_keys) {
+std::vector<ChainKind> Registry::ChainKinds() const {
   const std::lock_guard lock(mutex_);
-  request.affinity = prefixes_.Find(affinity_keys);
+  return chain_kinds_;
+}
+
+std::variant<Registry::Assignment, Refusal> Registry::Assign(PlacementRequest request,
+                                                             const PromptNames& prompt) {
+  static thread_local HeldPrefixes held;
+  held.Clear();
+  if (options_.prefix_index_entries > 0) {
+    for (const ChainKind& kind : ChainKinds()) {
+      PromptChain chain(kind, prompt.cache_salt, prompt.tokens);
+      prefixes_.Find(chain, &held);
+    }
+  }
+  if (!held.empty()) request.held = held.all();
+  const std::lock_guard lock(mutex_);
+  const PromptsUnderWay::Found expected = under_way_.Find(prompt.keys);
+  request.expected_at = expected.worker;
+  request.expected_tokens = expected.tokens;
+  if (prompt.session) request.session = sessions_.Find(*prompt.session);
   RefreshSuspectsLocked(SystemClock().Now());
   Placement placement = Place(snapshots_, request);
   if (auto* refusal = std::get_if<Refusal>(&placement)) return std::move(*refusal);
   const Placed& placed = std::get<Placed>(placement);
-  prefixes_.Remember(affinity_keys, placed.prefill, placed.decode);
+  if (prompt.session) sessions_.Remember(*prompt.session, {placed.prefill, placed.decode});
   Assignment assignment;
-  assignment.decode = OpenLocked(placed.decode, request.prompt_tokens);
-  const Worker& decode = workers_.at(placed.decode);
+  Worker& decode = workers_.at(placed.decode);
+  if (!placed.prefill) decode.local_tokens_sent += placed.compute_tokens;
+  assignment.decode = OpenLocked(placed.decode, request.prompt_tokens, 0);
   assignment.decode_name = decode.info.name;
   if (placed.prefill) {
     const worker_link::WorkerInfo& prefill = workers_.at(*placed.prefill).info;
-    assignment.prefill = {OpenLocked(*placed.prefill, request.prompt_tokens), prefill.name,
-                          decode.info.handoff_address, prefill.handoff_address};
+    assignment.prefill = {OpenLocked(*placed.prefill, request.prompt_tokens, placed.compute_tokens),
+                          prefill.name, decode.info.handoff_address, prefill.handoff_address};
+    assignment.prefill->share.under_way.assign(prompt.keys.begin(), prompt.keys.end());
+    under_way_.Begin(prompt.keys, *placed.prefill);
   }
   if (placed.donor) {
     assignment.donor = {*placed.donor, workers_.at(placed.donor->worker).info.name};
@@ -87,11 +123,15 @@ std::variant<Registry::Assignment, Refusal> Registry::Assign(
   return assignment;
 }
 
-Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens) {
+Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens, int32_t compute_tokens) {
   Worker& worker = workers_.at(id);
   worker.circuit.OnRequest(SystemClock().Now());
-  const Share share{id, worker.connection, prompt_tokens,
-                    BlocksNeeded(worker.info.block_tokens, prompt_tokens)};
+  Share share{id,
+              worker.connection,
+              compute_tokens,
+              BlocksNeeded(worker.info.block_tokens, prompt_tokens),
+              {}};
+  worker.chosen = ++last_chosen_;
   ++worker.open_requests;
   worker.open_prompt_tokens += share.prompt_tokens;
   worker.open_blocks += share.blocks;
@@ -101,6 +141,7 @@ Share Registry::OpenLocked(WorkerId id, int32_t prompt_tokens) {
 
 void Registry::Release(const Share& share) {
   const std::lock_guard lock(mutex_);
+  under_way_.End(share.under_way, share.worker);
   const auto found = workers_.find(share.worker);
   if (found == workers_.end() || found->second.connection != share.connection) return;
   Worker& worker = found->second;
@@ -143,7 +184,12 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_cached = status.blocks_cached;
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
+      view.busy_s = worker.status.busy_s;
+      view.preemptions = worker.status.preemptions;
       view.suspect = SuspectLocked(worker, now);
+      view.block_tokens = worker.info.block_tokens;
+      view.max_sequences = worker.info.max_sequences;
+      view.steps = status.steps;
       view.disk = status.disk;
       view.kv = status.kv;
       view.paths = status.paths;
@@ -218,6 +264,7 @@ bool Registry::HasOtherLocked(const Worker& worker, TimePoint now) const {
 }
 
 void Registry::CheckSilence(TimePoint now) {
+  prefixes_.Tidy();
   std::vector<std::pair<WorkerId, absl::Status>> stalled;
   {
     const std::lock_guard lock(mutex_);
@@ -256,9 +303,15 @@ int32_t Registry::MinContextTokens() const {
 
 void Registry::CountContextLocked() {
   min_context_tokens_ = INT32_MAX;
+  chain_kinds_.clear();
   for (const auto& [id, worker] : workers_) {
     if (!worker.connected || worker.refused) continue;
     min_context_tokens_ = std::min(min_context_tokens_, worker.info.context_tokens);
+    ChainKind kind{worker.info.cache_chain, worker.info.block_tokens};
+    if (kind.name.empty() || chain_kinds_.size() == kMaxChainKinds) continue;
+    if (std::ranges::find(chain_kinds_, kind) == chain_kinds_.end()) {
+      chain_kinds_.push_back(std::move(kind));
+    }
   }
 }
 

@@ -27,11 +27,13 @@ struct RequestLimits {
   size_t max_messages = 4096;
   size_t max_prompts = 64;  // of one completions call
   size_t max_salt_bytes = 512;
-  int32_t max_input_tokens = 0;  // of a prompt; 0: what the context allows
-  int32_t max_total_tokens = 0;  // of a prompt and its answer; 0: the context
+  size_t max_prompt_logprobs = size_t{1} << 18;  // values, the best of each position among them
+  int32_t max_input_tokens = 0;                  // of a prompt; 0: what the context allows
+  int32_t max_total_tokens = 0;                  // of a prompt and its answer; 0: the context
 };
 
-class Visit;  // key_gate.h
+class Visit;      // key_gate.h
+struct CallInfo;  // request_record.h
 
 struct GenerateInput {
   std::string model;  // "": the only one
@@ -41,12 +43,22 @@ struct GenerateInput {
   SamplingParams sampling;
   bool add_special_tokens = true;      // BOS in front of text, where the model wants it
   int32_t truncate_prompt_tokens = 0;  // only the last so many are taken; 0: all
-  bool has_max_tokens = false;         // false: what the context leaves
-  bool has_seed = false;               // false: the router draws one
+  // Of a chat: where the answer begins. As a new message; or, with continue_final_message, behind
+  // the text of the last one, which is left open.
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;
+  bool show_special_tokens = false;  // in the answer's text, by their names
+  bool include_stop = false;         // the stop string or token that ends the answer is part of it
+  bool has_max_tokens = false;       // false: what the context leaves
+  bool has_seed = false;             // false: the router draws one
   std::vector<std::string> stop;
   std::string cache_salt;
+  // What the client calls the conversation: a hint to serve it where it was served before.
+  std::string session;
   // Who asks, where API keys are in use: its limits are charged, its prefixes are its tenant's.
   std::shared_ptr<Visit> visit;
+  std::shared_ptr<const CallInfo> call;  // what it is a part of; may be null
+  int32_t choice = 0;                    // of the call's
   // Tokens of the answer that the client has: it goes on after them. Needs the seed, if any is
   // used.
   std::vector<TokenId> resume_tokens;
@@ -64,6 +76,7 @@ struct TokenDetail {
   std::string text;  // bytes, may be part of a character
   float logprob = 0;
   std::vector<TokenLogprobText> top;
+  int32_t rank = 0;  // of a prompt's token: 1 is the most likely
 };
 
 // A piece of the answer: consecutive tokens, and the text that they made final. Text that may yet
@@ -72,6 +85,10 @@ struct Delta {
   int32_t index = 0;                // of the first of `tokens`
   std::vector<TokenDetail> tokens;  // logprobs only when asked for
   std::string text;
+  // Where sampling.prompt_logprobs asks for them, before the answer's first token: consecutive
+  // tokens of the prompt. Its first one has no log probability.
+  int32_t prompt_index = 0;  // of the first of `prompt`
+  std::vector<TokenDetail> prompt;
 };
 
 struct RequestStats {

@@ -67,18 +67,25 @@ absl::Status RequestQueue::Push(QueuedRequest request, TimePoint now) {
   if (max_waiting_ > 0 && queue_.size() >= static_cast<size_t>(max_waiting_)) {
     return FullLocked(now);
   }
-  const Duration wait = rate_.TimeFor(queue_.size(), now);
-  if (!queue_.empty() && now + wait > request.deadline) {
+  const size_t before = queue_.Before(request);
+  const Duration wait = rate_.TimeFor(before, now);
+  if (before > 0 && now + wait > request.deadline) {
     return WithRetryAfter(
         absl::ResourceExhaustedError(fmt::format(
-            "{} requests wait for the fleet, {:.1f} s at its pace, but the request's deadline is "
-            "in {:.1f} s",
-            queue_.size(), Seconds(wait), Seconds(request.deadline - now))),
+            "{} requests wait for the fleet, {} of them before this one, {:.1f} s at its pace, but "
+            "the request's deadline is in {:.1f} s",
+            queue_.size(), before, Seconds(wait), Seconds(request.deadline - now))),
         wait);
   }
   queue_.Push(std::move(request));
   size_ = queue_.size();
   return absl::OkStatus();
+}
+
+void RequestQueue::PushAgain(QueuedRequest request) {
+  const std::lock_guard lock(mutex_);
+  queue_.Push(std::move(request));
+  size_ = queue_.size();
 }
 
 std::optional<uint64_t> RequestQueue::Pop() {

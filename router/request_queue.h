@@ -45,6 +45,8 @@ class RequestQueue {
   // ResourceExhausted, and not queued, when it is full, or when the deadline will most likely come
   // before the request's turn.
   absl::Status Push(QueuedRequest request, TimePoint now);
+  // A request that runs and is to be placed again: queued in any case.
+  void PushAgain(QueuedRequest request);
   std::optional<uint64_t> Pop();
   bool Remove(uint64_t handle);
   std::vector<uint64_t> TakeExpired(TimePoint now);

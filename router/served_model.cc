@@ -38,6 +38,34 @@ size_t LongestTokenBytes(const text::Tokenizer& tokenizer) {
   return longest;
 }
 
+// Drops what the template writes behind a text, which its last message ends with.
+absl::Status CutBehind(std::string_view text, std::vector<text::TextPiece>* pieces) {
+  constexpr std::string_view kWhiteSpace = " \t\r\n";
+  const size_t first = text.find_first_not_of(kWhiteSpace);
+  if (first == std::string_view::npos) {
+    return absl::InvalidArgumentError("'continue_final_message' needs a last message with text");
+  }
+  text = text.substr(first, text.find_last_not_of(kWhiteSpace) + 1 - first);
+  std::string all;
+  for (const text::TextPiece& piece : *pieces) all += piece.text;
+  const size_t found = all.rfind(text);
+  if (found == std::string::npos) {
+    return absl::InvalidArgumentError(
+        "'continue_final_message': the chat template does not show the last message as it is");
+  }
+  size_t left = found + text.size();
+  for (size_t i = 0; i < pieces->size(); ++i) {
+    std::string& piece = (*pieces)[i].text;
+    if (piece.size() >= left) {
+      piece.resize(left);
+      pieces->resize(i + 1);
+      break;
+    }
+    left -= piece.size();
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const ServedModel>> ServedModel::Load(const std::string& path,
@@ -91,7 +119,7 @@ absl::StatusOr<std::vector<TokenId>> ServedModel::WholePrompt(const GenerateInpu
                   context_tokens);
   }
   if (const auto* messages = std::get_if<std::vector<text::ChatMessage>>(&input.prompt)) {
-    BATON_ASSIGN_OR_RETURN(const auto pieces, RenderChat(*messages, input.tools, limits));
+    BATON_ASSIGN_OR_RETURN(const auto pieces, RenderChat(input, *messages, limits));
     return Encode(pieces, /*add_bos=*/true, context_tokens);
   }
   const auto& tokens = std::get<std::vector<TokenId>>(input.prompt);
@@ -100,8 +128,9 @@ absl::StatusOr<std::vector<TokenId>> ServedModel::WholePrompt(const GenerateInpu
 }
 
 absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderChat(
-    const std::vector<text::ChatMessage>& messages, const std::string& tools,
+    const GenerateInput& input, const std::vector<text::ChatMessage>& messages,
     const RequestLimits& limits) const {
+  const std::string& tools = input.tools;
   if (chat_template_ == nullptr) return why_no_chat_;
   if (messages.empty()) return absl::InvalidArgumentError("the chat has no messages");
   if (messages.size() > limits.max_messages) {
@@ -114,9 +143,9 @@ absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderChat(
   if (about_tools && !TemplateKnowsTools(chat_template_->source())) {
     BATON_ASSIGN_OR_RETURN(const std::vector<text::ChatMessage> written,
                            WithToolsInMessages(messages, tools));
-    return RenderMessages(written, "");
+    return RenderMessages(input, written, "");
   }
-  return RenderMessages(messages, tools);
+  return RenderMessages(input, messages, tools);
 }
 
 ToolFormat ServedModel::tool_format() const {
@@ -124,8 +153,12 @@ ToolFormat ServedModel::tool_format() const {
 }
 
 absl::StatusOr<std::vector<text::TextPiece>> ServedModel::RenderMessages(
-    const std::vector<text::ChatMessage>& messages, const std::string& tools) const {
-  auto pieces = chat_template_->Render(messages, /*add_generation_prompt=*/true, tools);
+    const GenerateInput& input, const std::vector<text::ChatMessage>& messages,
+    const std::string& tools) const {
+  auto pieces = chat_template_->Render(messages, input.add_generation_prompt, tools);
+  if (pieces.ok() && input.continue_final_message) {
+    BATON_RETURN_IF_ERROR(CutBehind(messages.back().content, &*pieces));
+  }
   if (pieces.ok()) return pieces;
   // A chat that hits the template's bounds is the client's to change, not to send again.
   return absl::InvalidArgumentError(

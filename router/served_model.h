@@ -45,10 +45,11 @@ class ServedModel {
  private:
   ServedModel() = default;
   absl::StatusOr<std::vector<text::TextPiece>> RenderChat(
-      const std::vector<text::ChatMessage>& messages, const std::string& tools,
+      const GenerateInput& input, const std::vector<text::ChatMessage>& messages,
       const RequestLimits& limits) const;
   absl::StatusOr<std::vector<text::TextPiece>> RenderMessages(
-      const std::vector<text::ChatMessage>& messages, const std::string& tools) const;
+      const GenerateInput& input, const std::vector<text::ChatMessage>& messages,
+      const std::string& tools) const;
   absl::StatusOr<std::vector<TokenId>> Encode(const std::vector<text::TextPiece>& pieces,
                                               bool add_bos, int32_t context_tokens) const;
   absl::StatusOr<std::vector<TokenId>> WholePrompt(const GenerateInput& input,

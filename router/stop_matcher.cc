@@ -5,7 +5,7 @@
 
 namespace baton::router {
 
-StopMatcher::StopMatcher(const std::vector<std::string>& stops) {
+StopMatcher::StopMatcher(const std::vector<std::string>& stops, bool include) : include_(include) {
   for (const std::string& stop : stops) {
     Automaton automaton{stop, std::vector<size_t>(stop.size() + 1, 0)};
     for (size_t n = 1; n < stop.size(); ++n) {
@@ -34,7 +34,7 @@ StopMatcher::Result StopMatcher::Push(std::string_view text) {
       }
     }
     if (stop_bytes > 0) {
-      held_.resize(held_.size() - stop_bytes);
+      if (!include_) held_.resize(held_.size() - stop_bytes);
       return {std::exchange(held_, ""), true};
     }
   }

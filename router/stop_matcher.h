@@ -10,14 +10,14 @@
 namespace baton::router {
 
 // The answer ends where a stop string first becomes complete; it is cut at that stop string's first
-// byte (of several that complete at the same byte, the longest counts). Text that may yet turn out
-// to begin a stop string is held back. The result does not depend on how the text was cut into
-// pieces. Not thread-safe.
+// byte, or with `include` behind its last (of several that complete at the same byte, the longest
+// counts). Text that may yet turn out to begin a stop string is held back. The result does not
+// depend on how the text was cut into pieces. Not thread-safe.
 class StopMatcher {
  public:
   // Stop strings are not empty and do not begin inside a UTF-8 character, so text is only ever cut
   // between characters.
-  explicit StopMatcher(const std::vector<std::string>& stops);
+  explicit StopMatcher(const std::vector<std::string>& stops, bool include = false);
 
   struct Result {
     std::string text;      // final now: never part of a stop string
@@ -39,6 +39,7 @@ class StopMatcher {
     void Step(char byte);
   };
 
+  const bool include_;
   std::vector<Automaton> automata_;
   std::string held_;
 };

@@ -23,17 +23,13 @@ absl::StatusOr<std::string> Tokenized(const Dispatcher& dispatcher, const Reques
                                       FieldReader& fields) {
   BATON_RETURN_IF_ERROR(
       fields.CheckKnown({"model", "prompt", "messages", "tools", "add_special_tokens",
-                         "add_generation_prompt", "return_token_strs"}));
+                         "add_generation_prompt", "continue_final_message", "return_token_strs"}));
   GenerateInput input;
-  bool generation_prompt = true;
   bool token_texts = false;
   BATON_RETURN_IF_ERROR(fields.Read("model", &input.model));
   BATON_RETURN_IF_ERROR(fields.Read("add_special_tokens", &input.add_special_tokens));
   BATON_RETURN_IF_ERROR(fields.Read("return_token_strs", &token_texts));
-  BATON_RETURN_IF_ERROR(fields.Read("add_generation_prompt", &generation_prompt));
-  if (!generation_prompt) {
-    return absl::InvalidArgumentError("'add_generation_prompt': false is not supported");
-  }
+  BATON_RETURN_IF_ERROR(ReadAnswerPlace(fields, &input));
   if (const json::value* messages = fields.Find("messages")) {
     BATON_ASSIGN_OR_RETURN(input.prompt, ReadMessages(*messages, limits));
     BATON_ASSIGN_OR_RETURN(ToolUse use, ReadTools(fields));

@@ -35,7 +35,7 @@ void TgiAnswer::AppendDetails(bool with_tokens, std::string* out) const {
     out->push_back('}');
     return;
   }
-  out->append(R"(,"prefill":[],"tokens":[)");
+  out->append(R"(,"prefill":[)").append(prompt_).append(R"(],"tokens":[)");
   for (const TokenDetail& token : tokens_) {
     if (out->back() != '[') out->push_back(',');
     AppendToken(token, out);
@@ -67,7 +67,26 @@ void TgiAnswer::AppendEvent(size_t token, bool last, std::string* out) const {
   out->append("}\n\n");
 }
 
+void TgiAnswer::AddPrompt(const Delta& delta) {
+  for (size_t i = 0; i < delta.prompt.size(); ++i) {
+    const TokenDetail& token = delta.prompt[i];
+    if (!prompt_.empty()) prompt_.push_back(',');
+    prompt_ += R"({"id":)";
+    AppendJsonInt(token.token, &prompt_);
+    prompt_ += R"(,"text":)";
+    AppendJsonString(token.text, &prompt_);
+    prompt_ += R"(,"logprob":)";
+    if (delta.prompt_index == 0 && i == 0) {
+      prompt_ += "null";
+    } else {
+      AppendJsonNumber(token.logprob, &prompt_);
+    }
+    prompt_.push_back('}');
+  }
+}
+
 void TgiAnswer::Add(const Delta& delta, std::string* out) {
+  AddPrompt(delta);
   text_ += delta.text;
   tokens_.insert(tokens_.end(), delta.tokens.begin(), delta.tokens.end());
   if (!stream_) return;

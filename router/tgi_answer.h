@@ -16,7 +16,6 @@ class TgiAnswer {
  public:
   TgiAnswer(TgiOptions options, bool stream) : options_(std::move(options)), stream_(stream) {}
 
-  bool stream() const { return stream_; }
   // In a stream an event a token: each when the next one, or the end, is here, for the last one
   // carries the whole text.
   void Add(const Delta& delta, std::string* out);
@@ -26,6 +25,7 @@ class TgiAnswer {
 
  private:
   void AppendToken(const TokenDetail& token, std::string* out) const;
+  void AddPrompt(const Delta& delta);
   void AppendEvent(size_t token, bool last, std::string* out) const;
   void AppendDetails(bool with_tokens, std::string* out) const;
   std::string_view FinishName() const;
@@ -33,6 +33,7 @@ class TgiAnswer {
   const TgiOptions options_;
   const bool stream_;
   std::string text_;
+  std::string prompt_;  // its tokens, where asked for: array elements
   std::vector<TokenDetail> tokens_;
   size_t sent_ = 0;  // tokens
   Finish finish_;

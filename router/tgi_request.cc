@@ -49,11 +49,6 @@ absl::Status ReadGrammar(FieldReader& fields, SamplingParams& sampling) {
 }
 
 absl::Status RefuseUnsupported(FieldReader& fields) {
-  bool prompt_details = false;
-  BATON_RETURN_IF_ERROR(fields.Read("decoder_input_details", &prompt_details));
-  if (prompt_details) {
-    return absl::InvalidArgumentError("'decoder_input_details' is not supported");
-  }
   float typical_p = 1;
   BATON_RETURN_IF_ERROR(fields.Read("typical_p", &typical_p));
   if (typical_p != 1) return absl::InvalidArgumentError("'typical_p' is not supported");
@@ -67,7 +62,8 @@ absl::Status RefuseUnsupported(FieldReader& fields) {
 }
 
 // TGI samples when it is told to, or when anything is said that is about sampling.
-absl::Status ReadTgiSampling(FieldReader& fields, GenerateInput& input, TgiOptions* options) {
+absl::Status ReadTgiSampling(FieldReader& fields, bool stream, GenerateInput& input,
+                             TgiOptions* options) {
   SamplingParams& sampling = input.sampling;
   bool do_sample = false;
   BATON_RETURN_IF_ERROR(fields.Read("do_sample", &do_sample));
@@ -84,6 +80,12 @@ absl::Status ReadTgiSampling(FieldReader& fields, GenerateInput& input, TgiOptio
   BATON_RETURN_IF_ERROR(ReadGrammar(fields, sampling));
   sampling.logprobs = 0;
   BATON_RETURN_IF_ERROR(fields.Read("top_n_tokens", &sampling.logprobs));
+  bool prompt_details = false;
+  BATON_RETURN_IF_ERROR(fields.Read("decoder_input_details", &prompt_details));
+  if (prompt_details && stream) {
+    return absl::InvalidArgumentError("'decoder_input_details' is not for streams");
+  }
+  if (prompt_details) sampling.prompt_logprobs = 0;
   sampling.max_tokens = kDefaultNewTokens;
   input.has_max_tokens = true;
   BATON_RETURN_IF_ERROR(fields.Read("max_new_tokens", &sampling.max_tokens));
@@ -98,15 +100,15 @@ absl::Status ReadTgiSampling(FieldReader& fields, GenerateInput& input, TgiOptio
   return absl::OkStatus();
 }
 
-absl::Status ReadParameters(FieldReader& fields, const RequestLimits& limits, GenerateInput& input,
-                            TgiOptions* options) {
+absl::Status ReadParameters(FieldReader& fields, bool stream, const RequestLimits& limits,
+                            GenerateInput& input, TgiOptions* options) {
   BATON_RETURN_IF_ERROR(
       fields.CheckKnown({"adapter_id", "best_of", "decoder_input_details", "details", "do_sample",
                          "frequency_penalty", "grammar", "max_new_tokens", "repetition_penalty",
                          "return_full_text", "seed", "stop", "temperature", "top_k", "top_n_tokens",
                          "top_p", "truncate", "typical_p", "watermark"}));
   BATON_RETURN_IF_ERROR(RefuseUnsupported(fields));
-  BATON_RETURN_IF_ERROR(ReadTgiSampling(fields, input, options));
+  BATON_RETURN_IF_ERROR(ReadTgiSampling(fields, stream, input, options));
   BATON_RETURN_IF_ERROR(fields.Read("details", &options->details));
   BATON_RETURN_IF_ERROR(fields.Read("return_full_text", &options->full_text));
   const json::value* stop = fields.Find("stop");
@@ -141,7 +143,7 @@ absl::StatusOr<OpenAiRequest> ReadTgi(bool stream, const RequestLimits& limits, 
     return WrongType("parameters", "an object", *parameters);
   }
   FieldReader inside(parameters == nullptr ? kNoParameters : parameters->get_object());
-  const absl::Status read = ReadParameters(inside, limits, input, options);
+  const absl::Status read = ReadParameters(inside, stream, limits, input, options);
   *error_param = inside.field();
   BATON_RETURN_IF_ERROR(read);
   error_param->clear();

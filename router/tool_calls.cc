@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <boost/json.hpp>
-#include <optional>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -18,8 +16,6 @@ namespace json = boost::json;
 
 constexpr std::string_view kOpen = "<tool_call>";
 constexpr std::string_view kClose = "</tool_call>";
-constexpr std::string_view kPythonTag = "<|python_tag|>";
-constexpr std::string_view kBlank = " \t\r\n";
 constexpr int kMaxCalls = 16;  // of one answer, where a call is required
 
 absl::StatusOr<json::value> ParseArray(std::string_view text) {
@@ -38,40 +34,6 @@ const json::object* FunctionOf(const json::value& tool) {
 std::string_view NameOf(const json::object& function) {
   const json::value* name = function.if_contains("name");
   return name != nullptr && name->is_string() ? View(name->get_string()) : "";
-}
-
-// {"name": ..., "arguments" or "parameters": {...}}.
-std::optional<ToolCall> CallOf(const json::value& value) {
-  if (!value.is_object()) return std::nullopt;
-  const json::object& object = value.get_object();
-  ToolCall call;
-  call.name = NameOf(object);
-  if (call.name.empty()) return std::nullopt;
-  const json::value* arguments = object.if_contains("arguments");
-  if (arguments == nullptr) arguments = object.if_contains("parameters");
-  if (arguments == nullptr) {
-    call.arguments = "{}";
-  } else if (arguments->is_object()) {
-    call.arguments = json::serialize(*arguments);
-  } else {
-    return std::nullopt;
-  }
-  return call;
-}
-
-std::optional<ToolCall> ParseCall(std::string_view text) {
-  json::error_code error;
-  const json::value value = json::parse({text.data(), text.size()}, error);
-  if (error) return std::nullopt;
-  return CallOf(value);
-}
-
-// How much of the end of `text` may be the beginning of `mark`.
-size_t PartialMark(std::string_view text, std::string_view mark) {
-  for (size_t length = std::min(text.size(), mark.size() - 1); length > 0; --length) {
-    if (text.ends_with(mark.substr(0, length))) return length;
-  }
-  return 0;
 }
 
 // Texts as a part of a constraint.
@@ -93,15 +55,45 @@ json::value SchemaOf(const json::object& function) {
   return schema;
 }
 
-absl::StatusOr<json::value> ArgumentsConstraint(const json::object& function) {
+// How much compiling the schemas of one request's tools may be.
+struct CompileBudget {
+  // Of all together; what stands around them needs some, too.
+  size_t bytes = grammar::kMaxConstraintBytes / 4 * 3;
+  size_t states = grammar::Automaton::kMaxStates / 4 * 3;
+  int failures = 32;  // each may have cost as much
+};
+
+absl::Status TryCompile(const json::value& constraint, CompileBudget* budget) {
+  if (budget->failures == 0) {
+    return absl::InvalidArgumentError("too many tools have schemas that are not possible");
+  }
+  const std::string text = json::serialize(constraint);
+  if (text.size() > budget->bytes) {
+    return absl::InvalidArgumentError(
+        fmt::format("with the tools before it, it has more than {} bytes", CompileBudget{}.bytes));
+  }
+  budget->bytes -= text.size();
+  const auto compiled = grammar::CompileConstraint(text);
+  if (compiled.ok() && (*compiled)->size() <= budget->states) {
+    budget->states -= (*compiled)->size();
+    return absl::OkStatus();
+  }
+  --budget->failures;
+  if (!compiled.ok()) return compiled.status();
+  return absl::InvalidArgumentError(fmt::format(
+      "with the tools before it, it needs more than {} states", CompileBudget{}.states));
+}
+
+absl::StatusOr<json::value> ArgumentsConstraint(const json::object& function,
+                                                CompileBudget* budget) {
   json::value constraint = json::object{{"json_schema", SchemaOf(function)}};
-  const auto compiled = grammar::CompileConstraint(json::serialize(constraint));
+  const absl::Status compiled = TryCompile(constraint, budget);
   if (compiled.ok()) return constraint;
   const json::value* strict = function.if_contains("strict");
   if (strict != nullptr && strict->is_bool() && strict->get_bool()) {
     return absl::InvalidArgumentError(
         fmt::format("the parameters of the strict tool '{}' are not possible: {}", NameOf(function),
-                    std::string(compiled.status().message())));
+                    std::string(compiled.message())));
   }
   return json::value(json::object{{"json_object", true}});
 }
@@ -178,10 +170,11 @@ absl::StatusOr<std::string> ToolConstraint(ToolFormat format, const ToolUse& use
   BATON_ASSIGN_OR_RETURN(const json::value tools,
                          ParseArray(use.only.empty() ? use.tools : use.only));
   json::array calls;
+  CompileBudget budget;
   for (const json::value& tool : tools.get_array()) {
     const json::object* function = FunctionOf(tool);
     if (function == nullptr) return absl::InvalidArgumentError("a tool has no function");
-    BATON_ASSIGN_OR_RETURN(json::value arguments, ArgumentsConstraint(*function));
+    BATON_ASSIGN_OR_RETURN(json::value arguments, ArgumentsConstraint(*function, &budget));
     const std::string name = json::serialize(json::string(NameOf(*function)));
     const bool hermes = format == ToolFormat::kHermes;
     json::array parts;
@@ -196,117 +189,6 @@ absl::StatusOr<std::string> ToolConstraint(ToolFormat format, const ToolUse& use
                                       {"separator", "\n"},
                                       {"least", 1},
                                       {"most", once ? 1 : kMaxCalls}});
-}
-
-ToolCallParser::ToolCallParser(ToolFormat format, std::string_view tools) : format_(format) {
-  const absl::StatusOr<json::value> array = ParseArray(tools);
-  if (!array.ok()) return;
-  for (const json::value& tool : array->get_array()) {
-    if (const json::object* function = FunctionOf(tool)) names_.emplace_back(NameOf(*function));
-  }
-}
-
-// White space around calls belongs to their form, not to the answer.
-void ToolCallParser::Show(std::string_view text, Piece* piece) {
-  if (text.empty()) return;
-  white_space_ += text;
-  const size_t last = white_space_.find_last_not_of(kBlank);
-  if (last == std::string::npos) return;
-  const size_t first = called_ && !shown_ ? white_space_.find_first_not_of(kBlank) : 0;
-  piece->text.append(white_space_, first, last + 1 - first);
-  white_space_.erase(0, last + 1);
-  shown_ = true;
-}
-
-ToolCallParser::Piece ToolCallParser::Push(std::string_view text) {
-  Piece piece;
-  if (plain_) {
-    piece.text = text;
-    return piece;
-  }
-  held_ += text;
-  if (format_ == ToolFormat::kHermes) {
-    TakeHermes(&piece);
-  } else {
-    TakeLlama(&piece);
-  }
-  return piece;
-}
-
-void ToolCallParser::TakeHermes(Piece* piece) {
-  while (true) {
-    if (!inside_) {
-      const size_t open = held_.find(kOpen);
-      const size_t shown =
-          open == std::string::npos ? held_.size() - PartialMark(held_, kOpen) : open;
-      Show(std::string_view(held_).substr(0, shown), piece);
-      held_.erase(0, open == std::string::npos ? shown : shown + kOpen.size());
-      if (open == std::string::npos) return;
-      inside_ = true;
-    }
-    const size_t close = held_.find(kClose);
-    if (close == std::string::npos) return;
-    const std::string_view inside = std::string_view(held_).substr(0, close);
-    if (std::optional<ToolCall> call = ParseCall(inside)) {
-      piece->calls.push_back(*std::move(call));
-      called_ = true;
-      white_space_.clear();
-    } else {
-      Show(fmt::format("{}{}{}", kOpen, inside, kClose), piece);
-    }
-    held_.erase(0, close + kClose.size());
-    inside_ = false;
-  }
-}
-
-// Calls are the whole answer, or there are none: only its end tells.
-void ToolCallParser::TakeLlama(Piece* piece) {
-  const size_t begin = held_.find_first_not_of(kBlank);
-  if (begin == std::string::npos) return;
-  const std::string_view text = std::string_view(held_).substr(begin);
-  if (text.starts_with('{') || text.starts_with(kPythonTag) || kPythonTag.starts_with(text)) return;
-  plain_ = true;
-  piece->text = std::exchange(held_, "");
-}
-
-ToolCallParser::Piece ToolCallParser::Finish() {
-  Piece piece;
-  std::string held = std::exchange(held_, "");
-  if (format_ == ToolFormat::kHermes) {
-    std::optional<ToolCall> call = inside_ ? ParseCall(held) : std::nullopt;
-    if (call) {
-      piece.calls.push_back(*std::move(call));
-      called_ = true;
-    } else {
-      Show(fmt::format("{}{}", inside_ ? kOpen : "", held), &piece);
-    }
-    if (!called_) piece.text += white_space_;
-    return piece;
-  }
-  if (plain_) return piece;
-  std::string_view rest = held;
-  rest.remove_prefix(rest.find_first_not_of(kBlank) == std::string_view::npos
-                         ? rest.size()
-                         : rest.find_first_not_of(kBlank));
-  if (rest.starts_with(kPythonTag)) rest.remove_prefix(kPythonTag.size());
-  while (!rest.empty()) {
-    json::stream_parser parser;
-    json::error_code error;
-    const size_t used = parser.write_some(rest.data(), rest.size(), error);
-    if (!error && !parser.done()) parser.finish(error);
-    std::optional<ToolCall> call = error ? std::nullopt : CallOf(parser.release());
-    const bool known = call && std::ranges::find(names_, call->name) != names_.end();
-    if (!known) {
-      piece.calls.clear();
-      piece.text = std::move(held);
-      return piece;
-    }
-    piece.calls.push_back(*std::move(call));
-    rest.remove_prefix(used);
-    const size_t next = rest.find_first_not_of(" \t\r\n;");
-    rest.remove_prefix(next == std::string_view::npos ? rest.size() : next);
-  }
-  return piece;
 }
 
 }  // namespace baton::router

@@ -1,9 +1,8 @@
 #pragma once
 
-// Tools: how a model's family writes calls, what an answer must be so that it calls one, and an
-// answer's text back to calls. Pure.
+// Tools: how a model's family writes calls, and what an answer must be so that it calls one. Pure.
+// tool_call_parser.h has the way back.
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,39 +39,5 @@ struct ToolUse {
 // Parameters whose schema cannot be compiled are any object, unless the tool is `strict`: then it
 // is InvalidArgument with the tool's name.
 absl::StatusOr<std::string> ToolConstraint(ToolFormat format, const ToolUse& use);
-
-struct ToolCall {
-  std::string name;
-  std::string arguments;  // JSON
-};
-
-// An answer's text as it comes, to what is shown and to calls. What looks like a call and is none
-// is shown as it stands.
-class ToolCallParser {
- public:
-  // `tools`: a JSON array.
-  ToolCallParser(ToolFormat format, std::string_view tools);
-
-  struct Piece {
-    std::string text;
-    std::vector<ToolCall> calls;
-  };
-  Piece Push(std::string_view text);
-  Piece Finish();
-
- private:
-  void TakeHermes(Piece* piece);
-  void TakeLlama(Piece* piece);
-  void Show(std::string_view text, Piece* piece);
-
-  const ToolFormat format_;
-  std::vector<std::string> names_;
-  std::string held_;         // not decided yet
-  std::string white_space_;  // shown only when text follows
-  bool inside_ = false;      // held_ begins behind the mark of a call
-  bool plain_ = false;       // the whole answer is text
-  bool called_ = false;
-  bool shown_ = false;
-};
 
 }  // namespace baton::router

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 
@@ -45,6 +46,15 @@ absl::StatusOr<std::vector<std::string>> ReadWorkersFile(const std::string& path
   }
   content.resize(static_cast<size_t>(file.gcount()));
   return ParseWorkersFile(content);
+}
+
+absl::Status WriteWorkersFile(const std::string& path, const std::vector<std::string>& addresses) {
+  const std::string fresh = path + ".new";
+  std::ofstream file(fresh, std::ios::binary | std::ios::trunc);
+  for (const std::string& address : addresses) file << address << "\n";
+  file.close();
+  if (file && std::rename(fresh.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("cannot write {}", path));
 }
 
 }  // namespace baton::router

@@ -15,4 +15,7 @@ std::vector<std::string> ParseWorkersFile(std::string_view content);
 // NotFound when it cannot be read, InvalidArgument above 1 MiB. Blocks on the disk.
 absl::StatusOr<std::vector<std::string>> ReadWorkersFile(const std::string& path);
 
+// In one step: readers see the old or the new.
+absl::Status WriteWorkersFile(const std::string& path, const std::vector<std::string>& addresses);
+
 }  // namespace baton::router

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs every test.
 #
-#   tests/run.sh           release preset with all tests, then asan over all but the RPC rooms and
-#                          the demo model (small models go through the same code), then tsan over
+#   tests/run.sh           release preset with all tests, then asan over all but the RPC rooms, the
+#                          demo model (small models go through the same code) and the simulator's
+#                          longest runs, then tsan over
 #                          queues, thread pool, handoff and disk cache (all of it takes too long here)
 #   tests/run.sh --quick   the release preset only
 #
@@ -81,7 +82,7 @@ test_preset release
 if ! $quick; then
   step "asan: build"
   build_preset asan
-  test_preset asan -LE tidy -E '^engine_test\.(DemoModel|DemoExecutor|Perplexity\.OfTheDemoModel)'
+  test_preset asan -LE tidy -E '^(engine_test\.(DemoModel|DemoExecutor|Perplexity\.OfTheDemoModel)|simulator_test\.(Regret|Simulation\.(MD1|WhatTheRouter|PlansPredict)))'
   step "tsan: build"
   build_preset tsan common_test kernels_test kv_disk_test kv_transfer_test
   test_preset tsan -R '^(common_test|kv_disk_test|kv_transfer_test|kernels_test\.ThreadPool)'

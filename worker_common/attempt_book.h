@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -22,7 +23,8 @@ class AttemptBook {
     worker_link::LinkId link = 0;
     TimePoint received;
     TimePoint deadline;
-    bool answered = false;  // its Finished, Prefilled or Failed was sent, or nobody waits for it
+    bool answered = false;    // its Finished, Prefilled or Failed was sent, or nobody waits for it
+    std::string traceparent;  // for log lines; "": not traced
   };
   // Requests of which the newest epoch is remembered after they are over.
   static constexpr size_t kRemembered = 16'384;

@@ -8,10 +8,10 @@
 
 namespace baton::worker_common {
 
-// The device thread's, as what it makes. The tokenizer need not outlive it.
+// Works where it is asked: of a process with one request. The tokenizer need not outlive it.
 engine::ConstraintMaker ConstraintMakerFor(const text::Tokenizer& tokenizer);
-// Null where the file's tokenizer cannot be read, which is logged: constrained requests are then
-// refused.
-engine::ConstraintMaker ConstraintMakerFor(const GgufFile& file);
+// Works on a thread of its own: of a worker. Null where the file's tokenizer cannot be read, which
+// is logged: constrained requests are then refused.
+engine::ConstraintMaker BackgroundConstraintMakerFor(const GgufFile& file);
 
 }  // namespace baton::worker_common

@@ -114,7 +114,7 @@ absl::Status WorkerHost::LoadModel() {
   engine.max_rows = options_.chunk_tokens + options_.max_batch;
   engine.max_logit_rows = options_.max_batch;
   engine.prefix_cache = options_.prefix_cache;
-  engine.make_constraint = ConstraintMakerFor(*file);
+  engine.make_constraint = BackgroundConstraintMakerFor(*file);
   engine.allocate_slab = [&](int64_t) -> absl::StatusOr<std::span<std::byte>> {
     BATON_ASSIGN_OR_RETURN(
         handoff_, kv_transfer::HandoffService::Create(handoff, options_.name,
@@ -125,6 +125,9 @@ absl::Status WorkerHost::LoadModel() {
   };
   BATON_ASSIGN_OR_RETURN(engine_, engine::LocalEngine::Load(*file, engine));
 
+  engine::Executor& executor = engine_->executor();
+  executor.pool().NoteIn(&journal_);
+  if (options_.prefix_cache) info_.cache_chain = executor.ChainName();
   const engine::ModelConfig& loaded = engine_->model().config();
   info_.name = options_.name;
   info_.model = options_.served_model.empty() ? loaded.name : options_.served_model;
@@ -152,7 +155,7 @@ absl::Status WorkerHost::Serve(worker_link::Role role) {
                                       [this](worker_link::LinkInput input) {
                                         return inputs_.PushLink(std::move(input));
                                       },
-                                      options_.link_tls));
+                                      options_.link_tls, &journal_));
   return absl::OkStatus();
 }
 

@@ -3,10 +3,13 @@
 // What a worker of either kind is made of: the model on its device, the handoff service whose slab
 // the KV pool lies in, the server that routers dial, and the queue between them and the loop.
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
+#include "common/block_journal.h"
 #include "common/clock.h"
 #include "engine/local_engine.h"
 #include "kv_transfer/handoff.h"
@@ -43,8 +46,19 @@ class WorkerHost {
   kv_transfer::HandoffService& handoff() { return *handoff_; }
   worker_link::LinkServer& server() { return *server_; }
   InputQueue& inputs() { return inputs_; }
+  // What pool and disk hold, for routers.
+  BlockJournal& journal() { return journal_; }
   // The device thread's, from loop to loop.
   Duty& duty() { return duty_; }
+  // Tells routers, and whoever else listens.
+  void Report(const worker_link::WorkerStatus& status) {
+    server_->SetStatus(status);
+    if (on_status_) on_status_(status);
+  }
+  // Before the first loop. Called on the device thread: it must not block.
+  void OnStatus(std::function<void(const worker_link::WorkerStatus&)> on_status) {
+    on_status_ = std::move(on_status);
+  }
 
  private:
   explicit WorkerHost(const WorkerOptions& options)
@@ -56,7 +70,9 @@ class WorkerHost {
   const WorkerOptions options_;
   worker_link::WorkerInfo info_;
   InputQueue inputs_;
+  BlockJournal journal_;
   Duty duty_;
+  std::function<void(const worker_link::WorkerStatus&)> on_status_;
   std::unique_ptr<kv_transfer::HandoffService> handoff_;
   std::unique_ptr<engine::LocalEngine> engine_;
   std::unique_ptr<worker_link::LinkServer> server_;

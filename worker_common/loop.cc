@@ -25,6 +25,8 @@ constexpr Duration kIdleWait = milliseconds(500);
 // A status that says the same as the last one waits for kStatusInterval; news for kStatusNews.
 constexpr Duration kStatusInterval = milliseconds(1000);
 constexpr Duration kStatusNews = milliseconds(100);
+// Changes of the caches are told together.
+constexpr Duration kBlocksInterval = milliseconds(20);
 constexpr Duration kStepWindow = std::chrono::minutes(2);
 // A router tells both workers of a handoff at once: a request that is not here this long after its
 // offer is lost.
@@ -38,6 +40,14 @@ Duration TimeoutOf(const Command& request) {
     return serve->timeout;
   }
   return std::get<worker_link::PrefillCommand>(request).timeout;
+}
+
+std::string TraceparentOf(const Command& request) {
+  if (const auto* decode = std::get_if<worker_link::DecodeCommand>(&request)) {
+    return decode->traceparent;
+  }
+  const auto* prefill = std::get_if<worker_link::PrefillCommand>(&request);
+  return prefill == nullptr ? "" : prefill->traceparent;
 }
 
 }  // namespace
@@ -66,13 +76,14 @@ std::optional<worker_link::Role> WorkerLoop::Run() {
   bool busy = false;
   bool first_turn = true;
   while (true) {
-    const bool waits_for_time = book_.size() > 0 || !Quiet() || status_waits_;
+    const bool waits_for_time = book_.size() > 0 || !Quiet() || status_waits_ || blocks_wait_;
     TakeInputs(busy || first_turn ? Duration(0) : waits_for_time ? kDeadlineCheck : kIdleWait);
     first_turn = false;
     StopExpired();
     ExpireEarlyOffers();
     busy = Advance();
     if (busy) NoteStep(clock_.Now() - now_);
+    TellBlocks();
     Flush();
     SeeEnding();
     ReportStatus();
@@ -132,6 +143,7 @@ void WorkerLoop::OnCommand(worker_link::LinkId link, Command command) {
     outgoing_[link].emplace_back(FailedEvent{attempt, entered});
     return;
   }
+  book_.Find(attempt)->traceparent = TraceparentOf(command);
   StopAll(book_.OlderThan(attempt),
           absl::CancelledError(fmt::format("epoch {} of the request has come", attempt.epoch)));
   Start(attempt, std::move(command));
@@ -195,6 +207,12 @@ void WorkerLoop::Send(const Attempt& attempt, worker_link::Event event) {
   outgoing_[entry->link].push_back(std::move(event));
 }
 
+void WorkerLoop::SendScores(const Attempt& attempt, engine::Sequence* sequence) {
+  if (sequence->scores.empty()) return;
+  Send(attempt, worker_link::PromptScoresEvent{.attempt = attempt,
+                                               .scores = std::exchange(sequence->scores, {})});
+}
+
 void WorkerLoop::Answer(const Attempt& attempt, worker_link::Event event) {
   Send(attempt, std::move(event));
   if (AttemptBook::Entry* entry = book_.Find(attempt)) entry->answered = true;
@@ -202,6 +220,12 @@ void WorkerLoop::Answer(const Attempt& attempt, worker_link::Event event) {
 
 void WorkerLoop::Fail(const Attempt& attempt, const absl::Status& why) {
   Answer(attempt, FailedEvent{attempt, why});
+}
+
+std::string WorkerLoop::NameOf(const Attempt& attempt) {
+  const AttemptBook::Entry* entry = book_.Find(attempt);
+  if (entry == nullptr || entry->traceparent.empty()) return ToString(attempt);
+  return fmt::format("{} (trace {})", ToString(attempt), entry->traceparent);
 }
 
 void WorkerLoop::Flush() {
@@ -216,6 +240,15 @@ void WorkerLoop::NoteStep(Duration step) {
     step_window_ = now_;
   }
   longest_step_ = std::max(longest_step_, step);
+}
+
+void WorkerLoop::TellBlocks() {
+  const uint64_t changes = host_->journal().changes();
+  blocks_wait_ = changes != blocks_told_ && now_ - blocks_told_at_ < kBlocksInterval;
+  if (changes == blocks_told_ || blocks_wait_) return;
+  host_->server().TellBlocks();
+  blocks_told_ = changes;
+  blocks_told_at_ = now_;
 }
 
 void WorkerLoop::ReportStatus() {
@@ -239,8 +272,12 @@ void WorkerLoop::ReportStatus() {
   status.blocks_total = blocks.total;
   status.transfers = static_cast<int32_t>(handoff().active_transfers());
   status.paths = KvPathsOf(handoff().paths());
+  // Steps alone are no news.
+  status.steps = reported_.steps;
   if (status == reported_ && age < kStatusInterval) return;
-  host_->server().SetStatus(status);
+  status.steps = step_meter_.totals();
+  status.steps.chunk_tokens = options().chunk_tokens;
+  host_->Report(status);
   reported_ = std::move(status);
   reported_at_ = now_;
 }

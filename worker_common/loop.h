@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -14,6 +15,7 @@
 #include "worker_common/attempt_book.h"
 #include "worker_common/early_offers.h"
 #include "worker_common/host.h"
+#include "worker_common/step_meter.h"
 
 namespace baton::worker_common {
 
@@ -53,6 +55,7 @@ class WorkerLoop {
   kv_transfer::HandoffService& handoff() { return host_->handoff(); }
   const WorkerOptions& options() const { return host_->options(); }
   AttemptBook& book() { return book_; }
+  StepMeter& step_meter() { return step_meter_; }
   TimePoint now() const { return now_; }  // of this turn of the loop
   bool draining() const {
     const WorkerHost::Duty& duty = host_->duty();
@@ -68,11 +71,16 @@ class WorkerLoop {
   // refused when that was here already.
   void KeepOrRefuse(kv_transfer::OfferInfo offer);
 
+  // What the last step has found of the sequence's prompt, to the router.
+  void SendScores(const Attempt& attempt, engine::Sequence* sequence);
+
   // To the router of the attempt, with this step's message. Dropped when nobody waits for it.
   void Send(const Attempt& attempt, worker_link::Event event);
   // Likewise, and the attempt is answered: nothing more is sent for it.
   void Answer(const Attempt& attempt, worker_link::Event event);
   void Fail(const Attempt& attempt, const absl::Status& why);
+  // For log lines: with its trace, where there is one.
+  std::string NameOf(const Attempt& attempt);
 
  private:
   bool ending() const { return ending_.load(std::memory_order_relaxed); }
@@ -86,6 +94,7 @@ class WorkerLoop {
   void ExpireEarlyOffers();
   void Flush();
   void ReportStatus();
+  void TellBlocks();
   void NoteStep(Duration step);
 
   WorkerHost* const host_;
@@ -93,6 +102,7 @@ class WorkerLoop {
   const Clock& clock_;
   AttemptBook book_;
   EarlyOffers early_offers_;
+  StepMeter step_meter_;
   TimePoint now_;
   TimePoint next_deadline_check_;
   std::atomic<bool> ending_ = false;
@@ -104,6 +114,9 @@ class WorkerLoop {
   Duration longest_step_before_{};  // in the window before
   TimePoint step_window_;
   bool status_waits_ = false;  // it may have changed since
+  uint64_t blocks_told_ = 0;   // of the journal's changes
+  TimePoint blocks_told_at_;
+  bool blocks_wait_ = false;  // to be told
 };
 
 }  // namespace baton::worker_common

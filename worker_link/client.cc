@@ -191,6 +191,12 @@ absl::Status ClientStream::TakeMessage() {
     (*on_input_)(*status);
     return absl::OkStatus();
   }
+  if (incoming_.message_case() == v1::WorkerMessage::kBlocks) {
+    absl::StatusOr<BlockNews> news = FromWire(incoming_.blocks());
+    if (!news.ok()) return news.status();
+    (*on_input_)(*std::move(news));
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError("a worker's message without a known kind");
 }
 

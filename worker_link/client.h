@@ -9,14 +9,20 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/block_journal.h"
 #include "common/tls_files.h"
 #include "worker_link/commands.h"
 
 namespace baton::worker_link {
 
-struct WorkerConnected { WorkerInfo info; };
-struct WorkerLost { absl::Status why; };  // every attempt on it is lost; a redial is under way
-using ClientInput = std::variant<WorkerConnected, WorkerLost, WorkerStatus, std::vector<Event>>;
+struct WorkerConnected {
+  WorkerInfo info;
+};
+struct WorkerLost {
+  absl::Status why;
+};  // every attempt on it is lost; a redial is under way
+using ClientInput =
+    std::variant<WorkerConnected, WorkerLost, WorkerStatus, std::vector<Event>, BlockNews>;
 
 struct ClientSecurity {
   TlsFiles tls;           // with its CA, that the workers' certificates must be from

@@ -17,7 +17,7 @@
 
 namespace baton::worker_link {
 
-inline constexpr uint32_t kProtocol = 5;  // both ends must have the same
+inline constexpr uint32_t kProtocol = 6;  // both ends must have the same
 
 inline constexpr size_t kMaxKvPaths = 256;  // that one worker tells of
 
@@ -39,6 +39,9 @@ struct WorkerInfo {
   uint64_t incarnation = 0;
   int64_t kv_bytes_per_token = 0;
   int32_t max_sequences = 0;  // of a step; 0: not told
+  // What the hashes of its cached blocks begin with, beside the tenant's salt: ChainRoot's
+  // fingerprint. "": it does not tell what it holds.
+  std::string cache_chain;
 };
 
 // The KV disk cache of a worker: of now, and counts since its start. All zero without one.
@@ -53,6 +56,7 @@ struct DiskCacheStatus {
   int64_t blocks_dropped = 0;  // not written: the disk did not keep up
   int64_t blocks_evicted = 0;
   int64_t blocks_damaged = 0;
+  double bytes_per_s = 0;  // of reads, as measured; 0: not yet
 
   bool operator==(const DiskCacheStatus&) const = default;
 };
@@ -84,6 +88,21 @@ struct KvCounters {
   bool operator==(const KvCounters&) const = default;
 };
 
+// What a worker's steps computed, and how long they took, since it has its role: the cost model is
+// learned from it.
+struct StepTotals {
+  int64_t steps = 0;
+  int64_t prompt_steps = 0;  // of these, with prompts alone
+  double seconds = 0;
+  int64_t prompt_tokens = 0;
+  double prompt_pairs = 0;  // of a prompt's token with each before it and itself
+  int64_t sequences = 0;    // that got a token
+  double context_tokens = 0;
+  int32_t chunk_tokens = 0;  // most prompt tokens of a step
+
+  bool operator==(const StepTotals&) const = default;
+};
+
 struct WorkerStatus {
   std::optional<Role> role;  // of now; empty: as WorkerInfo says
   bool draining = false;
@@ -99,9 +118,12 @@ struct WorkerStatus {
   int64_t prompt_tokens_queued = 0;
   double prefill_tokens_per_s = 0;  // measured in its steps; 0: not yet
   double kv_bytes_per_s = 0;        // measured in what was handed over to it; 0: not yet
+  double busy_s = 0;                // in steps, since its start
+  int64_t preemptions = 0;          // likewise
   KvCounters kv;
   std::vector<KvPath> paths;  // at most kMaxKvPaths
   DiskCacheStatus disk;
+  StepTotals steps;
 
   bool operator==(const WorkerStatus&) const = default;
 };
@@ -120,6 +142,7 @@ struct PrefillCommand {
   Duration timeout{};  // from receipt
   // Another prefill worker is asked to hand over its KV of about so many leading tokens; 0: none.
   int32_t prefix_tokens = 0;
+  std::string traceparent;  // W3C, for log lines; "": not traced
 };
 // To a prefill worker: offer what is cached of the prompt to another prefill worker, which waits
 // for it. Answered with Prefilled when it is there, else with Failed.
@@ -139,6 +162,7 @@ struct DecodeCommand {
   std::string cache_salt;
   bool handoff = false;  // false: prefill the prompt yourself
   Duration timeout{};
+  std::string traceparent;  // as in PrefillCommand
 };
 struct CancelCommand {
   Attempt attempt;
@@ -156,8 +180,10 @@ struct DutyCommand {
   // Running streams have so long to end before routers are asked to move them elsewhere.
   Duration grace{};
 };
+// Tell what the caches hold, from the beginning, and then what changes. The link answers it itself.
+struct TellBlocksCommand {};
 using Command = std::variant<PrefillCommand, DecodeCommand, CancelCommand, NoOfferCommand,
-                             ServePrefixCommand, DutyCommand>;
+                             ServePrefixCommand, DutyCommand, TellBlocksCommand>;
 
 // None: a command about the worker itself.
 inline std::optional<Attempt> AttemptOf(const Command& command) {
@@ -180,15 +206,33 @@ inline bool IsRequest(const Command& command) {
 // token), then Prefilled or Failed; a decode worker sends tokens (the first one too: whichever
 // comes first counts, the router drops the twin), then exactly one of Finished and Failed. The
 // first token's position is the command's `output_tokens`.
+
+// How a prompt came to its first token. Durations, one after the other from the command's receipt.
+struct PrefillTimes {
+  int32_t cached_prompt_tokens = 0;
+  int32_t chunks = 0;      // steps that computed a part of it
+  Duration queue{};        // until its turn came
+  Duration fetch{};        // then until it was computed: a prefix came from elsewhere, or from disk
+  Duration first_chunk{};  // the first of `chunks`; 0 with one that is all
+  Duration compute{};      // all of them
+
+  bool operator==(const PrefillTimes&) const = default;
+};
 struct TokensEvent {
   Attempt attempt;
   std::vector<OutputToken> tokens;  // consecutive positions
+  // With an attempt's first token, from the worker that computed the prompt.
+  std::optional<PrefillTimes> prefill{};
 };
+// Of consecutive positions of the prompt, where SamplingParams::prompt_logprobs asks for them; from
+// whoever computes the prompt, before its first token. After a failure they may begin anew.
+struct PromptScoresEvent {
+  Attempt attempt;
+  std::vector<PromptScore> scores;
+};
+// The prefill worker's part is over: its blocks are released.
 struct PrefilledEvent {
   Attempt attempt;
-  int32_t cached_prompt_tokens = 0;
-  Duration queue{};
-  Duration prefill{};
 };
 struct FinishedEvent {
   Attempt attempt;
@@ -202,11 +246,15 @@ struct FinishedEvent {
   Duration handoff_moving{};   // of these, while something complete was under way
   Duration handoff_exposed{};  // of these, after prefill had ended
   Duration handover{};         // end of prefill to the first decode step; 0 when there was none
+  Duration queue{};            // receipt to grant, or to the batch where nothing was handed over
+  int32_t steps = 0;           // that gave it a token
+  int32_t preemptions = 0;     // times that it gave its blocks to older ones
 };
 struct FailedEvent {
   Attempt attempt;
   absl::Status status;
 };
-using Event = std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent>;
+using Event =
+    std::variant<TokensEvent, PrefilledEvent, FinishedEvent, FailedEvent, PromptScoresEvent>;
 
 }  // namespace baton::worker_link

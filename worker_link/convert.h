@@ -13,12 +13,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "baton/v1/worker.pb.h"
+#include "common/block_journal.h"
 #include "worker_link/commands.h"
 
 namespace baton::worker_link {
 
 inline constexpr int kMaxPromptTokens = 1 << 22;
 inline constexpr size_t kMaxNameBytes = 256;
+inline constexpr size_t kTraceparentBytes = 55;
 inline constexpr size_t kMaxSaltBytes = 1024;
 inline constexpr size_t kMaxAddressBytes = 8192;  // a handoff address (kv_transfer/handoff.h)
 inline constexpr size_t kMaxErrorBytes = 4096;    // longer error texts are cut
@@ -41,6 +43,9 @@ absl::StatusOr<WorkerInfo> FromWire(const v1::WorkerHello& wire);
 
 void ToWire(const WorkerStatus& status, v1::WireStatus* wire);
 absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire);
+
+void ToWire(const BlockNews& news, v1::WireBlocks* wire);
+absl::StatusOr<BlockNews> FromWire(const v1::WireBlocks& wire);
 
 // Appends. Tokens of one TokensEvent have consecutive positions.
 void AppendEvent(const Event& event, v1::WireEvents* wire);

@@ -44,6 +44,7 @@ void SamplingToWire(const SamplingParams& params, v1::WireSampling* wire) {
   wire->mutable_stop_token_ids()->Add(params.stop_token_ids.begin(), params.stop_token_ids.end());
   wire->set_ignore_eos(params.ignore_eos);
   wire->set_logprobs(params.logprobs);
+  wire->set_prompt_logprobs(params.prompt_logprobs + 1);
   wire->set_watermark(params.watermark);
   wire->set_constraint(params.constraint);
 }
@@ -72,6 +73,7 @@ absl::StatusOr<SamplingParams> SamplingFromWire(const v1::WireSampling& wire) {
   params.stop_token_ids.assign(wire.stop_token_ids().begin(), wire.stop_token_ids().end());
   params.ignore_eos = wire.ignore_eos();
   params.logprobs = wire.logprobs();
+  params.prompt_logprobs = std::clamp(wire.prompt_logprobs(), 0, kMaxTopLogprobs + 1) - 1;
   params.watermark = wire.watermark();
   params.constraint = wire.constraint();
   BATON_RETURN_IF_ERROR(CheckSamplingParams(params, INT32_MAX));
@@ -99,6 +101,14 @@ absl::Status RequestFromWire(const WireCommand& wire, PlainCommand* command) {
   command->cache_salt = wire.cache_salt();
   BATON_ASSIGN_OR_RETURN(command->timeout, TimeoutFromWire(wire.timeout_ms()));
   return absl::OkStatus();
+}
+
+// A W3C traceparent, or nothing: it goes into log lines as it is.
+absl::StatusOr<std::string> TraceparentFromWire(const std::string& text) {
+  constexpr std::string_view kKnown = "0123456789abcdef-";
+  BATON_RETURN_IF_ERROR(CheckLength("traceparent", text.size(), kTraceparentBytes, "bytes"));
+  if (text.find_first_not_of(kKnown) == std::string::npos) return text;
+  return absl::InvalidArgumentError("traceparent has other than hexadecimal digits");
 }
 
 // A prompt has at least one token that is no output.
@@ -132,6 +142,7 @@ absl::StatusOr<Command> PrefillFromWire(const v1::WirePrefill& wire) {
   command.prefix_tokens = wire.prefix_tokens();
   BATON_ASSIGN_OR_RETURN(command.output_tokens,
                          OutputTokensFromWire(wire.output_tokens(), wire.prompt_size()));
+  BATON_ASSIGN_OR_RETURN(command.traceparent, TraceparentFromWire(wire.traceparent()));
   return command;
 }
 
@@ -149,6 +160,7 @@ absl::StatusOr<Command> DecodeFromWire(const v1::WireDecode& wire) {
   command.handoff = wire.handoff();
   BATON_ASSIGN_OR_RETURN(command.output_tokens,
                          OutputTokensFromWire(wire.output_tokens(), wire.prompt_size()));
+  BATON_ASSIGN_OR_RETURN(command.traceparent, TraceparentFromWire(wire.traceparent()));
   return command;
 }
 
@@ -202,12 +214,14 @@ void ToWire(const Command& command, v1::RouterMessage* wire) {
     out->set_target_name(prefill->target_name);
     out->set_prefix_tokens(prefill->prefix_tokens);
     out->set_output_tokens(prefill->output_tokens);
+    out->set_traceparent(prefill->traceparent);
   } else if (const auto* decode = std::get_if<DecodeCommand>(&command)) {
     v1::WireDecode* out = wire->mutable_decode();
     RequestToWire(*decode, out);
     SamplingToWire(decode->sampling, out->mutable_sampling());
     out->set_handoff(decode->handoff);
     out->set_output_tokens(decode->output_tokens);
+    out->set_traceparent(decode->traceparent);
   } else if (const auto* serve = std::get_if<ServePrefixCommand>(&command)) {
     v1::WireServePrefix* out = wire->mutable_serve_prefix();
     RequestToWire(*serve, out);
@@ -218,6 +232,8 @@ void ToWire(const Command& command, v1::RouterMessage* wire) {
     out->set_role(std::string(RoleName(duty->role)));
     out->set_takes_work(duty->takes_work);
     out->set_grace_ms(TimeoutMs(duty->grace));
+  } else if (std::holds_alternative<TellBlocksCommand>(command)) {
+    wire->mutable_tell_blocks();
   } else if (const auto* cancel = std::get_if<CancelCommand>(&command)) {
     ToWire(cancel->attempt, wire->mutable_cancel());
   } else {
@@ -239,6 +255,8 @@ absl::StatusOr<Command> CommandFromWire(const v1::RouterMessage& wire) {
       return ServePrefixFromWire(wire.serve_prefix());
     case v1::RouterMessage::kDuty:
       return DutyFromWire(wire.duty());
+    case v1::RouterMessage::kTellBlocks:
+      return TellBlocksCommand{};
     case v1::RouterMessage::kBatch:  // the stream takes batches apart
       return absl::InvalidArgumentError("a batch within a batch");
     case v1::RouterMessage::kHello:

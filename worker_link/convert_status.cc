@@ -91,6 +91,7 @@ void DiskToWire(const DiskCacheStatus& disk, v1::WireDiskCache* wire) {
   wire->set_blocks_dropped(disk.blocks_dropped);
   wire->set_blocks_evicted(disk.blocks_evicted);
   wire->set_blocks_damaged(disk.blocks_damaged);
+  wire->set_bytes_per_s(disk.bytes_per_s);
 }
 
 absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
@@ -103,7 +104,8 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
                              .blocks_written = wire.blocks_written(),
                              .blocks_dropped = wire.blocks_dropped(),
                              .blocks_evicted = wire.blocks_evicted(),
-                             .blocks_damaged = wire.blocks_damaged()};
+                             .blocks_damaged = wire.blocks_damaged(),
+                             .bytes_per_s = wire.bytes_per_s()};
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks", disk.blocks));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_total", disk.blocks_total));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_hit", disk.blocks_hit));
@@ -113,7 +115,38 @@ absl::StatusOr<DiskCacheStatus> DiskFromWire(const v1::WireDiskCache& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_dropped", disk.blocks_dropped));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_evicted", disk.blocks_evicted));
   BATON_RETURN_IF_ERROR(CheckCount("disk.blocks_damaged", disk.blocks_damaged));
+  BATON_RETURN_IF_ERROR(CheckRate("disk.bytes_per_s", disk.bytes_per_s));
   return disk;
+}
+
+void StepsToWire(const StepTotals& steps, v1::WireStepTotals* wire) {
+  wire->set_steps(steps.steps);
+  wire->set_prompt_steps(steps.prompt_steps);
+  wire->set_seconds(steps.seconds);
+  wire->set_prompt_tokens(steps.prompt_tokens);
+  wire->set_prompt_pairs(steps.prompt_pairs);
+  wire->set_sequences(steps.sequences);
+  wire->set_context_tokens(steps.context_tokens);
+  wire->set_chunk_tokens(steps.chunk_tokens);
+}
+
+absl::StatusOr<StepTotals> StepsFromWire(const v1::WireStepTotals& wire) {
+  BATON_RETURN_IF_ERROR(CheckCount("steps.steps", wire.steps()));
+  BATON_RETURN_IF_ERROR(CheckRate("steps.seconds", wire.seconds()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.prompt_tokens", wire.prompt_tokens()));
+  BATON_RETURN_IF_ERROR(CheckRate("steps.prompt_pairs", wire.prompt_pairs()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.sequences", wire.sequences()));
+  BATON_RETURN_IF_ERROR(CheckRate("steps.context_tokens", wire.context_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.chunk_tokens", wire.chunk_tokens()));
+  BATON_RETURN_IF_ERROR(CheckCount("steps.prompt_steps", wire.prompt_steps()));
+  return StepTotals{.steps = wire.steps(),
+                    .prompt_steps = wire.prompt_steps(),
+                    .seconds = wire.seconds(),
+                    .prompt_tokens = wire.prompt_tokens(),
+                    .prompt_pairs = wire.prompt_pairs(),
+                    .sequences = wire.sequences(),
+                    .context_tokens = wire.context_tokens(),
+                    .chunk_tokens = wire.chunk_tokens()};
 }
 
 }  // namespace
@@ -133,9 +166,12 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   wire->set_prompt_tokens_queued(status.prompt_tokens_queued);
   wire->set_prefill_tokens_per_s(status.prefill_tokens_per_s);
   wire->set_kv_bytes_per_s(status.kv_bytes_per_s);
+  wire->set_busy_s(status.busy_s);
+  wire->set_preemptions(status.preemptions);
   CountersToWire(status.kv, wire->mutable_kv());
   for (const KvPath& path : status.paths) PathToWire(path, wire->add_paths());
   if (status.disk != DiskCacheStatus{}) DiskToWire(status.disk, wire->mutable_disk());
+  if (status.steps != StepTotals{}) StepsToWire(status.steps, wire->mutable_steps());
 }
 
 absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
@@ -150,6 +186,8 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("prompt_tokens_queued", wire.prompt_tokens_queued()));
   BATON_RETURN_IF_ERROR(CheckRate("prefill_tokens_per_s", wire.prefill_tokens_per_s()));
   BATON_RETURN_IF_ERROR(CheckRate("kv_bytes_per_s", wire.kv_bytes_per_s()));
+  BATON_RETURN_IF_ERROR(CheckRate("busy_s", wire.busy_s()));
+  BATON_RETURN_IF_ERROR(CheckCount("preemptions", wire.preemptions()));
   if (wire.paths_size() > static_cast<int>(kMaxKvPaths)) {
     return absl::InvalidArgumentError(fmt::format("a status with {} paths, at most {} are taken",
                                                   wire.paths_size(), kMaxKvPaths));
@@ -160,6 +198,7 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   }
   BATON_ASSIGN_OR_RETURN(const KvCounters counters, CountersFromWire(wire.kv()));
   BATON_ASSIGN_OR_RETURN(const DiskCacheStatus disk, DiskFromWire(wire.disk()));
+  BATON_ASSIGN_OR_RETURN(const StepTotals steps, StepsFromWire(wire.steps()));
   std::optional<Role> role;
   if (!wire.role().empty()) {
     BATON_ASSIGN_OR_RETURN(role, RoleFromName(wire.role()));
@@ -178,9 +217,12 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
                       .prompt_tokens_queued = wire.prompt_tokens_queued(),
                       .prefill_tokens_per_s = wire.prefill_tokens_per_s(),
                       .kv_bytes_per_s = wire.kv_bytes_per_s(),
+                      .busy_s = wire.busy_s(),
+                      .preemptions = wire.preemptions(),
                       .kv = counters,
                       .paths = std::move(paths),
-                      .disk = disk};
+                      .disk = disk,
+                      .steps = steps};
 }
 
 }  // namespace baton::worker_link

@@ -44,6 +44,7 @@ class ServerStream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1:
 
   void Push(const std::vector<Event>& events);
   void PushStatus(const WorkerStatus& status);
+  void TellBlocks();
   // Ends the stream, once everything that waits has been written unless that is to be dropped.
   void Close(grpc::Status status, bool drop_waiting);
 
@@ -55,6 +56,8 @@ class ServerStream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1:
   absl::Status TakeCommand(const v1::RouterMessage& message);
   void ReportLost();
   void AdvanceLocked();
+  bool TakeNextLocked();
+  bool TakeBlocksLocked();
 
   Registry* const registry_;
   grpc::CallbackServerContext* const context_;
@@ -70,20 +73,25 @@ class ServerStream final : public grpc::ServerBidiReactor<v1::RouterMessage, v1:
   bool writing_ = false;
   bool hello_due_ = false;
   Outbox outbox_;
-  v1::WorkerMessage outgoing_;  // belongs to the write in flight
+  std::optional<BlockJournal::Reader> blocks_;  // of a router that asked for them
+  bool blocks_due_ = false;                     // there may be news
+  bool blocks_turn_ = false;                    // they and the events take turns
+  v1::WorkerMessage outgoing_;                  // belongs to the write in flight
   grpc::Status final_status_;
 };
 
 // The streams that exist, and what every stream needs.
 class Registry {
  public:
-  Registry(const WorkerInfo& info, std::function<bool(LinkInput)> on_input)
-      : on_input_(std::move(on_input)), name_(info.name) {
+  Registry(const WorkerInfo& info, std::function<bool(LinkInput)> on_input,
+           const BlockJournal* journal)
+      : on_input_(std::move(on_input)), name_(info.name), journal_(journal) {
     ToWire(info, hello_.mutable_hello());
   }
 
   const v1::WorkerMessage& hello() const { return hello_; }
   const std::string& name() const { return name_; }
+  const BlockJournal* journal() const { return journal_; }
   bool Input(LinkInput input) { return on_input_(std::move(input)); }
 
   ServerStream* Open(grpc::CallbackServerContext* context) {
@@ -138,6 +146,7 @@ class Registry {
  private:
   const std::function<bool(LinkInput)> on_input_;
   const std::string name_;
+  const BlockJournal* const journal_;
   v1::WorkerMessage hello_;
   std::mutex mutex_;
   std::condition_variable empty_;
@@ -179,6 +188,13 @@ absl::Status ServerStream::TakeMessage() {
 absl::Status ServerStream::TakeCommand(const v1::RouterMessage& message) {
   absl::StatusOr<Command> command = CommandFromWire(message);
   if (!command.ok()) return command.status();
+  if (std::holds_alternative<TellBlocksCommand>(*command)) {
+    const std::lock_guard lock(mutex_);
+    if (registry_->journal() != nullptr) blocks_.emplace();
+    blocks_due_ = blocks_.has_value();
+    AdvanceLocked();
+    return absl::OkStatus();
+  }
   const bool request = IsRequest(*command);
   const std::optional<Attempt> attempt = AttemptOf(*command);
   if (registry_->Input(LinkCommand{link_, *std::move(command)})) return absl::OkStatus();
@@ -236,6 +252,29 @@ void ServerStream::PushStatus(const WorkerStatus& status) {
   AdvanceLocked();
 }
 
+void ServerStream::TellBlocks() {
+  const std::lock_guard lock(mutex_);
+  if (phase_ != Phase::kOpen || !blocks_) return;
+  blocks_due_ = true;
+  AdvanceLocked();
+}
+
+bool ServerStream::TakeBlocksLocked() {
+  if (!blocks_due_ || phase_ != Phase::kOpen) return false;
+  BlockNews news;
+  blocks_due_ = registry_->journal()->Read(&*blocks_, &news);
+  if (!blocks_due_) return false;
+  outgoing_.Clear();
+  ToWire(news, outgoing_.mutable_blocks());
+  return true;
+}
+
+bool ServerStream::TakeNextLocked() {
+  blocks_turn_ = !blocks_turn_;
+  if (blocks_turn_ && TakeBlocksLocked()) return true;
+  return outbox_.Take(&outgoing_) || TakeBlocksLocked();
+}
+
 void ServerStream::Close(grpc::Status status, bool drop_waiting) {
   const std::lock_guard lock(mutex_);
   if (phase_ == Phase::kFinished) return;
@@ -256,7 +295,7 @@ void ServerStream::AdvanceLocked() {
     hello_due_ = false;
     writing_ = true;
   } else {
-    writing_ = outbox_.Take(&outgoing_);
+    writing_ = TakeNextLocked();
   }
   if (writing_) {
     StartWrite(&outgoing_);
@@ -289,14 +328,16 @@ void ServerStream::OnDone() {
 
 class LinkServerImpl final : public LinkServer {
  public:
-  LinkServerImpl(const WorkerInfo& info, std::function<bool(LinkInput)> on_input)
-      : registry_(info, std::move(on_input)), service_(&registry_) {}
+  LinkServerImpl(const WorkerInfo& info, std::function<bool(LinkInput)> on_input,
+                 const BlockJournal* journal)
+      : registry_(info, std::move(on_input), journal), service_(&registry_) {}
   ~LinkServerImpl() override;
 
   absl::Status Listen(const std::string& address, const TlsFiles& tls);
   std::string address() const override { return address_; }
   void Send(LinkId link, std::vector<Event> events) override;
   void SetStatus(const WorkerStatus& status) override;
+  void TellBlocks() override;
 
  private:
   class Service final : public v1::WorkerLink::CallbackService {
@@ -368,16 +409,20 @@ void LinkServerImpl::SetStatus(const WorkerStatus& status) {
   for (const auto& stream : registry_.All()) stream->PushStatus(status);
 }
 
+void LinkServerImpl::TellBlocks() {
+  for (const auto& stream : registry_.All()) stream->TellBlocks();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LinkServer>> LinkServer::Create(
     const std::string& address, const WorkerInfo& info, std::function<bool(LinkInput)> on_input,
-    const TlsFiles& tls) {
+    const TlsFiles& tls, const BlockJournal* journal) {
   if (address.rfind(':') == std::string::npos) {
     return absl::InvalidArgumentError(
         fmt::format("listen address '{}' is not of the form HOST:PORT", address));
   }
-  auto server = std::make_unique<LinkServerImpl>(info, std::move(on_input));
+  auto server = std::make_unique<LinkServerImpl>(info, std::move(on_input), journal);
   if (absl::Status status = server->Listen(address, tls); !status.ok()) return status;
   return server;
 }

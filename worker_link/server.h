@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/block_journal.h"
 #include "common/tls_files.h"
 #include "worker_link/commands.h"
 
@@ -32,10 +33,12 @@ class LinkServer {
  public:
   // Listens on `address` ("127.0.0.1:0" takes a free port) for WorkerLink, standard health and
   // reflection. Unavailable when the port is taken, with the address. With `tls`, only routers
-  // whose certificate is from its CA are served.
+  // whose certificate is from its CA are served. `journal`, which outlives the server, is read to
+  // those that ask what the caches hold; null: nothing is told.
   static absl::StatusOr<std::unique_ptr<LinkServer>> Create(
       const std::string& address, const WorkerInfo& info,
-      std::function<bool(LinkInput)> on_input, const TlsFiles& tls = {});
+      std::function<bool(LinkInput)> on_input, const TlsFiles& tls = {},
+      const BlockJournal* journal = nullptr);
   // Closes all streams after what was sent has been written, or after a second.
   virtual ~LinkServer() = default;
 
@@ -46,6 +49,8 @@ class LinkServer {
   virtual void Send(LinkId link, std::vector<Event> events) = 0;
   // To every router, and to those that connect later.
   virtual void SetStatus(const WorkerStatus& status) = 0;
+  // The journal has changed: those who asked for it are told, each as fast as it reads.
+  virtual void TellBlocks() = 0;
 };
 
 }  // namespace baton::worker_link

@@ -112,6 +112,29 @@ TEST(TraceFile, MooncakeJsonl) {
   EXPECT_THAT(trace->requests[1].prefix_blocks, ElementsAre(0, 5));
 }
 
+TEST(TraceFile, TheRoutersAccessLog) {
+  const auto trace = ParseTrace(
+      R"({"arrival_us":1795309325000000,"status":200,"input_tokens":800,"cached_tokens":200,)"
+      R"("output_tokens":64,"e2e_s":0.1,"stages":{"placed":0.01}})"
+      "\n"
+      R"({"arrival_us":1795309323500000,"status":200,"input_tokens":100,"output_tokens":400})"
+      "\n"
+      R"({"arrival_us":1795309326000000,"status":429,"code":"RESOURCE_EXHAUSTED"})"
+      "\n"
+      R"({"arrival_us":1795309327000000,"status":503,"code":"UNAVAILABLE","input_tokens":10})"
+      "\n");
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  ASSERT_EQ(trace->requests.size(), 3);
+  EXPECT_EQ(trace->requests[0].input_tokens, 100);  // by arrival, not by end
+  EXPECT_DOUBLE_EQ(trace->requests[1].arrival_s - trace->requests[0].arrival_s, 1.5);
+  EXPECT_EQ(trace->requests[1].output_tokens, 64);
+  EXPECT_EQ(trace->requests[2].output_tokens, 0);
+  const auto workload = planner::WorkloadOf(*trace);
+  ASSERT_TRUE(workload.ok()) << workload.status();
+  EXPECT_DOUBLE_EQ(workload->requests[1].cached_share, 0.25);
+  EXPECT_EQ(workload->requests[2].output_tokens, 1);
+}
+
 TEST(TraceFile, RefusesNamingTheLine) {
   const std::string head = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
   const std::pair<std::string, const char*> cases[] = {
@@ -131,6 +154,9 @@ TEST(TraceFile, RefusesNamingTheLine) {
       {R"({"timestamp":-1,"input_length":1,"output_length":1})", "'timestamp' must be a whole"},
       {R"({"timestamp":0,"input_length":1.5,"output_length":1})", "'input_length' must be a whole"},
       {R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":["a"]})", "whole numbers"},
+      {R"({"arrival_us":1,"status":401})", "no line with input_tokens"},
+      {R"({"arrival_us":1.5,"input_tokens":1})", "'arrival_us' must be a whole number"},
+      {R"({"arrival_us":1,"input_tokens":999999999})", "line 1 of the trace: more than"},
       {R"({"timestamp":0,"input_length":1,"output_length":1,"user":"x"})", "unknown field 'user'"},
   };
   for (const auto& [text, expected] : cases) {

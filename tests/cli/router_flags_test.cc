@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
 namespace baton::cli {
 namespace {
 
@@ -21,6 +24,48 @@ TEST(CheckAddress, OtherThanLoopbackNeedsTlsOrInsecure) {
     EXPECT_TRUE(Check(address, true, false).ok()) << address;
     EXPECT_TRUE(Check(address, false, true).ok()) << address;
   }
+}
+
+TEST(ControlFlags, ReachTheRouterThatUpStarts) {
+  EXPECT_TRUE(ControlArguments({}).empty());
+  ControlFlags flags;
+  flags.control = "act";
+  flags.ttft_slo = 2.5;
+  flags.itl_slo = 0.05;
+  flags.cooldown_s = 7;
+  flags.least_decode = 3;
+  flags.most_workers = 9;
+  flags.scale = "kubernetes";
+  flags.kubernetes.api = "https://10.0.0.1:6443";
+  const std::vector<std::string> arguments = ControlArguments(flags);
+  ControlFlags parsed;
+  CLI::App app;
+  AddControlFlags(&app, &parsed);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  app.parse(reversed);
+  EXPECT_EQ(ControlArguments(parsed), arguments);
+  EXPECT_EQ(parsed.ttft_slo, 2.5);
+  EXPECT_EQ(parsed.kubernetes.api, "https://10.0.0.1:6443");
+  const auto options = ControlOptionsOf(parsed);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ((*options)->control.most_workers, 9);
+  EXPECT_NE((*options)->executor, nullptr);
+}
+
+TEST(ControlFlags, RefusesWhatMakesNoSense) {
+  EXPECT_EQ(*ControlOptionsOf({}), nullptr);
+  ControlFlags flags;
+  flags.control = "act";
+  flags.most_workers = 4;
+  EXPECT_THAT(std::string(ControlOptionsOf(flags).status().message()),
+              testing::HasSubstr("--control-scale"));
+  flags.scale = "file";
+  flags.replicas_file = "nowhere/replicas";
+  EXPECT_TRUE(absl::IsNotFound(ControlOptionsOf(flags).status()));
+  flags.scale = "kubernetes";
+  flags.least_workers = 5;
+  EXPECT_THAT(std::string(ControlOptionsOf(flags).status().message()),
+              testing::HasSubstr("--control-least-workers 5 is more than"));
 }
 
 }  // namespace

@@ -48,6 +48,18 @@ TEST_F(TlsFilesTest, SoundFilesAreTaken) {
   EXPECT_EQ(files.paths().size(), 3u);
 }
 
+// Self-signed over a request, for only that takes an end in the past.
+TEST_F(TlsFilesTest, AnExpiredCertificateIsRefused) {
+  Make("a");
+  const std::string key = directory_.File("a.key");
+  const std::string command = "openssl req -new -key " + key + " -subj /CN=a -out " +
+                              directory_.File("a.csr") + " 2>/dev/null && openssl x509 -req -in " +
+                              directory_.File("a.csr") + " -signkey " + key + " -days -1 -out " +
+                              directory_.File("old.crt") + " 2>/dev/null";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  ExpectRefused(Of("old.crt", "a.key"), "old.crt has expired");
+}
+
 TEST_F(TlsFilesTest, WhatIsMissingOrUnsoundIsNamed) {
   Make("a");
   Make("b");

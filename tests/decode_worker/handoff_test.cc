@@ -157,6 +157,9 @@ TEST_F(HandoffTest, BlocksThatAreHereAlreadyDoNotMoveAgain) {
     const Outcome outcome = pair.to_decode.Wait(second.attempt);
     EXPECT_EQ(outcome.finished->cached_prompt_tokens, 96);
     EXPECT_EQ(outcome.finished->kv_blocks_moved, tokens == 96 ? 0 : 1);
+    EXPECT_EQ(outcome.finished->steps, 3) << "the first token came with the KV";
+    EXPECT_FALSE(outcome.prefill) << "that is the prefill worker's to tell";
+    EXPECT_TRUE(pair.to_prefill.Wait(second.attempt).prefill);
     DecodeCommand stranger = first;
     stranger.attempt = AttemptOf(2000 + tokens);
     stranger.cache_salt = "another tenant";

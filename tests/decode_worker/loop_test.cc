@@ -42,6 +42,12 @@ TEST_F(DecodeLoopTest, EndsWhereTheRequestOrTheContextEnds) {
   ASSERT_TRUE(full.finished);
   EXPECT_EQ(full.finished->reason, FinishReason::kLength);
   EXPECT_EQ(full.tokens.size(), 6u) << "the context is 256";
+  EXPECT_EQ(full.finished->steps, 6);
+  EXPECT_EQ(full.finished->preemptions, 0);
+  ASSERT_TRUE(full.prefill) << "it was prefilled here";
+  EXPECT_EQ(full.prefill->chunks, 8) << "of 32 tokens";
+  EXPECT_GT(full.prefill->first_chunk, Duration{});
+  EXPECT_GT(full.prefill->compute, full.prefill->first_chunk);
 
   SamplingParams stopping = GreedyTokens(99);
   stopping.stop_token_ids = {full.tokens[2].token};

@@ -134,7 +134,7 @@ class BenchServeUsageTest(unittest.TestCase):
         nobody = f"http://127.0.0.1:{free_port()}"
         for arguments, word in (((), "--rate"),
                                 (("--rate", 1, "--concurrency", 1), "--concurrency"),
-                                (("--rate", 1, "--url", "https://a"), "https://a"),
+                                (("--rate", 1, "--url", "ftp://a"), "ftp://a"),
                                 (("--rate", 1, "--url", nobody), nobody[7:]),
                                 (("--rate", 1, "--arrivals", "pigeon"), "poisson"),
                                 (("--trace", "none.csv"), "none.csv")):

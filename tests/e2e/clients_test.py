@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import tempfile
 import typing
 import unittest
 
@@ -13,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
 
 import baton_proto
-from cluster import CONTEXT_TOKENS, VOCAB_SIZE, ClusterTestCase
+from cluster import CONTEXT_TOKENS, MODEL, VOCAB_SIZE, ClusterTestCase, run_baton
 
 QUESTION = [{"role": "user", "content": "Who wrote Romeo and Juliet?"}]
 
@@ -217,6 +218,27 @@ class OpenAiToolsTest(ClusterTestCase):
         self.assertEqual(calls, {0: {"name": whole.tool_calls[0].function.name,
                                      "arguments": whole.tool_calls[0].function.arguments}})
 
+    def test_the_streaming_helper_sees_arguments_grow(self):
+        with self.openai.chat.completions.stream(
+                model=self.model, temperature=0, max_tokens=160, tools=[WEATHER],
+                tool_choice="required",
+                messages=[{"role": "user", "content": "Weather in Paris and Rome?"}]) as stream:
+            deltas = [event for event in stream
+                      if event.type == "tool_calls.function.arguments.delta"]
+            final = stream.get_final_completion().choices[0]
+        self.assertEqual(final.finish_reason, "tool_calls")
+        self.assertGreater(len(deltas), 4, "the arguments came at once")
+        for index, call in enumerate(final.message.tool_calls):
+            grown = "".join(event.arguments_delta for event in deltas if event.index == index)
+            self.assertEqual(grown, call.function.arguments)
+            self.check_call(call, "get_weather")
+
+    def test_a_call_that_is_cut_off(self):
+        whole = self.ask(tool_choice="required", max_tokens=14).choices[0]
+        self.assertEqual(whole.finish_reason, "length")
+        self.assertIsNone(whole.message.tool_calls)
+        self.assertTrue(whole.message.content.startswith("<tool_call>"))
+
     def test_the_answer_of_a_tool_goes_back(self):
         asked = {"role": "user", "content": "What is the weather in Paris?"}
         call = self.ask(tool_choice="required", parallel_tool_calls=False).choices[0].message
@@ -261,6 +283,130 @@ class OpenAiToolsTest(ClusterTestCase):
                                               n=1, best_of=3, seed=1)
         self.assertEqual([choice.index for choice in best.choices], [0, 1])
         self.assertGreater(best.usage.completion_tokens, 8)
+
+
+class ResponsesTest(ClusterTestCase):
+    def setUp(self):
+        self.openai = openai.OpenAI(base_url=f"http://{self.client.http_address}/v1",
+                                    api_key="none", max_retries=0, timeout=120)
+        self.addCleanup(self.openai.close)
+
+    def test_a_response_is_the_chats_answer(self):
+        asked = {"model": self.model, "input": QUESTION, "temperature": 0, "max_output_tokens": 24}
+        whole = self.openai.responses.create(**asked)
+        chat = self.openai.chat.completions.create(model=self.model, messages=QUESTION,
+                                                   temperature=0, max_tokens=24)
+        self.assertEqual(whole.output_text, chat.choices[0].message.content)
+        self.assertEqual(whole.usage.total_tokens, chat.usage.total_tokens)
+        self.assertEqual(whole.incomplete_details.reason, "max_output_tokens")
+        events = list(self.openai.responses.create(**asked, stream=True))
+        text = "".join(event.delta for event in events
+                       if event.type == "response.output_text.delta")
+        self.assertEqual(text, whole.output_text)
+        self.assertEqual(events[-1].type, "response.incomplete")
+        self.assertEqual(events[-1].response.output_text, whole.output_text)
+        with self.assertRaises(openai.BadRequestError) as refused:
+            self.openai.responses.create(**asked, previous_response_id="resp_1")
+        self.assertIn("previous_response_id", str(refused.exception))
+
+    def test_the_streaming_helper_takes_a_format(self):
+        schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}},
+                  "required": ["city"], "additionalProperties": False}
+        with self.openai.responses.stream(
+                model=self.model, input="Which city is the capital of France?", temperature=0,
+                text={"format": {"type": "json_schema", "name": "city", "schema": schema}}) as stream:
+            text = "".join(event.delta for event in stream
+                           if event.type == "response.output_text.delta")
+            final = stream.get_final_response()
+        self.assertEqual(final.status, "completed")
+        self.assertEqual(final.output_text, text)
+        self.assertIn(json.loads(text)["city"], ("Paris", "Rome"))
+
+
+class PromptLogprobsTest(ClusterTestCase):
+    """Judged by `baton eval`, which computes them in one process."""
+    text = ("Alice was beginning to get very tired of sitting by her sister on the bank, and of "
+            "having nothing to do: once or twice she had peeped into the book.")
+
+    def setUp(self):
+        self.openai = openai.OpenAI(base_url=f"http://{self.client.http_address}/v1",
+                                    api_key="none", max_retries=0, timeout=120)
+        self.addCleanup(self.openai.close)
+
+    def echo(self, **more):
+        return self.openai.completions.create(**{
+            "model": self.model, "prompt": self.text, "max_tokens": 3, "temperature": 0,
+            "logprobs": 2, "echo": True, **more})
+
+    def test_echoed_ones_are_those_of_eval(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(self.text)
+            file.flush()
+            result = run_baton("eval", "--ppl", file.name, "--model", MODEL, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        evaluated = json.loads(result.stdout)
+        for _ in range(2):  # the prefix cache, which has the prompt by then, does not matter
+            answer = self.echo()
+            logprobs = answer.choices[0].logprobs
+            count = answer.usage.prompt_tokens
+            self.assertEqual("".join(logprobs.tokens), answer.choices[0].text)
+            self.assertTrue(answer.choices[0].text.startswith(self.text))
+            self.assertEqual(len(logprobs.token_logprobs), count + 3)
+            self.assertIsNone(logprobs.token_logprobs[0])
+            self.assertIsNone(logprobs.top_logprobs[0])
+            mean = -sum(logprobs.token_logprobs[1:count]) / (count - 1)
+            self.assertAlmostEqual(mean, evaluated["mean_nll"], places=5)
+            for position, offset in enumerate(logprobs.text_offset[1:], 1):
+                token = logprobs.tokens[position]
+                self.assertEqual(answer.choices[0].text[offset:offset + len(token)], token)
+
+    def test_a_stream_and_vllms_form_have_the_same(self):
+        whole = self.echo().choices[0].logprobs
+        streamed = []
+        for chunk in self.echo(stream=True):
+            if chunk.choices[0].logprobs:
+                streamed += chunk.choices[0].logprobs.token_logprobs
+        self.assertEqual(streamed, whole.token_logprobs)
+        answer = self.openai.completions.create(
+            model=self.model, prompt=self.text, max_tokens=3, temperature=0,
+            extra_body={"prompt_logprobs": 0, "return_token_ids": True}).choices[0]
+        self.assertIsNone(answer.prompt_logprobs[0])
+        for token, entry, logprob in zip(answer.prompt_token_ids[1:], answer.prompt_logprobs[1:],
+                                         whole.token_logprobs[1:]):
+            self.assertEqual(entry[str(token)]["logprob"], logprob)
+            self.assertGreaterEqual(entry[str(token)]["rank"], 1)
+        chat = self.openai.chat.completions.create(
+            model=self.model, messages=QUESTION, max_tokens=2,
+            extra_body={"prompt_logprobs": 1})
+        self.assertEqual(len(chat.prompt_logprobs), chat.usage.prompt_tokens)
+
+    def test_grpc_streams_them_first(self):
+        whole = self.echo().choices[0].logprobs
+        events = list(self.client.generate(
+            text=self.text, sampling={"temperature": 0, "max_tokens": 3, "prompt_logprobs": 2}))
+        prompt = [one for event in events for one in event.delta.prompt_logprobs]
+        self.assertEqual([round(one.logprob, 4) for one in prompt[1:]],
+                         [round(one, 4) for one in whole.token_logprobs[1:len(prompt)]])
+        self.assertTrue(events[0].delta.prompt_logprobs)
+        self.assertEqual(events[-1].finish.output_tokens, 3)
+
+
+class AnswerPlaceTest(ClusterTestCase):
+    def test_vllms_fields_of_the_text(self):
+        def ask(**more):
+            status, answer = self.client.post("/v1/chat/completions", {
+                "model": self.model, "temperature": 0, "max_tokens": 12, "messages": QUESTION,
+                **more})
+            self.assertEqual(status, 200, answer)
+            return answer["choices"][0]["message"]["content"]
+        begun = QUESTION + [{"role": "assistant", "content": "It was written by William"}]
+        self.assertTrue(ask(messages=begun, continue_final_message=True).startswith(" Shakespeare"))
+        self.assertTrue(ask(stop="Shake", include_stop_str_in_output=True).endswith("Shake"))
+        self.assertEqual(ask(skip_special_tokens=False, logit_bias={"2": 100}), "<|im_end|>")
+        self.assertEqual(ask(logit_bias={"2": 100}), "")
+        status, answer = self.client.post("/v1/chat/completions", {
+            "messages": begun, "continue_final_message": True, "add_generation_prompt": True})
+        self.assertEqual(status, 400, answer)
 
 
 class GrpcTest(ClusterTestCase):

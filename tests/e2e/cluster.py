@@ -278,10 +278,10 @@ class Cluster:
 
     @classmethod
     def up(cls, prefill=1, decode=1, **flags):
-        """`baton up`; block_tokens=8 becomes --block-tokens 8."""
+        """`baton up`; block_tokens=8 becomes --block-tokens 8. Prompts as with start_router."""
         cluster = cls()
         flags = {"model": MODEL, "http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "kv_mb": 256,
-                 **flags}
+                 "local_uncached_tokens": 0, **flags}
         with cluster._killed_on_error():
             ready = cluster.start("up", "--prefill", prefill, "--decode", decode,
                                   *to_flags(flags)).wait_ready()
@@ -313,7 +313,10 @@ class Cluster:
             return process, process.wait_ready()["listen"]
 
     def start_router(self, workers, namespace=None, **flags):
-        flags = {"model": MODEL, "http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **flags}
+        """A prompt that was answered before goes the same way again unless `flags` say otherwise:
+        decode workers do not prefill what they hold."""
+        flags = {"model": MODEL, "http": "127.0.0.1:0", "grpc": "127.0.0.1:0",
+                 "local_uncached_tokens": 0, **flags}
         process = self.start("router", "--workers", ",".join(workers), *to_flags(flags),
                              namespace=namespace)
         with self._killed_on_error():

@@ -47,6 +47,28 @@ class ConstraintsTest(ClusterTestCase):
         self.assertEqual(status, 200, answer)
         return answer["choices"][0]
 
+    def test_hostile_constraints_change_nobodys_answer(self):
+        """Refused at once, or answered beside others, whose tokens are those of one process."""
+        hostile = ["(" + "[a-z ]*x|" * 4000 + "y)*z", "((a{0,40}b?){0,30}c?){0,10}",
+                   "a*" * 12000 + "b", "(a|b)*a(a|b){4000}"]
+        prompts = [f"Count to {number}:" for number in range(6)]
+        expected = reference([{"prompt": prompt, "sampling": {"temperature": 0, "max_tokens": 40}}
+                              for prompt in prompts])
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            odd = [pool.submit(self.client.post, "/v1/completions", {
+                "model": self.model, "prompt": "x", "max_tokens": 30, "guided_regex": regex})
+                for regex in hostile]
+            plain = list(pool.map(lambda prompt: self.complete(
+                prompt, {}, temperature=0, max_tokens=40), prompts))
+        for answer, right in zip(plain, expected):
+            self.assertEqual(answer["token_ids"], right["output_tokens"])
+        for answer in odd:
+            self.assertEqual(answer.result()[0], 200, answer.result()[1])
+        status, answer = self.client.post("/v1/completions", {
+            "model": self.model, "prompt": "x", "guided_regex": "(((a{0,5000}){0,5000})*){0,9}b"})
+        self.assertEqual(status, 400, answer)
+        self.assertIn("more than 60000 states", answer["error"]["message"])
+
     def test_cluster_equals_one_process_and_satisfies(self):
         requests, bodies, checks = [], [], []
         for seed in range(3):

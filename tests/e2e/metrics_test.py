@@ -44,7 +44,8 @@ class MetricsTest(unittest.TestCase):
         """p0 has the prefix, and is busy with the filler when it is wanted again."""
         rng = random.Random(1)
         prefix = [rng.randrange(100, 40000) for _ in range(PREFIX_TOKENS + 1)]
-        filler = [rng.randrange(100, 40000) for _ in range(FILLER_TOKENS)]
+        # It begins alike, so that p0 gets it.
+        filler = prefix[:400] + [rng.randrange(100, 40000) for _ in range(FILLER_TOKENS)]
         self.assertEqual(self.answer(prefix).prefill_worker, "p0")
         time.sleep(1.5 * STATUS_INTERVAL_S)  # until its speed is known
         with concurrent.futures.ThreadPoolExecutor(1) as pool:

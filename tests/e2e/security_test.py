@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import socket
 import ssl
 import tempfile
 import threading
@@ -120,13 +121,52 @@ class TlsTest(unittest.TestCase):
             time.sleep(1)
             self.assertEqual(other.client.request("GET", "/ready")[0], 503)
 
-    def test_a_new_certificate_is_used_without_a_restart(self):
+    def serial(self, address, files):
+        """Of the certificate that a server shows to a client with these files."""
+        context = ssl.create_default_context(cafile=self.authority.ca)
+        context.load_cert_chain(*files)
+        context.set_alpn_protocols(["h2"])
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), 60) as plain:
+            with context.wrap_socket(plain, server_hostname=host) as encrypted:
+                return encrypted.getpeercert()["serialNumber"]
+
+    def renew(self, name):
+        for end, new in zip(("crt", "key"), self.authority.issue(f"{name}-renewed")):
+            os.replace(new, self.authority.path / f"{name}.{end}")
+
+    def test_new_certificates_are_used_without_a_restart(self):
         before = https(self.ready["http"], self.context)[2]
-        files = [self.authority.path / "server.crt", self.authority.path / "server.key"]
-        for old, new in zip(files, self.authority.issue("renewed")):
-            os.replace(new, old)
+        self.assertEqual(self.serial(self.ready["grpc"], self.client_files), before)
+        self.renew("server")
         wait_until(lambda: https(self.ready["http"], self.context)[2] != before, 30,
-                   "the renewed certificate is served")
+                   "HTTP serves the renewed certificate")
+        wait_until(lambda: self.serial(self.ready["grpc"], self.client_files) != before, 30,
+                   "gRPC serves the renewed certificate")
+        self.test_grpc_with_and_without_a_client_certificate()
+
+    def test_new_certificates_of_links_are_used_without_a_restart(self):
+        link = (self.links["link_cert"], self.links["link_key"])
+        before = self.serial(self.addresses[0], link)
+        self.renew("link")
+        wait_until(lambda: self.serial(self.addresses[0], link) != before, 30,
+                   "the worker serves the renewed certificate")
+        with Cluster() as other:  # whose router has the renewed one, too
+            other.start_router(self.addresses, **self.links)
+            other.wait_for_workers(1)
+
+    def test_a_link_with_another_authoritys_certificate_is_refused(self):
+        stranger = Authority()
+        self.addCleanup(stranger.close)
+        certificate, key = stranger.issue("link")
+        for ca, why in ((stranger.ca, "certificate verify failed"), (self.authority.ca, "")):
+            with Cluster() as other:
+                process = other.start_router(self.addresses, link_cert=certificate, link_key=key,
+                                             link_ca=ca)
+                wait_until(lambda: "is down" in process.log_tail(), 30, "the link is refused")
+                self.assertIn(why, process.log_tail())
+                self.assertIn(self.addresses[0], process.log_tail())
+                self.assertEqual(other.client.request("GET", "/ready")[0], 503)
 
     def test_chat_over_https(self):
         url = "https://" + self.ready["http"]
@@ -138,6 +178,20 @@ class TlsTest(unittest.TestCase):
         refused = run_baton("chat", "--url", url, "--cert", certificate, "--key", key, "Hello")
         self.assertEqual(refused.returncode, 1)
         self.assertIn("certificate verify failed", refused.stderr)
+
+
+    def test_load_over_https(self):
+        certificate, key = self.client_files
+        load = ["bench", "serve", "--url", "https://" + self.ready["http"], "--cert", certificate,
+                "--key", key, "--concurrency", 2, "--requests", 4, "--input", 8, "--output", 3,
+                "--json"]
+        told = run_baton(*load, "--ca", self.authority.ca)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        self.assertEqual(json.loads(told.stdout.splitlines()[0])["ok"], 4)
+        self.assertEqual(run_baton(*load, "--insecure-tls").returncode, 0)
+        refused = run_baton(*load)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("certificate verify failed", refused.stderr + refused.stdout)
 
 
 class AddressTest(unittest.TestCase):

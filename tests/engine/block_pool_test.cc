@@ -46,6 +46,38 @@ TEST_F(BlockPoolTest, AFreshPoolHandsOutOneContiguousRun) {
   ExpectCounts(pool, 1, 3, 0);
 }
 
+TEST_F(BlockPoolTest, NotesWhatCanBeMatchedUntilItIsEvicted) {
+  BlockPool pool = MakePool(4);
+  BlockJournal journal;
+  pool.NoteIn(&journal);
+  const auto noted = [&] {
+    std::set<BlockKey> keys;
+    BlockJournal::Reader reader;
+    BlockNews news;
+    while (journal.Read(&reader, &news)) {
+      for (const BlockChange change : news.changes[0]) keys.insert(KeyOfChange(change));
+    }
+    return keys;
+  };
+  const BlockHash first = Name(16);
+  const BlockHash second = Name(32);
+  BlockTable table;
+  ASSERT_TRUE(pool.Extend(&table, 3).ok());
+  EXPECT_TRUE(noted().empty());
+  pool.Publish(table, 0, first);
+  pool.Publish(table, 1, second);
+  pool.Publish(table, 1, second);
+  const std::set<BlockKey> both = {KeyOfBlock(first, 1), KeyOfBlock(second, 2)};
+  EXPECT_EQ(noted(), both) << "held ones can be matched";
+  table.Clear();
+  EXPECT_EQ(noted(), both);
+  BlockTable other;
+  ASSERT_TRUE(pool.Extend(&other, 3).ok());
+  EXPECT_EQ(noted(), std::set{KeyOfBlock(first, 1)}) << "the chain's end went first";
+  ASSERT_TRUE(pool.Extend(&other, 1).ok());
+  EXPECT_TRUE(noted().empty());
+}
+
 TEST_F(BlockPoolTest, ARefusedExtendChangesNothingAndSaysTheCounts) {
   BlockPool pool = MakePool(4);
   BlockTable table;

@@ -9,6 +9,7 @@
 #include <ranges>
 #include <set>
 
+#include "engine/perplexity.h"
 #include "engine/step_planner.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "tests/common/counting_new.h"
@@ -457,6 +458,79 @@ TEST_F(ExecutorTest, DecodeStepsDoNotAllocate) {
   for (int i = 0; i < 100; ++i) step();
   EXPECT_EQ(test::Allocations(), before);
   EXPECT_GE(sequences[0].hashes.size(), 6u) << "blocks were published meanwhile";
+}
+
+// What `baton eval` says of a text is what a prompt's log probabilities say, whatever the chunks,
+// and whether or not the prefix cache has the prompt.
+TEST_F(ExecutorTest, PromptScoresAreThoseOfPerplexity) {
+  const std::vector<TokenId> prompt = RandomTokens(150, 320, 3);
+  const double nll =
+      Perplexity(&engine_->model(), &engine_->executor().pool(), prompt, 256)->mean_nll;
+  SamplingParams sampling = GreedyTokens(4);
+  const std::vector<OutputToken> answer = Answer(*engine_, prompt, sampling, 64);
+  sampling.prompt_logprobs = 3;
+  std::vector<PromptScore> first;
+  for (const int32_t chunk : {256, 64, 7, 1}) {
+    SCOPED_TRACE(chunk);
+    const auto result = Generate(&engine_->executor(), prompt, sampling, {.chunk_tokens = chunk});
+    ASSERT_TRUE(result.ok());
+    EXPECT_EQ(result->cached_prompt_tokens, 0);
+    ExpectSame(result->output, answer);
+    ASSERT_EQ(result->prompt_scores.size(), prompt.size() - 1);
+    double sum = 0;
+    for (size_t i = 0; i < result->prompt_scores.size(); ++i) {
+      const PromptScore& score = result->prompt_scores[i];
+      ASSERT_EQ(score.position, static_cast<int32_t>(i) + 1);
+      ASSERT_EQ(score.token, prompt[i + 1]);
+      ASSERT_EQ(score.top.size(), 3u);
+      ASSERT_GE(score.rank, 1);
+      if (score.rank <= 3) {
+        ASSERT_EQ(score.top[static_cast<size_t>(score.rank) - 1].token, score.token);
+      }
+      if (!first.empty()) {
+        ASSERT_EQ(score.logprob, first[i].logprob);
+      }
+      sum -= score.logprob;
+    }
+    EXPECT_NEAR(sum / 149, nll, 1e-5);
+    if (first.empty()) first = result->prompt_scores;
+  }
+}
+
+// Allows everything, once it was asked often enough.
+class LateConstraint final : public TokenConstraint {
+ public:
+  LateConstraint(int32_t vocab, int* asked)
+      : all_(static_cast<size_t>(vocab + 63) / 64, ~uint64_t{0}), asked_(*asked) {}
+  bool Ready(std::span<const TokenId> output) override {
+    return output.size() < ready_for_ || ++asked_ % 4 == 0 ? (ready_for_ = output.size() + 1, true)
+                                                           : false;
+  }
+  Next After(std::span<const TokenId> output) override {
+    EXPECT_LT(output.size(), ready_for_);
+    return {all_, {}, true, false};
+  }
+
+ private:
+  std::vector<uint64_t> all_;
+  size_t ready_for_ = 0;
+  int& asked_;
+};
+
+// A sequence whose constraint is late sits steps out, and its answer is the same.
+TEST_F(ExecutorTest, AConstraintThatIsLateChangesNothing) {
+  int asked = 0;
+  const auto constrained =
+      Load({.make_constraint =
+                [&](const std::string&) -> absl::StatusOr<std::unique_ptr<TokenConstraint>> {
+        return std::make_unique<LateConstraint>(320, &asked);
+      }});
+  const std::vector<TokenId> prompt = RandomTokens(40, 320, 8);
+  SamplingParams sampling = GreedyTokens(12);
+  const std::vector<OutputToken> expected = Answer(*engine_, prompt, sampling, 16);
+  sampling.constraint = "any";
+  ExpectSame(Answer(*constrained, prompt, sampling, 16), expected);
+  EXPECT_GT(asked, 30);
 }
 
 }  // namespace

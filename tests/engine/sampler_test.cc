@@ -260,8 +260,8 @@ TEST(Sampler, OddLogitsNeitherCrashNorWin) {
 class FixedConstraint final : public TokenConstraint {
  public:
   FixedConstraint(uint64_t allowed, bool may_end) : allowed_{allowed}, may_end_(may_end) {}
-  Next After(std::span<const TokenId>) override { return {allowed_, may_end_, false}; }
-  bool MustEnd(std::span<const TokenId>) override { return false; }
+  bool Ready(std::span<const TokenId>) override { return true; }
+  Next After(std::span<const TokenId>) override { return {allowed_, {}, may_end_, false}; }
 
  private:
   std::vector<uint64_t> allowed_;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "router/openai_request.h"
+#include "router/responses_request.h"
 #include "router/tgi_request.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -20,10 +21,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (int32_t choice = 0; choice < request->choices(); ++choice) (void)request->Choice(choice);
     if (request->tools.choice == ToolUse::Choice::kNone) continue;
     (void)ToolConstraint(ToolFormat::kHermes, request->tools);
-    ToolCallParser parser(ToolFormat::kLlama, request->tools.tools);
-    (void)parser.Push(body);
-    (void)parser.Finish();
   }
+  ResponsesOptions responses;
+  (void)ParseResponsesRequest(body, RequestLimits{}, &responses, &param);
   TgiOptions options;
   (void)ParseTgiRequest(body, false, RequestLimits{}, &options, &param);
   return 0;

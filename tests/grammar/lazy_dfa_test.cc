@@ -18,9 +18,13 @@ TEST(LazyDfaTest, AStateThatIsKeptGoesOnAsBefore) {
   const std::string begin = R"({"a": [{"b": [1, "x)";
   const std::string rest = R"(y"]}], "c": null})";
   int32_t state = json.After(begin);
-  const size_t before = json.dfa().memory_bytes();
-  state = json.dfa().KeepOnly(state);
-  EXPECT_LT(json.dfa().memory_bytes(), before);
+  const size_t before = json.dfa().work();
+  int32_t other = json.After(R"({"a)");
+  int32_t dead = LazyDfa::kDead;
+  json.dfa().KeepOnly(std::vector<int32_t*>{&state, &other, &dead});
+  EXPECT_LT(json.dfa().work(), before / 4);
+  EXPECT_EQ(dead, LazyDfa::kDead);
+  EXPECT_EQ(other, json.After(R"({"a)"));
   for (const char c : rest) {
     ASSERT_NE(state, LazyDfa::kDead);
     state = json.dfa().Next(state, static_cast<uint8_t>(c));

@@ -22,10 +22,6 @@ struct Vocabulary {
   std::vector<std::string_view> views{texts.begin(), texts.end()};
 };
 
-bool Has(std::span<const uint64_t> mask, TokenId token) {
-  return mask[static_cast<size_t>(token) / 64] >> (token % 64) & 1;
-}
-
 // The allowed tokens are exactly those after which the text may still be completed.
 TEST(TokenConstrainerTest, AllowsExactlyWhatCanBeGoneOnWith) {
   const Vocabulary vocabulary;
@@ -44,18 +40,20 @@ TEST(TokenConstrainerTest, AllowsExactlyWhatCanBeGoneOnWith) {
       for (int step = 0; step < 40; ++step) {
         const TokenConstraint::Next next = (*constraint)->After(output);
         EXPECT_EQ(next.may_end, judge.Takes(text)) << text;
-        EXPECT_EQ(next.must_end, (*constraint)->MustEnd(output));
         if (next.must_end) break;
+        const std::vector<uint64_t> last(next.last.begin(), next.last.end());
         std::vector<TokenId> allowed;
         for (size_t t = 0; t < vocabulary.texts.size(); ++t) {
           const auto token = static_cast<TokenId>(t);
           const bool sound = t > 0 && judge.MayBegin(text + vocabulary.texts[t]);
-          ASSERT_EQ(Has(next.allowed, token), sound) << text << " + " << vocabulary.texts[t];
+          ASSERT_EQ(HasToken(next.allowed, token), sound) << text << " + " << vocabulary.texts[t];
           if (sound) allowed.push_back(token);
         }
         ASSERT_FALSE(allowed.empty());
         output.push_back(allowed[random() % allowed.size()]);
         text += vocabulary.texts[static_cast<size_t>(output.back())];
+        ASSERT_TRUE((*constraint)->Ready(output));
+        EXPECT_EQ((*constraint)->After(output).must_end, HasToken(last, output.back())) << text;
       }
     }
   }
@@ -83,7 +81,7 @@ TEST(TokenConstrainerTest, IsAFunctionOfTheOutputAlone) {
     }
     std::vector<TokenId> choices;
     for (size_t t = 0; t < vocabulary.texts.size(); ++t) {
-      if (Has(allowed, static_cast<TokenId>(t))) choices.push_back(static_cast<TokenId>(t));
+      if (HasToken(allowed, static_cast<TokenId>(t))) choices.push_back(static_cast<TokenId>(t));
     }
     ASSERT_FALSE(choices.empty());
     output.push_back(choices[random() % choices.size()]);
@@ -109,12 +107,12 @@ TEST(TokenConstrainerTest, ForgetsAndGoesOn) {
     if (step % 50 == 0) {
       const auto next = (*first)->After(output);
       ASSERT_FALSE(next.must_end);
-      EXPECT_TRUE(Has(next.allowed, a));
-      EXPECT_TRUE(Has(next.allowed, b));
-      EXPECT_FALSE(Has(next.allowed, token_of("name")));
+      EXPECT_TRUE(HasToken(next.allowed, a));
+      EXPECT_TRUE(HasToken(next.allowed, b));
+      EXPECT_FALSE(HasToken(next.allowed, token_of("name")));
     }
     if (step % 3000 == 2999) {
-      EXPECT_TRUE(Has((*second)->After(output).allowed, a));
+      EXPECT_TRUE(HasToken((*second)->After(output).allowed, a));
     }
     output.push_back(random() % 2 == 0 ? a : b);
   }

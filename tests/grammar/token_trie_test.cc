@@ -18,7 +18,7 @@ std::set<TokenId> Walked(const TokenTrie& trie, std::string_view bytes, bool dro
         ++*asked;
         return bytes.find(static_cast<char>(byte)) == std::string_view::npos ? -1 : 1;
       },
-      [&](TokenId token) { EXPECT_TRUE(allowed.insert(token).second); });
+      [&](TokenId token, int32_t) { EXPECT_TRUE(allowed.insert(token).second); });
   return allowed;
 }
 

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -24,8 +25,10 @@ constexpr Duration kGenerous = std::chrono::seconds(30);
 class DiskTierTest : public testing::Test {
  protected:
   // A tier of so many slots.
-  std::unique_ptr<DiskTier> Open(int64_t slots, int64_t buffers = 64) {
+  std::unique_ptr<DiskTier> Open(int64_t slots, int64_t buffers = 64,
+                                 BlockJournal* journal = nullptr) {
     DiskTierOptions options;
+    options.journal = journal;
     options.directory = directory_.File("");
     options.name = "p/0";
     options.bytes = 4 * 4096 + slots * (8192 + 64);
@@ -82,6 +85,53 @@ class DiskTierTest : public testing::Test {
   std::condition_variable changed_;
   int wakes_ = 0;
 };
+
+// What the journal says is on disk.
+std::set<BlockKey> OnDisk(const BlockJournal& journal) {
+  std::set<BlockKey> keys;
+  BlockJournal::Reader reader;
+  BlockNews news;
+  while (journal.Read(&reader, &news)) {
+    for (const BlockChange change : news.changes[static_cast<size_t>(CacheTier::kDisk)]) {
+      keys.insert(KeyOfChange(change));
+    }
+  }
+  return keys;
+}
+
+// Names that are unlike in more than the bits that a key has for the place.
+std::vector<BlockHash> SpacedChain(uint32_t first, size_t blocks) {
+  std::vector<BlockHash> chain;
+  for (size_t i = 0; i < blocks; ++i)
+    chain.push_back(Name((first + static_cast<uint32_t>(i)) * 16));
+  return chain;
+}
+
+std::set<BlockKey> KeysOf(const std::vector<BlockHash>& chain, size_t blocks) {
+  std::set<BlockKey> keys;
+  for (size_t i = 0; i < blocks; ++i) keys.insert(KeyOfBlock(chain[i], static_cast<int>(i) + 1));
+  return keys;
+}
+
+TEST_F(DiskTierTest, NotesWhatIsOnDiskWithItsPlaceInTheChain) {
+  const auto chain = SpacedChain(100, 6);
+  BlockJournal journal;
+  {
+    const auto tier = Open(10, 64, &journal);
+    ASSERT_TRUE(SaveAll(*tier, chain));
+    WaitForWritten(*tier, 6);
+    EXPECT_EQ(OnDisk(journal), KeysOf(chain, 6));
+  }
+  EXPECT_TRUE(OnDisk(journal).empty()) << "nobody can read it now";
+  const auto tier = Open(10, 64, &journal);
+  EXPECT_EQ(OnDisk(journal), KeysOf(chain, 6));
+  const auto other = SpacedChain(200, 6);
+  ASSERT_TRUE(SaveAll(*tier, other));
+  WaitForWritten(*tier, 6);
+  std::set<BlockKey> expected = KeysOf(chain, 4);
+  expected.merge(KeysOf(other, 6));
+  EXPECT_EQ(OnDisk(journal), expected) << "chains are forgotten from their ends";
+}
 
 TEST_F(DiskTierTest, ReadsBackWhatWasSavedAlsoAfterARestart) {
   const auto chain = Chain(100, 6);

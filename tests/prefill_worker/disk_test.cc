@@ -57,7 +57,7 @@ class PrefillDiskTest : public testing::Test {
   int32_t Cached(TestRouter& router, const PrefillCommand& command) {
     router.Send(command);
     const Outcome outcome = TakeAnswer(router, command);
-    return outcome.prefilled ? outcome.prefilled->cached_prompt_tokens : -1;
+    return outcome.prefill ? outcome.prefill->cached_prompt_tokens : -1;
   }
   int32_t Cached(TestRouter& router, const std::vector<TokenId>& prompt) {
     return Cached(router, Command(prompt));
@@ -159,7 +159,7 @@ TEST_F(PrefillDiskTest, ServesAPrefixFromDisk) {
                                                 .target_address = to_fetcher.info().handoff_address,
                                                 .target_name = "prefill-1",
                                                 .timeout = seconds(60)});
-  EXPECT_EQ(TakeAnswer(to_fetcher, command).prefilled->cached_prompt_tokens, 144);
+  EXPECT_EQ(TakeAnswer(to_fetcher, command).prefill->cached_prompt_tokens, 144);
   EXPECT_TRUE(to_donor.Wait(command.attempt).prefilled);
   to_donor.ExpectIdle();
   to_fetcher.ExpectIdle();

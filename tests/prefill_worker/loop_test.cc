@@ -86,7 +86,11 @@ TEST_F(PrefillLoopTest, HandsOverTheKvAndTheFirstToken) {
     const Outcome outcome = router.Wait(AttemptOf(round));
     engine::ExpectSame(outcome.tokens, right);
     ASSERT_TRUE(outcome.prefilled);
-    EXPECT_EQ(outcome.prefilled->cached_prompt_tokens, round == 0 ? 0 : 144);
+    EXPECT_EQ(outcome.prefill->cached_prompt_tokens, round == 0 ? 0 : 144);
+    EXPECT_EQ(outcome.prefill->chunks, round == 0 ? 5 : 1) << "of 32 tokens";
+    EXPECT_GE(outcome.prefill->queue, Duration{});
+    EXPECT_GT(outcome.prefill->first_chunk, Duration{});
+    EXPECT_GE(outcome.prefill->compute, outcome.prefill->first_chunk);
     router.ExpectIdle();
   }
   EXPECT_EQ(worker->counters().handoffs, 2);
@@ -116,7 +120,7 @@ TEST_F(PrefillLoopTest, BlocksThatComeAndGoAreNeverAnnouncedWithAnOlderChecksum)
     ASSERT_TRUE(done.status.ok()) << done.status;
     const Outcome outcome = router.Wait(AttemptOf(number));
     ASSERT_TRUE(outcome.prefilled);
-    cached_tokens += outcome.prefilled->cached_prompt_tokens;
+    cached_tokens += outcome.prefill->cached_prompt_tokens;
     ExpectSameKv(prompt, target);
   }
   EXPECT_GT(cached_tokens, 0);
@@ -310,7 +314,7 @@ TEST_F(PrefillLoopTest, FetchesAPrefixThatAnotherWorkerHas) {
     const Outcome outcome = hand_over(pair.to_fetcher, command.attempt);
     engine::ExpectSame(outcome.tokens, right);
     ASSERT_TRUE(outcome.prefilled);
-    EXPECT_EQ(outcome.prefilled->cached_prompt_tokens, number == 2 ? 128 : 176);
+    EXPECT_EQ(outcome.prefill->cached_prompt_tokens, number == 2 ? 128 : 176);
     if (number == 2) ExpectSameKv(prompt, target);
     EXPECT_TRUE(pair.to_donor.Wait(command.attempt).prefilled) << "its part is over";
   }
@@ -345,7 +349,7 @@ TEST_F(PrefillLoopTest, APrefixThatDoesNotComeCostsTimeNotTheAnswer) {
     EXPECT_TRUE(target.Next<kv_transfer::TargetDone>().status.ok());
     const Outcome outcome = pair.to_fetcher.Wait(command.attempt);
     engine::ExpectSame(outcome.tokens, model().Answer(command.prompt, engine::GreedyTokens(1)));
-    EXPECT_EQ(outcome.prefilled->cached_prompt_tokens, 0);
+    EXPECT_EQ(outcome.prefill->cached_prompt_tokens, 0);
   };
   {
     SCOPED_TRACE("the donor has nothing, and the router says so");

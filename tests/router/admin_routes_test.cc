@@ -13,11 +13,11 @@ using testing::HasSubstr;
 class AdminRoutesTest : public testing::Test {
  protected:
   HttpResponse Get(std::string_view target) {
-    return AnswerAdmin(dispatcher_, {.method = "GET", .target = target});
+    return AnswerAdmin({.dispatcher = &dispatcher_}, {.method = "GET", .target = target});
   }
   HttpResponse Post(std::string_view target, std::string_view body,
                     std::string_view type = "application/json; charset=utf-8") {
-    return AnswerAdmin(dispatcher_,
+    return AnswerAdmin({.dispatcher = &dispatcher_},
                        {.method = "POST", .target = target, .content_type = type, .body = body});
   }
 
@@ -29,12 +29,24 @@ constexpr char kWorker[] =
     R"("suspect":false,"running":0,"waiting":0,"transfers":0,"blocks_free":10,"blocks_held":0,)"
     R"("blocks_cached":0,"blocks_total":12})";
 
-TEST_F(AdminRoutesTest, ShowsWorkers) {
-  EXPECT_EQ(Get("/v1/workers").body, std::string(R"({"workers":[)") + kWorker + "]}");
+constexpr char kEtcd[] =
+    R"({"source":"etcd","where":"/baton/","current":false,"trouble":"UNAVAILABLE: gone",)"
+    R"("failures":3,"workers":2})";
+
+TEST_F(AdminRoutesTest, ShowsWorkersAndWhereTheyAreLearnedOf) {
+  EXPECT_EQ(Get("/v1/workers").body,
+            std::string(R"({"workers":[)") + kWorker + R"(],"discovery":[)" + kEtcd + "]}");
   EXPECT_EQ(Get("/v1/workers/decode-0?x=1").body, kWorker);
   EXPECT_EQ(Get("/v1/workers/127.0.0.1%3A1").body, kWorker) << "by its address";
   EXPECT_EQ(Get("/v1/workers/decode-1").status, 404);
   EXPECT_EQ(Get("/health").status, 200);
+}
+
+TEST_F(AdminRoutesTest, WithoutLiveControlThereIsNoPlan) {
+  const HttpResponse answer = Get("/admin/plan");
+  EXPECT_EQ(answer.status, 404);
+  EXPECT_THAT(answer.body, HasSubstr("--control advise"));
+  EXPECT_EQ(Post("/admin/plan", "{}").status, 405);
 }
 
 TEST_F(AdminRoutesTest, ADrainAndItsUndoing) {

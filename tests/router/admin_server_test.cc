@@ -13,7 +13,11 @@ namespace {
 
 class AdminServerTest : public testing::Test {
  protected:
-  AdminServerTest() : server_(*AdminServer::Create("127.0.0.1:0", &dispatcher_)) {}
+  AdminServerTest() : server_(*Create("127.0.0.1:0")) {}
+
+  absl::StatusOr<std::unique_ptr<AdminServer>> Create(const std::string& address) {
+    return AdminServer::Create({.address = address, .backend = {.dispatcher = &dispatcher_}});
+  }
 
   ScriptedDispatcher dispatcher_;
   const std::unique_ptr<AdminServer> server_;
@@ -57,13 +61,11 @@ TEST_F(AdminServerTest, TakesABoundedNumberOfConnections) {
 }
 
 TEST_F(AdminServerTest, ATakenOrUnsoundAddressIsAnErrorThatNamesIt) {
-  const auto taken = AdminServer::Create(server_->address(), &dispatcher_);
+  const auto taken = Create(server_->address());
   EXPECT_EQ(taken.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(taken.status().message().find(server_->address()), absl::string_view::npos);
   for (const char* address : {"8002", "127.0.0.1:", "127.0.0.1:99999", "no.such.host.invalid:1"}) {
-    EXPECT_EQ(AdminServer::Create(address, &dispatcher_).status().code(),
-              absl::StatusCode::kInvalidArgument)
-        << address;
+    EXPECT_EQ(Create(address).status().code(), absl::StatusCode::kInvalidArgument) << address;
   }
 }
 

@@ -81,5 +81,18 @@ TEST(AdmissionTest, StopStringsAreBounded) {
   EXPECT_TRUE(AdmitPrompt(input, 10).ok());
 }
 
+TEST(Admission, LogProbabilitiesOfPromptsAreBounded) {
+  GenerateInput input;
+  input.sampling.prompt_logprobs = 20;
+  EXPECT_TRUE(Admit(input, 12'000, 200'000, 1000, {}).ok());
+  const absl::Status refused = Admit(input, 13'000, 200'000, 1000, {});
+  EXPECT_EQ(refused.message(),
+            "log probabilities of a prompt of 13000 tokens, with the 20 best of each, are 273000 "
+            "values, but the limit is 262144");
+  input.resume_tokens = {1};
+  input.has_seed = true;
+  EXPECT_FALSE(Admit(input, 10, 200'000, 1000, {}).ok());
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -126,6 +126,46 @@ TEST_F(DispatcherQueueTest, ManyThatWaitAllGetTheirTurn) {
   for (Answer& answer : answers) EXPECT_TRUE(answer.AwaitEnd().finish);
 }
 
+// 100 requests of one tenant wait; another's single one takes its turn beside them.
+TEST_F(DispatcherQueueTest, AGreedyTenantDoesNotHoldUpAnother) {
+  Start();
+  KeepPrefillBusy();
+  const auto meter = std::make_shared<KeyMeter>(KeyLimits{});
+  const auto of = [&](const std::string& tenant) {
+    ApiKey key;
+    key.name = key.tenant = tenant;
+    EXPECT_TRUE(meter->Enter(SystemClock().Now()).ok());
+    GenerateInput input;
+    std::vector<TokenId> prompt(900, 5);
+    prompt[0] = static_cast<TokenId>(tenant.size());
+    input.prompt = std::move(prompt);
+    input.visit = std::make_shared<Visit>(key, meter);
+    return input;
+  };
+  constexpr int kFlood = 100;
+  std::vector<Answer> flood(kFlood);
+  for (Answer& answer : flood) {
+    ASSERT_TRUE(dispatcher_->Submit(of("greedy"), answer.Sink()).ok());
+  }
+  Answer single;
+  ASSERT_TRUE(dispatcher_->Submit(of("other tenant"), single.Sink()).ok());
+  ASSERT_TRUE(Waits(kFlood + 1));
+  worker_link::WorkerStatus roomy = ScriptedWorker::IdleStatus();
+  roomy.blocks_free = roomy.blocks_total = 1 << 20;
+  decode_.SetStatus(roomy);
+  prefill_.SetStatus(roomy);
+  for (int begun = 1;; ++begun) {
+    const auto decode = decode_.Await<DecodeCommand>();
+    ASSERT_EQ(prefill_.Await<PrefillCommand>().attempt, decode.attempt);
+    if (decode.prompt[0] == 12) {
+      EXPECT_LE(begun, 6) << "of the others, those of one or two turns go before it";
+      break;
+    }
+    ASSERT_LT(begun, kFlood);
+    prefill_.Send({worker_link::PrefilledEvent{.attempt = decode.attempt}});
+  }
+}
+
 TEST_F(DispatcherQueueTest, ATenantsSaltAndTokensAreItsOwn) {
   Start();
   ApiKey key;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "router/telemetry.h"
 #include "tests/router/answer.h"
 #include "tests/router/cluster.h"
 #include "tests/router/scripted_worker.h"
@@ -78,6 +79,101 @@ TEST_F(DispatcherTest, TellsBothWorkersAndStreamsTheAnswer) {
   EXPECT_EQ(all.finish->stats.prefill_worker, "p0");
   EXPECT_FALSE(all.out_of_order);
   EXPECT_TRUE(Eventually([&] { return dispatcher_->running() == 0; }));
+}
+
+TEST_F(DispatcherTest, TellsHowFarARequestHasComeAndRemembersIt) {
+  const auto telemetry = *Telemetry::Create({});
+  DispatcherOptions options;
+  options.telemetry = telemetry.get();
+  Start(options);
+  auto call = std::make_shared<CallInfo>();
+  call->request_id = "my-call";
+  call->received = SystemClock().Now();
+  call->trace = NewTrace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "", false, 0);
+  GenerateInput input = Text("The capital of France is");
+  input.call = call;
+  input.choice = 3;
+  Answer answer;
+  Submit(input, answer);
+  const auto decode = decode_.Await<DecodeCommand>();
+  EXPECT_EQ(decode.traceparent, Traceparent(call->trace));
+  EXPECT_EQ(prefill_.Await<PrefillCommand>().traceparent, decode.traceparent);
+  ASSERT_THAT(dispatcher_->LiveRequests(), SizeIs(1));
+  RequestRecord record = dispatcher_->LiveRequests()[0];
+  EXPECT_EQ(record.state, "prefill");
+  EXPECT_EQ(record.id, ToString(decode.attempt.request));
+  EXPECT_EQ(record.call->request_id, "my-call");
+  EXPECT_EQ(record.choice, 3);
+  EXPECT_EQ(record.model, "demo");
+  EXPECT_EQ(record.input_tokens, 5);
+  EXPECT_EQ(record.prefill_worker, "p0");
+  EXPECT_TRUE(record.stages.Has(Stage::kPlaced));
+  EXPECT_FALSE(record.stages.Has(Stage::kFirstToken));
+
+  const std::vector<TokenId> ids = DemoTokens(" Paris, of");
+  worker_link::TokensEvent first{decode.attempt, {{ids[0], 0, 0, {}}}};
+  first.prefill = worker_link::PrefillTimes{.cached_prompt_tokens = 4, .chunks = 2};
+  prefill_.Send({first});
+  answer.AwaitTokens(1);
+  EXPECT_EQ(dispatcher_->LiveRequests().at(0).state, "decode");
+  EXPECT_THAT(telemetry->Recent(), SizeIs(0));
+  decode_.SendTokens(decode.attempt, 0, ids);
+  worker_link::FinishedEvent finished{.attempt = decode.attempt};
+  finished.output_tokens = static_cast<int32_t>(ids.size());
+  finished.transport = "shm";
+  finished.steps = 2;
+  decode_.Send({finished});
+  answer.AwaitEnd();
+  ASSERT_TRUE(Eventually([&] { return telemetry->Recent().size() == 1; }));
+  record = *telemetry->Recent()[0];
+  EXPECT_EQ(record.state, "");
+  EXPECT_TRUE(record.status.ok());
+  EXPECT_EQ(record.finish_reason, "stop");
+  EXPECT_EQ(record.cached_tokens, 4);
+  EXPECT_EQ(record.prefill_chunks, 2);
+  EXPECT_EQ(record.decode_steps, 2);
+  EXPECT_EQ(record.output_tokens, static_cast<int32_t>(ids.size()));
+  Duration last{};
+  for (const Stage stage :
+       {Stage::kTokenized, Stage::kPlaced, Stage::kPrefillStarted, Stage::kFirstChunk,
+        Stage::kPrefillFinished, Stage::kFirstToken, Stage::kLastToken, Stage::kEnded}) {
+    EXPECT_GE(record.stages.At(stage), last) << StageName(stage);
+    last = record.stages.At(stage);
+  }
+  EXPECT_TRUE(record.stages.Has(Stage::kHandoffFinished));
+}
+
+TEST_F(DispatcherTest, RemembersHowARequestEndedThatDidNotFinish) {
+  const auto telemetry = *Telemetry::Create({});
+  DispatcherOptions options;
+  options.telemetry = telemetry.get();
+  options.max_migrations = 1;
+  Start(options);
+  Answer cancelled;
+  dispatcher_->Cancel(Submit(Text("The capital of France is"), cancelled));
+  ASSERT_THAT(telemetry->Recent(), SizeIs(1));
+  EXPECT_EQ(telemetry->Recent()[0]->http_status, 499);
+  EXPECT_EQ(telemetry->Recent()[0]->status.code(), absl::StatusCode::kCancelled);
+  decode_.Await<DecodeCommand>();
+  decode_.Await<CancelCommand>();
+
+  Answer failed;
+  Submit(Text("The capital of France is"), failed);
+  for (int i = 0; i < 2; ++i) {
+    decode_.SendFailed(decode_.Await<DecodeCommand>().attempt, absl::UnavailableError("broken"));
+  }
+  EXPECT_TRUE(failed.AwaitEnd().error);
+  ASSERT_TRUE(Eventually([&] { return telemetry->Recent().size() == 2; }));
+  const RequestRecord record = *telemetry->Recent()[0];
+  EXPECT_EQ(record.http_status, 503);
+  ASSERT_THAT(record.moves, SizeIs(1));
+  EXPECT_EQ(record.moves[0].reason, MoveReason::kFailed);
+  EXPECT_THAT(record.moves[0].why, HasSubstr("broken"));
+  EXPECT_EQ(record.finish_reason, "");
+  // What Submit refuses is for its caller to tell.
+  Answer refused;
+  EXPECT_FALSE(dispatcher_->Submit(Text(""), refused.Sink()).ok());
+  EXPECT_THAT(telemetry->Recent(), SizeIs(2));
 }
 
 TEST_F(DispatcherTest, ShortPromptsArePrefilledByTheDecodeWorker) {
@@ -239,6 +335,20 @@ TEST_F(DispatcherTest, MoreThanMaxConcurrentIsResourceExhausted) {
   dispatcher_->Cancel(handle);
   Answer third;
   Submit(Text("three"), third);
+}
+
+TEST_F(DispatcherTest, ADrainThatIsAnnouncedStillTakesRequests) {
+  Start();
+  EXPECT_TRUE(dispatcher_->Ready());
+  dispatcher_->AnnounceDrain();
+  EXPECT_FALSE(dispatcher_->Ready());
+  Answer answer;
+  Submit(Text("one two three"), answer);
+  const Attempt attempt = decode_.Await<DecodeCommand>().attempt;
+  decode_.SendTokens(attempt, 0, {1, 2, 3});
+  decode_.SendFinished(attempt, 3);
+  answer.AwaitEnd();
+  EXPECT_TRUE(answer.Now().finish);
 }
 
 TEST_F(DispatcherTest, DrainWaitsForWhatRunsAndTakesNothingNew) {

@@ -42,6 +42,24 @@ TEST(FairQueueTest, AFloodOfOneTenantDoesNotDelayAnother) {
   EXPECT_EQ(quiet, 10);
 }
 
+TEST(FairQueueTest, TellsAboutHowManyGoBefore) {
+  FairQueue queue;
+  EXPECT_EQ(queue.Before(Waiting(0, "quiet", 1000)), 0u);
+  for (uint64_t i = 0; i < 100; ++i) queue.Push(Waiting(i, "flood", 1000));
+  EXPECT_EQ(queue.Before(Waiting(0, "flood", 1000)), 100u);
+  EXPECT_EQ(queue.Before(Waiting(0, "flood", 50'000)), 1u) << "its lane is empty";
+  EXPECT_EQ(queue.Before(Waiting(0, "quiet", 1000)), 3u) << "a turn of the other";
+  EXPECT_EQ(queue.Before(Waiting(0, "quiet", 1000, Priority::kLow)), 100u);
+  EXPECT_EQ(queue.Before(Waiting(0, "quiet", 1000, Priority::kHigh)), 0u);
+  // What was said holds.
+  for (uint64_t i = 100; i < 110; ++i) queue.Push(Waiting(i, "quiet", 1000));
+  const size_t before = queue.Before(Waiting(777, "quiet", 1000));
+  queue.Push(Waiting(777, "quiet", 1000));
+  size_t popped = 0;
+  while (*queue.Pop() != 777) ++popped;
+  EXPECT_NEAR(static_cast<double>(popped), static_cast<double>(before), 3);
+}
+
 TEST(FairQueueTest, TenantsShareTokensNotRequests) {
   FairQueue queue;
   for (uint64_t i = 0; i < 400; ++i) queue.Push(Waiting(i, "short", 200));

@@ -103,5 +103,19 @@ TEST(FleetMetricsTest, CountsWhatAWorkerOfEachKindTookFromOthers) {
   EXPECT_THAT(text, Not(HasSubstr("baton_prefix_fetches_total{worker=\"d0\"")));
 }
 
+TEST(FleetMetricsTest, ShowsWhichSourcesOfWorkersAnswer) {
+  const std::string text = DiscoveryMetricsText(
+      {{"etcd", "/baton/", false, "gone", 3, 7}, {"dns", "workers:7000", true, "", 0, 2}});
+  for (const char* line : {
+           "baton_discovery_current{source=\"etcd\",where=\"/baton/\"} 0",
+           "baton_discovery_current{source=\"dns\",where=\"workers:7000\"} 1",
+           "baton_discovery_workers{source=\"etcd\",where=\"/baton/\"} 7",
+           "baton_discovery_failures_total{source=\"etcd\",where=\"/baton/\"} 3",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  EXPECT_EQ(DiscoveryMetricsText({}), "");
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -19,6 +19,7 @@ using testing::SizeIs;
 using worker_link::FailedEvent;
 using worker_link::FinishedEvent;
 using worker_link::PrefilledEvent;
+using worker_link::PrefillTimes;
 using worker_link::TokensEvent;
 
 constexpr WorkerId kDecode = 4;
@@ -143,9 +144,11 @@ TEST(FlowTest, DeliversTokensTextAndStats) {
   driver.Place();
   const std::vector<TokenId> ids = DemoTokens("Paris is big");
   ASSERT_THAT(ids, SizeIs(3));
-  driver.Tokens(kPrefill, 0, {ids[0]}, 30);
-  PrefilledEvent prefilled{driver.flow.attempt(), 5, milliseconds(4), milliseconds(20)};
-  driver.Take(driver.flow.OnEvent(kPrefill, prefilled, At(31)));
+  TokensEvent first{driver.flow.attempt(), {{ids[0], 0, -0.5f, {{ids[0], -0.5f}}}}, PrefillTimes{}};
+  first.prefill->cached_prompt_tokens = 5;
+  first.prefill->queue = milliseconds(4);
+  driver.Take(driver.flow.OnEvent(kPrefill, first, At(30)));
+  driver.Take(driver.flow.OnEvent(kPrefill, PrefilledEvent{driver.flow.attempt()}, At(31)));
   driver.Tokens(kDecode, 0, ids, 50);
   driver.Finished(3, FinishReason::kLength, 60);
   EXPECT_EQ(driver.tokens, ids);
@@ -487,6 +490,91 @@ TEST(FlowTest, AnErrorWhileWaitingEndsIt) {
   EXPECT_THAT(actions.cancels, IsEmpty());
   EXPECT_TRUE(driver.error);
   EXPECT_TRUE(driver.flow.ended());
+}
+
+FlowRequest Scored() {
+  FlowRequest request;
+  request.sampling.prompt_logprobs = 0;
+  request.first_prompt_token = 504;
+  return request;
+}
+
+worker_link::PromptScoresEvent Scores(const Flow& flow, int32_t first, int32_t last) {
+  worker_link::PromptScoresEvent event{flow.attempt(), {}};
+  for (int32_t i = first; i <= last; ++i) event.scores.push_back({i, 500 + i, -0.25f * i, i, {}});
+  return event;
+}
+
+std::vector<TokenId> PromptOf(const std::vector<Delta>& deltas) {
+  std::vector<TokenId> tokens;
+  for (const Delta& delta : deltas) {
+    if (delta.prompt.empty()) continue;
+    EXPECT_EQ(delta.prompt_index, static_cast<int32_t>(tokens.size()));
+    for (const TokenDetail& detail : delta.prompt) tokens.push_back(detail.token);
+  }
+  return tokens;
+}
+
+// The prompt has 7 tokens. The decode worker's twin of token 0, and its end, may come before what
+// the prefill worker says of the prompt.
+TEST(FlowTest, NoTokenComesBeforeThePromptsScores) {
+  Driver driver(Scored());
+  driver.Place();
+  driver.Take(driver.flow.OnEvent(kPrefill, Scores(driver.flow, 1, 3), At(1)));
+  driver.Tokens(kDecode, 0, {28, 28});
+  driver.Finished(2);
+  EXPECT_THAT(driver.tokens, IsEmpty());
+  EXPECT_TRUE(driver.flow.awaits_scores());
+  driver.Take(driver.flow.OnEvent(kPrefill, Scores(driver.flow, 4, 6), At(2)));
+  EXPECT_FALSE(driver.flow.awaits_scores());
+  EXPECT_THAT(PromptOf(driver.deltas), ElementsAre(504, 501, 502, 503, 504, 505, 506));
+  driver.Tokens(kPrefill, 0, {28});
+  EXPECT_THAT(driver.tokens, ElementsAre(28, 28));
+  EXPECT_TRUE(driver.finish) << driver.Error();
+}
+
+TEST(FlowTest, AnotherAttemptGoesOnWithTheScoresWhereTheyWere) {
+  Driver driver(Scored());
+  driver.Place();
+  driver.Take(driver.flow.OnEvent(kPrefill, Scores(driver.flow, 1, 4), At(1)));
+  driver.Tokens(kDecode, 0, {28});
+  const FlowActions actions =
+      driver.Take(driver.flow.OnWorkerLost(kPrefill, absl::UnavailableError("gone")));
+  ASSERT_TRUE(actions.place) << "the decode worker has the KV and scores nothing";
+  driver.Place(/*prefill=*/false);
+  driver.Take(driver.flow.OnEvent(kDecode, Scores(driver.flow, 1, 6), At(2)));
+  EXPECT_THAT(PromptOf(driver.deltas), ElementsAre(504, 501, 502, 503, 504, 505, 506));
+  driver.Take(driver.flow.OnEvent(kDecode, Scores(driver.flow, 1, 6), At(3)));
+  EXPECT_THAT(PromptOf(driver.deltas), SizeIs(7));
+  driver.Tokens(kDecode, 0, {28});
+  EXPECT_THAT(driver.tokens, ElementsAre(28));
+}
+
+TEST(FlowTest, ScoresWithAHoleAreAnError) {
+  Driver driver(Scored());
+  driver.Place();
+  driver.Take(driver.flow.OnEvent(kPrefill, Scores(driver.flow, 2, 3), At(1)));
+  EXPECT_THAT(driver.Error(), HasSubstr("prompt token 2, but 1 of 7 is the next"));
+}
+
+TEST(FlowTest, AStopStringMayBePartOfTheAnswer) {
+  FlowRequest request = WithStop({"lo"});
+  request.include_stop = true;
+  Driver driver(std::move(request));
+  driver.Place(false);
+  driver.Tokens(kDecode, 0, DemoTokenizer().Encode("Hello world", text::SpecialTokens::kPlainText));
+  EXPECT_EQ(driver.text, "Hello");
+  ASSERT_TRUE(driver.finish);
+  EXPECT_EQ(driver.finish->reason, FinishReason::kStop);
+}
+
+TEST(FlowTest, SpecialTokensAreShownWhereTheyAreAskedFor) {
+  FlowRequest request;
+  request.show_special_tokens = true;
+  Driver driver(std::move(request));
+  driver.Place(false);
+  driver.Tokens(kDecode, 0, {28, 2});
+  EXPECT_TRUE(driver.text.ends_with("<|im_end|>")) << driver.text;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "baton/v1/baton.grpc.pb.h"
+#include "router/telemetry.h"
 #include "tests/router/scripted_dispatcher.h"
 
 namespace baton::router {
@@ -134,6 +135,44 @@ TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
   EXPECT_EQ(input.sampling.top_p, 1.0f) << "not set: the default";
   EXPECT_THAT(input.sampling.logit_bias, ElementsAre(testing::Pair(4, -2.0f)));
   EXPECT_THAT(input.sampling.stop_token_ids, ElementsAre(3));
+}
+
+TEST(GrpcServer, KeepsIdsAndTracesAndTellsOfWhatItRefuses) {
+  const auto telemetry = *Telemetry::Create({});
+  ScriptedDispatcher dispatcher;
+  GrpcOptions options;
+  options.telemetry = telemetry.get();
+  const auto server = ServeGrpc(&dispatcher, options);
+  TestClient client(server->address());
+  client.context.AddMetadata("x-request-id", "my-call");
+  client.context.AddMetadata("traceparent",
+                             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  const auto reader = client.stub->Generate(&client.context, TextRequest());
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  const auto& metadata = client.context.GetServerInitialMetadata();
+  ASSERT_EQ(metadata.count("x-request-id"), 1u);
+  EXPECT_EQ(metadata.find("x-request-id")->second, "my-call");
+  const auto call = dispatcher.WaitForInputs(1)[0].call;
+  EXPECT_EQ(call->endpoint, "baton.v1.Baton/Generate");
+  EXPECT_EQ(call->request_id, "my-call");
+  EXPECT_EQ(call->client, "127.0.0.1");
+  ASSERT_EQ(metadata.count("traceparent"), 1u);
+  EXPECT_EQ(metadata.find("traceparent")->second, Traceparent(call->trace));
+  EXPECT_EQ(call->trace.parent, 0xb7ad6b7169203331u);
+  EXPECT_TRUE(telemetry->Recent().empty());
+
+  TestClient other(server->address());
+  v1::GenerateRequest request = TextRequest();
+  request.set_model("no-such-model");
+  const auto refused = other.stub->Generate(&other.context, request);
+  EXPECT_FALSE(refused->Read(&response));
+  EXPECT_EQ(refused->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
+  ASSERT_EQ(telemetry->Refused().size(), 1u);
+  EXPECT_EQ(telemetry->Refused()[0]->http_status, 404);
+  EXPECT_EQ(other.context.GetServerInitialMetadata().count("traceparent"), 0u);
 }
 
 TEST(GrpcServer, ErrorsKeepTheirCodeAndText) {
@@ -292,6 +331,14 @@ TEST(GrpcServer, UnaryCalls) {
     EXPECT_EQ(path.bytes_per_s(), 6e9);
     EXPECT_EQ(path.expected_bytes_per_s(), 12e9);
     EXPECT_TRUE(path.in_use());
+    ASSERT_EQ(response.discovery_size(), 1);
+    const v1::Discovery& source = response.discovery(0);
+    EXPECT_EQ(source.source(), "etcd");
+    EXPECT_EQ(source.where(), "/baton/");
+    EXPECT_FALSE(source.current());
+    EXPECT_EQ(source.trouble(), "UNAVAILABLE: gone");
+    EXPECT_EQ(source.failures(), 3);
+    EXPECT_EQ(source.workers(), 2);
   }
 }
 

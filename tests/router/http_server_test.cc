@@ -392,5 +392,43 @@ TEST_F(HttpServerTest, AFullRouterRefusesFromTheHeadersAlone) {
   EXPECT_EQ(next.Post(kChatPath, kBody).status, 200);
 }
 
+TEST_F(HttpServerTest, TellsItsVersion) {
+  EXPECT_THAT(client_.Get("/version").body, HasSubstr("{\"version\":\"0."));
+}
+
+TEST_F(HttpServerTest, Responses) {
+  const TestResponse whole = client_.Post("/v1/responses", R"({"input":"hi"})");
+  EXPECT_EQ(whole.status, 200);
+  const boost::json::value body = boost::json::parse(whole.body);
+  EXPECT_EQ(body.at("output").at(0).at("content").at(0).at("text"), "Hello, world");
+  EXPECT_EQ(std::string(body.at("id").as_string()), "resp_" + whole.headers.at("x-request-id"));
+  EXPECT_EQ(body.at("model").as_string(), kTestModel);
+  const TestResponse stream = client_.Post("/v1/responses", R"({"input":"hi","stream":true})");
+  EXPECT_THAT(stream.body, testing::StartsWith("event: response.created\ndata: {"));
+  EXPECT_THAT(stream.body, HasSubstr("event: response.completed\n"));
+  ExpectError(client_.Post("/v1/responses", R"({"input":"hi","tools":[{"type":"x"}]})"), 400, "",
+              "'tools' is not supported by /v1/responses");
+}
+
+TEST_F(HttpServerTest, PagesOfAnotherOriginMayAskWhereItIsAllowed) {
+  constexpr char kPreflight[] =
+      "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n";
+  client_.Send(kPreflight);
+  EXPECT_EQ(client_.Read().status, 405);
+
+  const auto server = Serve(&dispatcher_, {.cors_origin = "https://a.example"});
+  HttpTestClient page(server->address());
+  page.Send(kPreflight);
+  const TestResponse allowed = page.Read(/*head_only=*/true);
+  EXPECT_EQ(allowed.status, 204);
+  EXPECT_EQ(allowed.headers.at("access-control-allow-origin"), "https://a.example");
+  EXPECT_EQ(allowed.headers.at("access-control-allow-methods"), "POST, OPTIONS");
+  EXPECT_FALSE(allowed.headers.contains("content-length"));
+  for (const char* body : {kBody, kStreamBody, "{"}) {
+    EXPECT_EQ(page.Post(kChatPath, body).headers.at("access-control-allow-origin"),
+              "https://a.example");
+  }
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -46,6 +46,39 @@ TEST_F(HttpSessionTest, PipelinedRequestsAreAnsweredInOrder) {
   }
 }
 
+TEST_F(HttpSessionTest, AnAnnouncedEndIsToldWithTheNextAnswer) {
+  EXPECT_EQ(client_.Get("/health").headers.at("connection"), "keep-alive");
+  server_->AnnounceEnd();
+  const TestResponse last = client_.Post(kChatPath, kBody);
+  EXPECT_EQ(last.status, 200) << "an idle connection is not closed under a request";
+  EXPECT_EQ(last.headers.at("connection"), "close");
+  EXPECT_TRUE(client_.AtEnd());
+  HttpTestClient late(server_->address());
+  EXPECT_EQ(late.Get("/health").status, 200) << "there are new connections still";
+}
+
+TEST(HttpSession, AtItsEndAnswersGoOutWholeAndIdleConnectionsAreClosed) {
+  Gate gate;
+  ScriptedDispatcher dispatcher([&](const Submission& submission) {
+    submission.sink.on_delta(TextDelta(0, "first"));
+    gate.Wait();
+    submission.sink.on_delta(TextDelta(1, "last"));
+    submission.sink.on_finish(TestFinish(2));
+  });
+  const auto server = Serve(&dispatcher);
+  HttpTestClient idle(server->address());
+  idle.Get("/health");
+  HttpTestClient streaming(server->address());
+  streaming.SendPost(kChatPath, kStreamBody);
+  streaming.ReadUntil("first");
+  server->EndConnections(std::chrono::milliseconds(1));  // nobody is cut off
+  EXPECT_TRUE(idle.AtEnd());
+  gate.Open();
+  EXPECT_THAT(streaming.ReadUntil("[DONE]"), HasSubstr("last"));
+  streaming.Close();
+  server->EndConnections(std::chrono::hours(1));  // over when nobody is left
+}
+
 TEST(HttpSession, RequestSentDuringAStreamIsAnsweredAfterIt) {
   Gate gate;
   ScriptedDispatcher dispatcher([&](const Submission& submission) {

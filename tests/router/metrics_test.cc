@@ -21,12 +21,16 @@ TEST(MetricsTest, CarriesVllmsNamesWithTheModel) {
   finish.stats.cached_prompt_tokens = 4;
   finish.stats.total_s = 0.09;
   FlowTimes times;
-  times.prefill_queue = milliseconds(3);
+  finish.stats.mean_itl_s = 0.5;
+  times.prefill.emplace();
+  times.prefill->queue = milliseconds(375);
+  times.prefill->fetch = milliseconds(250);
+  times.prefill->compute = milliseconds(1000);
   times.finished.emplace();
   times.finished->transport = "shm";
   times.finished->kv_bytes_moved = 4096;
   times.finished->handoff = milliseconds(2);
-  metrics.OnFinish(finish, times);
+  metrics.OnFinish(finish, times, milliseconds(125));
   const std::string text = metrics.Text(5, 2, {});
   for (const char* line : {
            "vllm:time_to_first_token_seconds_count{model_name=\"demo\"} 1",
@@ -35,7 +39,14 @@ TEST(MetricsTest, CarriesVllmsNamesWithTheModel) {
            "vllm:inter_token_latency_seconds_bucket{model_name=\"demo\",le=\"0.0075\"} 0",
            "vllm:inter_token_latency_seconds_bucket{model_name=\"demo\",le=\"0.01\"} 2",
            "vllm:e2e_request_latency_seconds_count{model_name=\"demo\"} 1",
-           "vllm:request_queue_time_seconds_count{model_name=\"demo\"} 1",
+           "vllm:request_queue_time_seconds_sum{model_name=\"demo\"} 0.5",
+           "vllm:request_prefill_time_seconds_sum{model_name=\"demo\"} 1.25",
+           "vllm:request_decode_time_seconds_sum{model_name=\"demo\"} 1",
+           "vllm:request_inference_time_seconds_sum{model_name=\"demo\"} 2.25",
+           "vllm:request_time_per_output_token_seconds_sum{model_name=\"demo\"} 0.5",
+           "vllm:request_prompt_tokens_bucket{model_name=\"demo\",le=\"10\"} 0",
+           "vllm:request_prompt_tokens_bucket{model_name=\"demo\",le=\"20\"} 1",
+           "vllm:request_generation_tokens_sum{model_name=\"demo\"} 3",
            "vllm:prompt_tokens_total{model_name=\"demo\"} 11",
            "vllm:generation_tokens_total{model_name=\"demo\"} 3",
            "vllm:prefix_cache_queries_total{model_name=\"demo\"} 11",
@@ -90,8 +101,16 @@ TEST(MetricsTest, ShowsTheFleetOfTheMoment) {
   worker.name = "decode-0";
   worker.role = "decode";
   worker.state = "ready";
-  EXPECT_THAT(metrics.Text(0, 0, {worker}),
-              HasSubstr("baton_workers{role=\"decode\",state=\"ready\"} 1"));
+  worker.blocks_total = 8;
+  worker.busy_s = 2.5;
+  worker.preemptions = 3;
+  for (const char* line : {
+           "baton_workers{role=\"decode\",state=\"ready\"} 1",
+           "baton_worker_busy_seconds_total{worker=\"decode-0\",role=\"decode\"} 2.5",
+           "vllm:num_preemptions_total{model_name=\"demo\",engine=\"decode-0\"} 3",
+       }) {
+    EXPECT_THAT(metrics.Text(0, 0, {worker}), HasSubstr(line));
+  }
   EXPECT_THAT(metrics.Text(0, 0, {}), Not(HasSubstr("state=\"ready\"")));
 }
 

@@ -204,5 +204,63 @@ TEST(WholeAnswer, Logprobs) {
             R"({"c":-5E-1}],"text_offset":[0,1,2]})");
 }
 
+Delta PromptDelta(int32_t index, std::vector<TokenDetail> prompt) {
+  Delta delta;
+  delta.prompt_index = index;
+  delta.prompt = std::move(prompt);
+  return delta;
+}
+
+// OpenAI's: the prompt's tokens first, the very first without a number.
+TEST(EchoedLogprobs, StandBeforeTheAnswers) {
+  AnswerShape shape = Shape(Endpoint::kCompletions);
+  shape.logprobs = shape.echo_logprobs = true;
+  shape.echoes = {"ab"};
+  Delta token = TextDelta(0, "c");
+  token.tokens = {{7, "c", -1.5f, {}}};
+  const std::vector<Delta> deltas = {PromptDelta(0, {{1, "a", 0, {}}}),
+                                     PromptDelta(1, {{2, "b", -0.5f, {{3, "x", -0.25f}}, 2}}),
+                                     token};
+  const boost::json::value expected = boost::json::parse(
+      R"({"tokens": ["a", "b", "c"], "token_logprobs": [null, -0.5, -1.5],
+          "top_logprobs": [null, {"x": -0.25, "b": -0.5}, {"c": -1.5}],
+          "text_offset": [0, 1, 2]})");
+  const boost::json::value whole = WholeOf(shape, deltas).at("choices").at(0);
+  EXPECT_EQ(whole.at("text"), "abc");
+  EXPECT_EQ(whole.at("logprobs"), expected);
+
+  const std::string stream = StreamOf(shape, deltas);
+  const std::string first = stream.substr(6, stream.find("\n\n") - 6);
+  EXPECT_EQ(boost::json::parse(first).at("choices").at(0).at("logprobs"), expected) << first;
+  EXPECT_EQ(boost::json::parse(first).at("choices").at(0).at("text"), "abc");
+}
+
+TEST(PromptLogprobs, AreVllmsList) {
+  AnswerShape shape = Shape(Endpoint::kChat);
+  shape.prompt_logprobs = true;
+  const boost::json::value whole =
+      WholeOf(shape, {PromptDelta(0, {{1, "a", 0, {}}, {2, "b", -0.5f, {{3, "x", -0.25f}}, 2}}),
+                      TextDelta(0, "c")});
+  const boost::json::value expected = boost::json::parse(
+      R"([null, {"2": {"logprob": -0.5, "rank": 2, "decoded_token": "b"},
+                 "3": {"logprob": -0.25, "rank": 1, "decoded_token": "x"}}])");
+  EXPECT_EQ(whole.at("prompt_logprobs"), expected);
+}
+
+TEST(StreamedCalls, BeginWithTheirNameAndGoOnWithArguments) {
+  AnswerShape shape = Shape(Endpoint::kChat);
+  shape.tools = R"([{"type": "function", "function": {"name": "f"}}])";
+  const std::string out =
+      StreamOf(shape, {TextDelta(0, "<tool_call>{\"name\": \"f\", \"arguments\": {"),
+                       TextDelta(1, "\"a\": 1"), TextDelta(2, "}}</tool_call>")});
+  EXPECT_THAT(out, HasSubstr(R"("delta":{"tool_calls":[{"index":0,"id":"call_1-0-0","type":)"
+                             R"("function","function":{"name":"f","arguments":"{"}}]})"));
+  EXPECT_THAT(
+      out,
+      HasSubstr(R"("delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"a\": 1"}}]})"));
+  EXPECT_THAT(out, HasSubstr(R"("finish_reason":"tool_calls")"));
+  EXPECT_THAT(out, testing::Not(HasSubstr("tool_call>")));
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -47,6 +47,18 @@ void ExpectMessagesRefused(const std::string& messages, const std::string& text)
   ExpectRefused(Endpoint::kChat, R"({"messages":)" + messages + "}", "messages", text);
 }
 
+TEST(OpenAiRequest, TheMostExactNameOfASessionCounts) {
+  const auto session = [](const char* fields) {
+    const auto request = Chat(fields);
+    EXPECT_TRUE(request.ok()) << request.status();
+    return request.ok() ? request->Choice(0).session : "";
+  };
+  EXPECT_EQ(session(""), "");
+  EXPECT_EQ(session(R"(, "user":"u")"), "u");
+  EXPECT_EQ(session(R"(, "user":"u", "prompt_cache_key":"k")"), "k");
+  EXPECT_EQ(session(R"(, "user":"u", "session_id":"s", "prompt_cache_key":"k")"), "s");
+}
+
 TEST(OpenAiRequest, ReadsEveryField) {
   const auto request = Chat(R"(, "model":"m", "n":3, "stream":true,
       "stream_options":{"include_usage":true, "include_obfuscation":false},
@@ -269,7 +281,13 @@ TEST(OpenAiRequest, WhatWouldChangeTheAnswerIsRefused) {
   ExpectChatRefused(R"(,"modalities":["text","audio"])", "modalities", "not supported");
   ExpectChatRefused(R"(,"audio":{})", "audio", "not supported");
   ExpectChatRefused(R"(,"reasoning_effort":"high")", "reasoning_effort", "not supported");
-  ExpectCompletionRefused(R"(,"echo":true,"logprobs":1)", "logprobs", "'echo' with 'logprobs'");
+  ExpectCompletionRefused(R"(,"stream":true,"prompt_logprobs":1)", "prompt_logprobs",
+                          "for streams");
+  ExpectCompletionRefused(R"(,"prompt_logprobs":21)", "prompt_logprobs", "in [0, 20]");
+  const auto echo = Completion(R"(,"echo":true,"logprobs":2)");
+  ASSERT_TRUE(echo.ok());
+  EXPECT_EQ(echo->prompts.front().sampling.prompt_logprobs, 2);
+  EXPECT_EQ(Completion(R"(,"prompt_logprobs":0)")->prompts.front().sampling.prompt_logprobs, 0);
   ExpectChatRefused(R"(,"guided_grammar":"root ::= x")", "guided_grammar", "not supported");
   ExpectCompletionRefused(R"(,"suffix":"x")", "suffix", "'suffix' is not supported");
   ExpectCompletionRefused(R"(,"best_of":3,"stream":true)", "best_of",

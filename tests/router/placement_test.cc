@@ -32,7 +32,15 @@ struct Case {
   PlacementRequest request;
   WorkerId decode;
   std::optional<WorkerId> prefill;
+  std::vector<HeldPrefix> held = {};
 };
+
+// What workers 0, 1, ... hold in memory.
+std::vector<HeldPrefix> Held(std::vector<int32_t> tokens) {
+  std::vector<HeldPrefix> held;
+  for (const int32_t each : tokens) held.push_back({.memory_tokens = each});
+  return held;
+}
 
 template <typename Change>
 WorkerSnapshot With(WorkerSnapshot worker, Change change) {
@@ -106,15 +114,61 @@ std::vector<Case> DecodeCases() {
        Tokens(100),
        1,
        {}},
-      {"affinity breaks a tie",
+      {"the session breaks a tie",
        {Decode(0), Decode(1)},
-       TokensWith(100, [](PlacementRequest& r) { r.affinity.decode = 1; }),
+       TokensWith(100, [](PlacementRequest& r) { r.session.decode = 1; }),
        1,
        {}},
-      {"affinity does not outweigh load",
+      {"the session does not outweigh load",
        {Decode(0), With(Decode(1), requests(1))},
-       TokensWith(100, [](PlacementRequest& r) { r.affinity.decode = 1; }),
+       TokensWith(100, [](PlacementRequest& r) { r.session.decode = 1; }),
        0,
+       {}},
+      {"a longer held prefix is worth one request",
+       {Decode(0), With(Decode(1), requests(1))},
+       Tokens(100),
+       1,
+       {},
+       Held({16, 32})},
+      {"but not two",
+       {Decode(0), With(Decode(1), requests(2))},
+       Tokens(100),
+       0,
+       {},
+       Held({16, 32})},
+      {"and an eighth of many",
+       {With(Decode(0), requests(16)), With(Decode(1), requests(19))},
+       Tokens(100),
+       1,
+       {},
+       Held({16, 32})},
+      {"but no more than that",
+       {With(Decode(0), requests(16)), With(Decode(1), requests(20))},
+       Tokens(100),
+       0,
+       {},
+       Held({16, 32})},
+      {"among those that hold as much, fewest requests",
+       {With(Decode(0), requests(1)), With(Decode(1), requests(1)), Decode(2)},
+       Tokens(100),
+       2,
+       {},
+       Held({32, 32, 32})},
+      {"a held prefix does not make room",
+       {Decode(0), With(Decode(1), available(2))},
+       Tokens(100),
+       0,
+       {},
+       Held({0, 96})},
+      {"a full step is no room",
+       {With(Decode(0),
+             [](WorkerSnapshot& w) {
+               w.max_sequences = 2;
+               w.requests = 2;
+             }),
+        With(Decode(1), requests(9))},
+       Tokens(100),
+       1,
        {}},
       {"the worker to avoid comes last",
        {Decode(0), With(Decode(1), requests(9))},
@@ -151,6 +205,10 @@ std::vector<Case> PrefillCases() {
   const auto suspect = [](WorkerSnapshot& w) { w.suspect = true; };
   const auto queued = [](int64_t n) {
     return [n](WorkerSnapshot& w) { w.prompt_tokens_queued = n; };
+  };
+  const auto chosen = [](uint64_t n) { return [n](WorkerSnapshot& w) { w.chosen = n; }; };
+  const auto speed = [](double n) {
+    return [n](WorkerSnapshot& w) { w.prefill_tokens_per_s = n; };
   };
   return {
       {"lowest id when all is equal", {Decode(0), Prefill(1), Prefill(2)}, Tokens(100), 0, 1},
@@ -202,20 +260,68 @@ std::vector<Case> PrefillCases() {
        Tokens(100),
        0,
        std::nullopt},
-      {"a cached prefix is worth its tokens",
+      {"a held prefix is worth its tokens",
        {Decode(0), With(Prefill(1), queued(0)), With(Prefill(2), queued(63))},
+       Tokens(100),
+       0,
+       2,
+       Held({0, 0, 64})},
+      {"and no more",
+       {Decode(0), With(Prefill(1), queued(0)), With(Prefill(2), queued(65))},
+       Tokens(100),
+       0,
+       1,
+       Held({0, 0, 64})},
+      {"the longest of several",
+       {Decode(0), Prefill(1), Prefill(2), Prefill(3)},
+       Tokens(100),
+       0,
+       2,
+       Held({0, 32, 96, 64})},
+      {"one that will be there is worth as much",
+       {Decode(0), Prefill(1), With(Prefill(2), queued(63))},
        TokensWith(100,
                   [](PlacementRequest& r) {
-                    r.affinity = {2, std::nullopt, 64};
+                    r.expected_at = 2;
+                    r.expected_tokens = 64;
                   }),
        0,
        2},
-      {"and no more",
-       {Decode(0), With(Prefill(1), queued(0)), With(Prefill(2), queued(65))},
-       TokensWith(100,
-                  [](PlacementRequest& r) {
-                    r.affinity = {2, std::nullopt, 64};
-                  }),
+      {"time counts, not tokens",
+       {Decode(0), With(Prefill(1), speed(1000)), With(With(Prefill(2), speed(4000)), queued(290))},
+       Tokens(100),
+       0,
+       2},
+      {"and at 4 times the speed 4 times as many may wait",
+       {Decode(0), With(Prefill(1), speed(1000)), With(With(Prefill(2), speed(4000)), queued(310))},
+       Tokens(100),
+       0,
+       1},
+      {"least recently chosen, when all else is equal",
+       {Decode(0), With(Prefill(1), chosen(9)), With(Prefill(2), chosen(7)),
+        With(Prefill(3), chosen(8))},
+       Tokens(100),
+       0,
+       2},
+      {"fewest requests go before that",
+       {Decode(0), With(Prefill(1), chosen(9)),
+        With(Prefill(2), [](WorkerSnapshot& w) { w.requests = 1; })},
+       Tokens(100),
+       0,
+       1},
+      {"one that was not measured is as fast as the others",
+       {Decode(0), With(With(Prefill(1), speed(1000)), queued(10)), Prefill(2)},
+       Tokens(100),
+       0,
+       2},
+      {"the session breaks a tie",
+       {Decode(0), Prefill(1), Prefill(2)},
+       TokensWith(100, [](PlacementRequest& r) { r.session.prefill = 2; }),
+       0,
+       2},
+      {"and no more than that",
+       {Decode(0), Prefill(1), With(Prefill(2), queued(1))},
+       TokensWith(100, [](PlacementRequest& r) { r.session.prefill = 2; }),
        0,
        1},
       {"the prefill worker to avoid comes last",
@@ -335,7 +441,8 @@ TEST(PlacementTest, FetchesACachedPrefixWhereThatIsFaster) {
   for (const DonorCase& one : DonorCases()) {
     SCOPED_TRACE(one.what);
     PlacementRequest request = Tokens(1'000);
-    request.affinity = {2, std::nullopt, 512};
+    const std::vector<HeldPrefix> held = Held({0, 0, 512});
+    request.held = held;
     request.avoid = one.avoid;
     const Placement placement = Place(one.workers, request);
     ASSERT_TRUE(std::holds_alternative<Placed>(placement));
@@ -351,11 +458,86 @@ TEST(PlacementTest, FetchesACachedPrefixWhereThatIsFaster) {
 void ExpectPlaced(const std::vector<Case>& cases) {
   for (const Case& one : cases) {
     SCOPED_TRACE(one.what);
-    const Placement placement = Place(one.workers, one.request);
+    PlacementRequest request = one.request;
+    request.held = one.held;
+    const Placement placement = Place(one.workers, request);
     ASSERT_TRUE(std::holds_alternative<Placed>(placement));
     EXPECT_EQ(std::get<Placed>(placement).decode, one.decode);
     EXPECT_EQ(std::get<Placed>(placement).prefill, one.prefill);
   }
+}
+
+// 1,000 tokens. Worker 0 decodes; 1 and 2 prefill.
+struct LocalCase {
+  const char* what;
+  int32_t held_at_decode;
+  int32_t held_at_prefill;
+  int64_t queued_at_prefill;
+  double decode_speed;  // 0: not measured
+  int32_t most_uncached;
+  bool local;
+};
+
+TEST(PlacementTest, TheDecodeWorkerPrefillsWhatItHoldsNearlyAllOfWhereThatIsFaster) {
+  const LocalCase cases[] = {
+      {"held there and nowhere else", 900, 0, 0, 1000, 100, true},
+      {"one token too many is not", 899, 0, 0, 1000, 100, false},
+      {"not when it is not allowed", 999, 0, 0, 1000, 0, false},
+      {"nothing held is never nearly all", 0, 0, 0, 1e9, 1000, false},
+      {"equal on both sides: the prefill worker", 900, 900, 0, 1000, 100, false},
+      {"held on both sides, but the prefill worker has work", 900, 900, 1, 1000, 100, true},
+      {"a slow decode worker: not yet", 900, 0, 0, 99, 100, false},
+      {"half as fast as the prefill worker while it is not measured", 900, 899, 98, 0, 100, false},
+      {"so with more work there", 900, 899, 100, 0, 100, true},
+  };
+  for (const LocalCase& one : cases) {
+    SCOPED_TRACE(one.what);
+    std::vector<WorkerSnapshot> workers = {Decode(0), Prefill(1), Prefill(2)};
+    workers[0].prefill_tokens_per_s = one.decode_speed;
+    for (const size_t prefill : {1, 2}) {
+      workers[prefill].prefill_tokens_per_s = 1000;
+      workers[prefill].prompt_tokens_queued = one.queued_at_prefill;
+    }
+    const std::vector<HeldPrefix> held =
+        Held({one.held_at_decode, one.held_at_prefill, one.held_at_prefill});
+    PlacementRequest request = Tokens(1000);
+    request.local_uncached_tokens = one.most_uncached;
+    request.held = held;
+    const Placement placement = Place(workers, request);
+    ASSERT_TRUE(std::holds_alternative<Placed>(placement));
+    const Placed& placed = std::get<Placed>(placement);
+    EXPECT_EQ(placed.prefill.has_value(), !one.local);
+    EXPECT_EQ(placed.compute_tokens, 1000 - (one.local ? one.held_at_decode : one.held_at_prefill));
+    workers[0].kv_layout = "int8";
+    EXPECT_TRUE(std::get<Placed>(Place(workers, request)).prefill) << "another number format";
+  }
+}
+
+TEST(PlacementTest, APrefixOnDiskCostsItsReading) {
+  std::vector<WorkerSnapshot> workers = {Decode(0), Prefill(1), Prefill(2)};
+  for (const size_t prefill : {1, 2}) {
+    workers[prefill].prefill_tokens_per_s = 1000;
+    workers[prefill].kv_bytes_per_token = 1'000'000;
+    workers[prefill].disk_bytes_per_s = 10e9;  // 10 tokens are read while one is computed
+    workers[prefill].kv_layout = prefill == 1 ? "a" : "b";  // nothing is fetched
+  }
+  std::vector<HeldPrefix> held = {{}, {}, {.memory_tokens = 100, .disk_tokens = 600}};
+  PlacementRequest request = Tokens(1000);
+  request.held = held;
+  // 400 tokens computed, 500 read as 50.
+  workers[1].prompt_tokens_queued = 0;
+  workers[2].prompt_tokens_queued = 549;
+  EXPECT_EQ(std::get<Placed>(Place(workers, request)).prefill, 2u);
+  EXPECT_EQ(std::get<Placed>(Place(workers, request)).compute_tokens, 400);
+  workers[2].prompt_tokens_queued = 551;
+  EXPECT_EQ(std::get<Placed>(Place(workers, request)).prefill, 1u);
+  // A disk slower than computing is not read.
+  workers[2].prompt_tokens_queued = 99;
+  workers[2].disk_bytes_per_s = 0.9e9;
+  EXPECT_EQ(std::get<Placed>(Place(workers, request)).prefill, 2u);
+  EXPECT_EQ(std::get<Placed>(Place(workers, request)).compute_tokens, 900);
+  workers[2].prompt_tokens_queued = 101;
+  EXPECT_EQ(std::get<Placed>(Place(workers, request)).prefill, 1u);
 }
 
 TEST(PlacementTest, ChoosesTheDecodeWorker) { ExpectPlaced(DecodeCases()); }

@@ -57,10 +57,10 @@ std::string State(const Registry& registry, size_t index) {
   return index < fleet.size() ? fleet[index].state : "not there";
 }
 
-Registry::Assignment Assign(Registry& registry, const std::vector<uint64_t>& affinity_keys = {}) {
+Registry::Assignment Assign(Registry& registry) {
   PlacementRequest request;
   request.prompt_tokens = 100;
-  auto assigned = registry.Assign(request, affinity_keys);
+  auto assigned = registry.Assign(request, {});
   if (const auto* refusal = std::get_if<Refusal>(&assigned)) {
     ADD_FAILURE() << refusal->text;
     return {};
@@ -206,24 +206,6 @@ TEST(RegistryTest, AssignsAPrefillWorkerWithTheDecodeWorkersHandoffAddress) {
   EXPECT_EQ(assignment.prefill->target_address, "handoff:d0");
 }
 
-TEST(RegistryTest, APrefixGoesWhereItWasServedBefore) {
-  ScriptedWorker decode(Role::kDecode, "d0");
-  ScriptedWorker first(Role::kPrefill, "p0");
-  ScriptedWorker second(Role::kPrefill, "p1");
-  Heard heard;
-  const auto registry =
-      MakeRegistry(At({decode.address(), first.address(), second.address()}), heard);
-  ASSERT_TRUE(Eventually([&] { return heard.usable == 3; }));
-  const std::vector<uint64_t> keys{1};
-  const Registry::Assignment other = Assign(*registry);
-  const Registry::Assignment prefix = Assign(*registry, keys);
-  EXPECT_EQ(other.prefill->name, "p0");
-  EXPECT_EQ(prefix.prefill->name, "p1");
-  registry->Release(other.prefill->share);
-  registry->Release(prefix.prefill->share);
-  EXPECT_EQ(Assign(*registry, keys).prefill->name, "p1");
-}
-
 TEST(RegistryTest, SendsAndHears) {
   ScriptedWorker decode(Role::kDecode, "d0");
   Heard heard;
@@ -302,6 +284,38 @@ TEST_F(WorkersFileRegistryTest, AWorkerThatLeavesKeepsItsRequests) {
   registry->Release(open.decode);
   EXPECT_TRUE(Eventually([&] { return registry->Fleet().empty(); }));
   EXPECT_EQ(heard.lost, 0);
+}
+
+// DNS and etcd may have lost what they knew: a worker whose link is up needs neither.
+TEST(RegistryTest, AWorkerOfDnsLeavesWhenItIsNotListedAndNotLinked) {
+  ScriptedWorker first(Role::kDecode, "d0"), second(Role::kDecode, "d1");
+  // Outlives the thread that looks it up.
+  static std::mutex mutex;
+  static std::vector<std::string> named;
+  const auto name = [](std::vector<std::string> addresses) {
+    const std::lock_guard lock(mutex);
+    named = std::move(addresses);
+  };
+  name({first.address(), second.address()});
+  RegistryOptions options = At({"dns:pods.svc:7000"});
+  options.dns_period = std::chrono::milliseconds(5);
+  options.look_up = [](const HostPort&) -> absl::StatusOr<std::vector<std::string>> {
+    const std::lock_guard lock(mutex);
+    return named;
+  };
+  Heard heard;
+  const auto registry = MakeRegistry(options, heard);
+  ASSERT_TRUE(Eventually([&] { return heard.usable == 2; }));
+  name({second.address()});
+  ASSERT_TRUE(Eventually([&] { return registry->Discovery().at(0).workers == 1; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // several polls
+  EXPECT_EQ(State(*registry, 0), "ready");
+  EXPECT_EQ(Assign(*registry).decode_name, "d0");
+  second.Stop();  // listed: it is dialled again and again
+  first.Stop();   // not listed: gone with its link
+  ASSERT_TRUE(Eventually([&] { return registry->Fleet().size() == 1; }));
+  EXPECT_EQ(registry->Fleet().at(0).name, "d1");
+  EXPECT_EQ(State(*registry, 0), "lost");
 }
 
 TEST_F(WorkersFileRegistryTest, AMissingFileIsAnErrorAtTheStart) {

@@ -60,6 +60,34 @@ TEST(RequestQueueTest, ARequestWhoseTurnWouldComeTooLateIsRefusedAtOnce) {
   EXPECT_TRUE(queue.Push(hasty, now).ok());
 }
 
+TEST(RequestQueueTest, AnothersFloodDoesNotMakeATurnLate) {
+  RequestQueue queue(0);
+  TimePoint now = kBeginning;
+  for (int i = 0; i < 100; ++i) queue.CountEnding(now += seconds(1));
+  for (uint64_t i = 0; i < 100; ++i) {
+    QueuedRequest flood = Place(i);
+    flood.tenant = "flood";
+    flood.tokens = 2000;
+    EXPECT_TRUE(queue.Push(flood, now).ok());
+  }
+  QueuedRequest hasty = Place(500);
+  hasty.tenant = "quiet";
+  hasty.deadline = now + seconds(10);
+  EXPECT_TRUE(queue.Push(hasty, now).ok()) << "it is the second or third";
+  hasty.handle = 501;
+  hasty.tenant = "flood";
+  hasty.tokens = 2000;
+  EXPECT_TRUE(absl::IsResourceExhausted(queue.Push(hasty, now)));
+}
+
+TEST(RequestQueueTest, WhatMovesIsQueuedInAnyCase) {
+  RequestQueue queue(1);
+  EXPECT_TRUE(queue.Push(Place(1), kBeginning).ok());
+  queue.PushAgain(Place(2));
+  EXPECT_EQ(queue.Pop(), 1u);
+  EXPECT_EQ(queue.Pop(), 2u);
+}
+
 TEST(RequestQueueTest, ShowsWhatWaits) {
   RequestQueue queue(0);
   EXPECT_TRUE(queue.empty());

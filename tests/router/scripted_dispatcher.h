@@ -14,6 +14,7 @@
 
 #include "common/sampling.h"
 #include "router/dispatcher.h"
+#include "router/request_record.h"
 
 namespace baton::router {
 
@@ -154,7 +155,13 @@ class ScriptedDispatcher final : public Dispatcher {
     worker.paths = {{"prefill-0", "shm", 6e9, 12e9, true}};
     return {worker};
   }
+  std::vector<DiscoveryView> Discovery() const override {
+    return {{"etcd", "/baton/", false, "UNAVAILABLE: gone", 3, 2}};
+  }
+  std::vector<RequestRecord> LiveRequests() const override { return live_; }
+  void SetLive(std::vector<RequestRecord> live) { live_ = std::move(live); }
   bool Ready() const override { return ready_; }
+  void AnnounceDrain() override { ready_ = false; }
   std::string MetricsText() const override { return "baton_test_metric 1\n"; }
   bool Drain(Duration) override { return true; }
   int32_t running() const override { return 0; }
@@ -212,6 +219,7 @@ class ScriptedDispatcher final : public Dispatcher {
   }
 
   const Script script_;
+  std::vector<RequestRecord> live_;  // set before it is asked
   std::atomic<bool> ready_{true};
   mutable std::mutex room_mutex_;
   absl::Status room_;  // guarded by room_mutex_

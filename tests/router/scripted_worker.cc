@@ -33,8 +33,9 @@ ScriptedWorker::ScriptedWorker(worker_link::Role role, const std::string& name,
   info_.block_tokens = 16;
   info_.handoff_address = "handoff:" + name;
   info_.incarnation = RandomU64();
-  auto server = LinkServer::Create(address, info_,
-                                   [this](LinkInput input) { return OnInput(std::move(input)); });
+  info_.cache_chain = kChain;
+  auto server = LinkServer::Create(
+      address, info_, [this](LinkInput input) { return OnInput(std::move(input)); }, {}, &journal_);
   BATON_CHECK(server.ok(), server.status().ToString());
   const std::lock_guard lock(mutex_);
   server_ = *std::move(server);
@@ -46,6 +47,14 @@ WorkerStatus ScriptedWorker::IdleStatus() {
   WorkerStatus status;
   status.blocks_free = status.blocks_total = 64;
   return status;
+}
+
+void ScriptedWorker::HoldBlocks(const std::vector<TokenId>& prompt, int32_t blocks) {
+  const auto chain = ChainFullBlocks(ChainRoot(kChain, ""), prompt, info_.block_tokens);
+  for (int32_t i = 0; i < blocks; ++i) {
+    journal_.Enter(CacheTier::kMemory, chain[static_cast<size_t>(i)], i + 1);
+  }
+  server_->TellBlocks();
 }
 
 void ScriptedWorker::Stop() {

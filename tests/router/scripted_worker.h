@@ -51,12 +51,17 @@ class ScriptedWorker {
   void SetStatus(const worker_link::WorkerStatus& status) { server_->SetStatus(status); }
   static worker_link::WorkerStatus IdleStatus();
 
+  // Its KV blocks are named as of this model; they are the first `blocks` of the prompt's.
+  static constexpr char kChain[] = "scripted chain";
+  void HoldBlocks(const std::vector<TokenId>& prompt, int32_t blocks);
+
  private:
   bool OnInput(worker_link::LinkInput input);
   std::optional<worker_link::Command> Next();
   void Complain(bool other_type) const;
 
   worker_link::WorkerInfo info_;
+  BlockJournal journal_;
   const AutoAnswer auto_answer_;
   std::string address_;
   mutable std::mutex mutex_;

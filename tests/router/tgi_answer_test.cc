@@ -40,6 +40,17 @@ TEST(TgiAnswerTest, TellsEndTokensFromStopStrings) {
   EXPECT_THAT(reason("x", false), HasSubstr(R"("finish_reason":"eos_token")"));
 }
 
+TEST(TgiAnswerTest, ThePromptsTokensAreDetails) {
+  TgiAnswer answer({.details = true}, /*stream=*/false);
+  std::string out;
+  Delta delta = TextDelta(0, "x");
+  delta.prompt = {{1, "a", 0, {}}, {2, "b", -0.5f, {}}};
+  answer.Add(delta, &out);
+  answer.Add(TestFinish(1), &out);
+  EXPECT_THAT(answer.Body(), HasSubstr(R"("prefill":[{"id":1,"text":"a","logprob":null},)"
+                                       R"({"id":2,"text":"b","logprob":-0.5}],"tokens":[)"));
+}
+
 TEST(TgiAnswerTest, ErrorsAreInItsShape) {
   EXPECT_EQ(TgiErrorBody(absl::InvalidArgumentError("no")),
             R"({"error":"no","error_type":"validation"})");

@@ -57,7 +57,6 @@ TEST(TgiRequestTest, IsGreedyUnlessSamplingIsSpokenOf) {
 TEST(TgiRequestTest, RefusesByName) {
   const std::tuple<const char*, const char*, const char*> cases[] = {
       {R"("max_new_token":1)", "max_new_token", "did you mean 'max_new_tokens'?"},
-      {R"("decoder_input_details":true)", "decoder_input_details", "not supported"},
       {R"("typical_p":0.5)", "typical_p", "not supported"},
       {R"("best_of":2)", "best_of", "not supported"},
       {R"("adapter_id":"x")", "adapter_id", "not supported"},

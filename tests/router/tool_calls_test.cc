@@ -14,72 +14,6 @@ constexpr std::string_view kTools = R"([
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}},
   {"type": "function", "function": {"name": "now"}}])";
 
-struct Parsed {
-  std::string text;
-  std::vector<std::string> calls;
-  bool operator==(const Parsed&) const = default;
-};
-
-std::ostream& operator<<(std::ostream& out, const Parsed& parsed) {
-  out << "'" << parsed.text << "'";
-  for (const std::string& call : parsed.calls) out << " " << call;
-  return out;
-}
-
-// In pieces of so many bytes.
-Parsed Parse(ToolFormat format, std::string_view answer, size_t piece_bytes) {
-  ToolCallParser parser(format, kTools);
-  Parsed parsed;
-  const auto take = [&](const ToolCallParser::Piece& piece) {
-    parsed.text += piece.text;
-    for (const ToolCall& call : piece.calls) parsed.calls.push_back(call.name + call.arguments);
-  };
-  for (size_t at = 0; at < answer.size(); at += piece_bytes) {
-    take(parser.Push(answer.substr(at, piece_bytes)));
-  }
-  take(parser.Finish());
-  return parsed;
-}
-
-void Expect(ToolFormat format, std::string_view answer, const Parsed& expected) {
-  for (size_t bytes = 1; bytes <= answer.size() + 1; ++bytes) {
-    EXPECT_EQ(Parse(format, answer, bytes), expected) << answer << " in pieces of " << bytes;
-  }
-}
-
-TEST(ToolCallParserTest, HermesCallsHoweverTheyArePiecedOut) {
-  const ToolFormat hermes = ToolFormat::kHermes;
-  Expect(hermes, "Plain <tool> text.", {"Plain <tool> text.", {}});
-  Expect(hermes,
-         "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n</tool_call>",
-         {"", {R"(weather{"city":"Bonn"})"}});
-  Expect(hermes,
-         "Let me see.\n<tool_call>{\"name\": \"now\"}</tool_call>\n"
-         "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>\n",
-         {"Let me see.", {"now{}", "weather{}"}});
-  // The end of the answer ends a call, too.
-  Expect(hermes, "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}", {"", {"now{}"}});
-  // What is no call is text.
-  Expect(hermes, "<tool_call>nonsense</tool_call> after",
-         {"<tool_call>nonsense</tool_call> after", {}});
-  Expect(hermes, "<tool_call>{\"name\": \"now\"", {"<tool_call>{\"name\": \"now\"", {}});
-  Expect(hermes, "a <tool_ca", {"a <tool_ca", {}});
-  Expect(hermes, " a\n\n b \n", {" a\n\n b \n", {}});
-}
-
-TEST(ToolCallParserTest, LlamaCallsAreTheWholeAnswer) {
-  const ToolFormat llama = ToolFormat::kLlama;
-  Expect(llama, R"({"name": "weather", "parameters": {"city": "Bonn"}})",
-         {"", {R"(weather{"city":"Bonn"})"}});
-  Expect(llama, R"(<|python_tag|>{"name": "now", "parameters": {}}; {"name": "now"})",
-         {"", {"now{}", "now{}"}});
-  Expect(llama, "It is {\"name\": \"now\"}", {"It is {\"name\": \"now\"}", {}});
-  Expect(llama, R"({"name": "unknown", "parameters": {}})",
-         {R"({"name": "unknown", "parameters": {}})", {}});
-  Expect(llama, R"({"name": "now", "parameters": {)", {R"({"name": "now", "parameters": {)", {}});
-  Expect(llama, R"({"answer": 42})", {R"({"answer": 42})", {}});
-}
-
 bool Takes(const std::string& constraint, std::string_view text) {
   auto automaton = grammar::CompileConstraint(constraint);
   EXPECT_TRUE(automaton.ok()) << automaton.status();
@@ -92,7 +26,7 @@ bool Takes(const std::string& constraint, std::string_view text) {
   return dfa.accepts(state);
 }
 
-TEST(ToolConstraintTest, WhatItAllowsParsesAsCalls) {
+TEST(ToolConstraintTest, AllowsCallsAlone) {
   const std::string weather =
       "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"x\"}}\n</tool_call>";
   const std::string now = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
@@ -105,7 +39,6 @@ TEST(ToolConstraintTest, WhatItAllowsParsesAsCalls) {
       Takes(several, "<tool_call>\n{\"name\": \"weather\", \"arguments\": {}}\n</tool_call>"));
   EXPECT_FALSE(
       Takes(several, "<tool_call>\n{\"name\": \"other\", \"arguments\": {}}\n</tool_call>"));
-  EXPECT_EQ(Parse(ToolFormat::kHermes, weather + "\n" + now, 7).calls.size(), 2u);
 
   use.parallel = false;
   EXPECT_FALSE(Takes(*ToolConstraint(ToolFormat::kHermes, use), weather + "\n" + now));
@@ -127,6 +60,22 @@ TEST(ToolConstraintTest, SchemasThatCannotBeKeptAreRefusedOnlyWhereTheyAreStrict
   use.tools = tools("true");
   EXPECT_THAT(std::string(ToolConstraint(ToolFormat::kLlama, use).status().message()),
               testing::HasSubstr("the strict tool 'f' are not possible: the keyword 'not'"));
+}
+
+// Each could be compiled alone; together they would be too much for the router's time, and for a
+// worker.
+TEST(ToolConstraintTest, SchemasOfAllToolsShareOneBound) {
+  std::string tools;
+  for (int i = 0; i < 100; ++i) {
+    tools += std::string(i == 0 ? "[" : ",") + R"({"type": "function", "function": {"name": "f)" +
+             std::to_string(i) + R"(", "parameters": {"type": "object", "properties": {"a":
+                {"type": "string", "maxLength": 1500}}, "required": ["a"]}}})";
+  }
+  const ToolUse use{ToolUse::Choice::kRequired, tools + "]", "", false};
+  const auto constraint = ToolConstraint(ToolFormat::kLlama, use);
+  ASSERT_TRUE(constraint.ok()) << constraint.status();
+  EXPECT_FALSE(Takes(*constraint, R"({"name": "f0", "parameters": {"b": 1}})"));
+  EXPECT_TRUE(Takes(*constraint, R"({"name": "f99", "parameters": {"b": 1}})"));
 }
 
 TEST(ToolFormatTest, IsTheTemplatesOwn) {

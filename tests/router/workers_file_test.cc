@@ -21,6 +21,14 @@ TEST(WorkersFileTest, OneAddressALineWithCommentsAndBlanks) {
   EXPECT_THAT(ParseWorkersFile(""), IsEmpty());
 }
 
+TEST(WorkersFileTest, IsReadAsItWasWritten) {
+  const test::TempDir directory;
+  const std::string path = directory.File("workers");
+  ASSERT_TRUE(WriteWorkersFile(path, {"a:1", "b:2"}).ok());
+  EXPECT_THAT(*ReadWorkersFile(path), ElementsAre("a:1", "b:2"));
+  EXPECT_TRUE(absl::IsUnavailable(WriteWorkersFile(directory.File("none/workers"), {"a:1"})));
+}
+
 TEST(WorkersFileTest, ReadsOrSaysWhyNot) {
   const test::TempDir directory;
   const std::filesystem::path path = directory.File("workers");

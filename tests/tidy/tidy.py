@@ -30,17 +30,31 @@ ARROWS = {
     "kv_transfer": {"kernels", "common"},
     "planner": {"common"},
     "kv_disk": {"common"},
+    "discovery": {"proto", "common"},
     "worker_link": {"proto", "common"},
     "worker_common": {"engine", "grammar", "kernels", "kv_transfer", "model_file", "text",
                       "worker_link", "common"},
     "prefill_worker": {"worker_common", "engine", "kv_transfer", "kv_disk", "planner", "worker_link",
                        "proto", "common"},
     "decode_worker": {"worker_common", "engine", "kv_transfer", "worker_link", "proto", "common"},
-    "router": {"grammar", "text", "model_file", "planner", "worker_link", "proto", "common"},
+    "router": {"discovery", "grammar", "text", "model_file", "planner", "worker_link", "proto",
+               "common"},
+    "simulator": {"router", "prefill_worker", "decode_worker", "engine", "worker_link", "planner",
+                  "common"},
     "cli": EVERYTHING,
     "bench": EVERYTHING,
     "tests": EVERYTHING,
 }
+
+# A room that may include only these of its neighbours: what is pure, so that it needs no gRPC.
+PURE_NEIGHBOURS = {"simulator": {
+    "router": {"router/held_prefix.h", "router/placement.h", "router/prompts_under_way.h",
+               "router/room.h"},
+    "prefill_worker": {"prefill_worker/scheduler.h"},
+    "decode_worker": {"decode_worker/scheduler.h"},
+    "engine": {"engine/step_planner.h"},
+    "worker_link": {"worker_link/commands.h"},
+}}
 
 # Folders of one room that must not know each other: what is compared with must not be what is used.
 FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu", "kernels/cuda"],
@@ -49,16 +63,16 @@ FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu", "kernels/cuda"],
 
 # First parts of quoted includes that are not Baton's; the second are what protoc makes of proto/.
 THIRD_PARTY = {"absl", "gmock", "gtest", "google", "grpcpp"}
-GENERATED_PROTO = {"baton", "inference"}
+GENERATED_PROTO = {"baton", "etcd", "inference"}
 
 # These cost seconds of compile time each, so they stay in .cc files. Protobuf's types moreover stop
 # at the service edge.
 HEAVY_INCLUDES = ("grpc/", "grpcpp/", "boost/", "spdlog/", "ucp/", "ucs/", "uct/", "CLI/",
                   "yaml-cpp/", "prometheus/", "google/protobuf/", "openssl/", "baton/v1/",
-                  "inference/", "google/rpc/")
+                  "etcd/", "inference/", "google/rpc/")
 LIGHT_INCLUDES = {"boost/json/fwd.hpp"}  # declarations only
 # Private to a service edge: only .cc files and each other include them.
-EDGE_HEADERS = {"worker_link/convert.h", "worker_link/outbox.h", "router/grpc_convert.h",
+EDGE_HEADERS = {"discovery/etcd_session.h", "worker_link/convert.h", "worker_link/outbox.h", "router/grpc_convert.h",
                 "router/grpc_generate.h", "router/grpc_caller.h", "router/grpc_error.h",
                 "router/http_session.h", "router/http_stream.h", "router/kserve_convert.h",
                 "router/kserve_infer.h", "router/kserve_service.h", "worker_link/grpc_credentials.h"}
@@ -78,13 +92,17 @@ COLUMNS = 100
 PROVEN_BY = {
     "bench/raw_ucx*.cc": "tests/bench/transfer_bench_test.cc",
     "bench/*_cases.cc": "tests/bench/kernel_bench_test.cc",
+    "bench/load_url.cc": "tests/bench/load_client_test.cc",
     "bench/placement_bench.cc": "tests/bench/router_bench_test.cc",
     "bench/simulated_workers.cc": "tests/bench/router_bench_test.cc",
     "common/logging.cc": "tests/e2e/commands_test.py",
+    "discovery/etcd_session.cc": "tests/discovery/registration_test.cc",
     "engine/fingerprint.cc": "tests/engine/model_config_test.cc",
     "engine/host_slab.cc": "tests/engine/local_engine_test.cc",
     "engine/model_tensors.cc": "tests/engine/model_config_test.cc",
     "grammar/json_object.cc": "tests/grammar/json_schema_test.cc",
+    "decode_worker/loop_ending.cc": "tests/decode_worker/loop_test.cc",
+    "router/flow_scores.cc": "tests/router/flow_test.cc",
     "worker_common/constraints.cc": "tests/e2e/constraints_test.py",
     "kernels/cpu/cpu_attention.cc": "tests/kernels/attention_test.cc",
     "kernels/cpu/cpu_isa.cc": "tests/kernels/cpu_ops_test.cc",
@@ -132,7 +150,7 @@ PROVEN_BY = {
     "router/http_*.cc": "tests/router/http_server_test.cc",
     "router/json_fields.cc": "tests/router/openai_request_test.cc",
     "router/kserve_*.cc": "tests/router/kserve_test.cc",
-    "router/live_request.cc": "tests/router/dispatcher_test.cc",
+    "router/live_request*.cc": "tests/router/dispatcher_test.cc",
     "router/openai_answer_parts.cc": "tests/router/openai_answer_test.cc",
     "router/openai_fields.cc": "tests/router/openai_request_test.cc",
     "router/openai_prompt.cc": "tests/router/openai_request_test.cc",
@@ -142,6 +160,11 @@ PROVEN_BY = {
     "router/tool_fields.cc": "tests/router/openai_request_test.cc",
     "router/served_model.cc": "tests/router/dispatcher_test.cc",
     "worker_link/grpc_credentials.cc": "tests/e2e/security_test.py",
+    "simulator/live_control.cc": "tests/simulator/regret_test.cc",
+    "simulator/*_model.cc": "tests/simulator/models_test.cc",
+    "simulator/prefix_cache.cc": "tests/simulator/models_test.cc",
+    "simulator/request_source.cc": "tests/simulator/simulation_test.cc",
+    "simulator/simulated_*.cc": "tests/simulator/simulation_test.cc",
     "text/added_tokens.cc": "tests/text/tokenizer_test.cc",
     "text/*tokenizer.cc": "tests/text/tokenizer_golden_test.cc",
     "text/char_class.cc": "tests/text/pre_tokenizer_test.cc",
@@ -206,6 +229,10 @@ def check_quoted_include(path, room, line, target):
     if allowed is not EVERYTHING and target_room != room and target_room not in allowed:
         names = ", ".join(sorted(allowed)) or "nobody"
         yield Finding(path, line, f"{room} includes {target_room}, but may know only: {names}")
+    pure = PURE_NEIGHBOURS.get(room, {}).get(target_room)
+    if pure is not None and target not in pure:
+        yield Finding(path, line, f"{room} includes {target}, but of {target_room} only what is pure: "
+                                  f"{', '.join(sorted(pure))}")
     for folder, foreign in FOREIGN_FOLDERS.items():
         for other in foreign:
             if path.startswith(folder + "/") and target.startswith(other + "/"):

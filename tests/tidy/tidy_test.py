@@ -53,6 +53,12 @@ class TidyTest(unittest.TestCase):
                           {"decode_worker/loop.cc": '#include "prefill_worker/loop.h"\n'},
                           "decode_worker includes prefill_worker")
 
+    def test_the_simulator_knows_only_what_is_pure(self):
+        self.assert_finds(tidy.check_includes,
+                          {"simulator/a.cc": '#include "router/placement.h"\n'
+                                             '#include "router/registry.h"\n'},
+                          "simulator/a.cc:2: simulator includes router/registry.h, but of router only")
+
     def test_generated_proto_counts_as_proto(self):
         self.assert_finds(tidy.check_includes,
                           {"kv_transfer/wire.cc": '#include "baton/v1/worker.pb.h"\n'},

@@ -99,6 +99,7 @@ class RunningWorker {
 struct Outcome {
   std::vector<OutputToken> tokens;
   std::optional<worker_link::FinishedEvent> finished;
+  std::optional<worker_link::PrefillTimes> prefill;  // with the first token
   std::optional<worker_link::PrefilledEvent> prefilled;
   std::optional<absl::Status> failed;
   int endings = 0;
@@ -170,6 +171,8 @@ class TestRouter {
     Outcome& outcome = outcomes_[attempt];
     EXPECT_EQ(outcome.endings, 0) << ToString(attempt) << ": something comes after its ending";
     if (auto* tokens = std::get_if<worker_link::TokensEvent>(&event)) {
+      EXPECT_TRUE(!tokens->prefill || outcome.tokens.empty()) << ToString(attempt);
+      if (tokens->prefill) outcome.prefill = tokens->prefill;
       for (OutputToken& token : tokens->tokens) {
         EXPECT_EQ(token.position,
                   first_positions_[attempt] + static_cast<int32_t>(outcome.tokens.size()));

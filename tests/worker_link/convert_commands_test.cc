@@ -84,6 +84,7 @@ TEST(ConvertCommands, EveryKindKeepsItsFields) {
   prefill.prompt = {4, 5, 6};
   prefill.prefix_tokens = 2;
   prefill.output_tokens = 1;
+  prefill.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   const absl::StatusOr<Command> got = CommandFromWire(WireOf(prefill));
   ASSERT_TRUE(got.ok()) << got.status();
   EXPECT_EQ(std::get<PrefillCommand>(*got).target_address, prefill.target_address);
@@ -92,6 +93,12 @@ TEST(ConvertCommands, EveryKindKeepsItsFields) {
 
   EXPECT_EQ(std::get<PrefillCommand>(*got).prefix_tokens, 2);
   EXPECT_EQ(std::get<PrefillCommand>(*got).output_tokens, 1);
+  EXPECT_EQ(std::get<PrefillCommand>(*got).traceparent, prefill.traceparent);
+  for (const std::string& unsound : {std::string(56, '0'), std::string("00-\n\x1b[2J")}) {
+    PrefillCommand other = prefill;
+    other.traceparent = unsound;
+    EXPECT_FALSE(CommandFromWire(WireOf(other)).ok()) << "it goes into log lines";
+  }
 
   const ServePrefixCommand serve{.attempt = kAttempt,
                                  .prompt = {4, 5},

@@ -69,10 +69,16 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   finished.handoff_moving = milliseconds(175);
   finished.handover = milliseconds(25);
   finished.handoff_exposed = milliseconds(125);
-  PrefilledEvent prefilled{.attempt = kAttempt,
-                           .cached_prompt_tokens = 32,
-                           .queue = milliseconds(500),
-                           .prefill = milliseconds(1500)};
+  finished.queue = milliseconds(50);
+  finished.steps = 6;
+  finished.preemptions = 2;
+  tokens.prefill = PrefillTimes{.cached_prompt_tokens = 32,
+                                .chunks = 3,
+                                .queue = milliseconds(500),
+                                .fetch = milliseconds(250),
+                                .first_chunk = milliseconds(125),
+                                .compute = milliseconds(1500)};
+  PrefilledEvent prefilled{.attempt = kAttempt};
   FailedEvent failed{kAttempt, absl::DataLossError("block 3")};
 
   v1::WireEvents wire;
@@ -91,10 +97,8 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   ASSERT_EQ(t.tokens[0].top.size(), 2u);
   EXPECT_EQ(t.tokens[0].top[1].token, 9);
   EXPECT_EQ(t.tokens[0].top[1].logprob, -1);
-  const auto& p = std::get<PrefilledEvent>((*got)[1]);
-  EXPECT_EQ(p.cached_prompt_tokens, 32);
-  EXPECT_EQ(p.queue, milliseconds(500));
-  EXPECT_EQ(p.prefill, milliseconds(1500));
+  EXPECT_EQ(t.prefill, tokens.prefill);
+  EXPECT_EQ(std::get<PrefilledEvent>((*got)[1]).attempt, kAttempt);
   const auto& f = std::get<FinishedEvent>((*got)[2]);
   EXPECT_EQ(f.reason, FinishReason::kLength);
   EXPECT_EQ(f.output_tokens, 7);
@@ -106,6 +110,9 @@ TEST(ConvertEvents, KeepEveryFieldAndPutEndingsLast) {
   EXPECT_EQ(f.handoff_moving, milliseconds(175));
   EXPECT_EQ(f.handover, milliseconds(25));
   EXPECT_EQ(f.handoff_exposed, milliseconds(125));
+  EXPECT_EQ(f.queue, milliseconds(50));
+  EXPECT_EQ(f.steps, 6);
+  EXPECT_EQ(f.preemptions, 2);
   EXPECT_EQ(std::get<FailedEvent>((*got)[3]).status, absl::DataLossError("block 3"));
 }
 
@@ -141,8 +148,16 @@ TEST(ConvertEvents, RefusesWhatIsUnsound) {
   wire.add_failed()->set_code(17);
   EXPECT_TRUE(refused(wire)) << "code";
   wire.Clear();
-  wire.add_prefilled()->set_queue_s(std::nan(""));
+  wire.add_tokens()->mutable_prefill()->set_queue_s(std::nan(""));
   EXPECT_TRUE(refused(wire)) << "seconds";
+  wire.Clear();
+  wire.add_tokens()->mutable_prefill()->set_chunks(-1);
+  EXPECT_TRUE(refused(wire)) << "chunks";
+  wire.Clear();
+  wire.add_finished()->set_reason(1);
+  EXPECT_FALSE(refused(wire));
+  wire.mutable_finished(0)->set_steps(-1);
+  EXPECT_TRUE(refused(wire)) << "steps";
 }
 
 TEST(ConvertEvents, CutsAndCleansErrorTexts) {
@@ -153,6 +168,38 @@ TEST(ConvertEvents, CutsAndCleansErrorTexts) {
   v1::WireEvents parsed;
   ASSERT_TRUE(parsed.ParseFromString(wire.SerializeAsString())) << "valid UTF-8";
   EXPECT_TRUE(FromWire(parsed).ok());
+}
+
+TEST(ConvertPromptScores, KeepEveryFieldAndAreChecked) {
+  PromptScoresEvent sent{
+      .attempt = kAttempt,
+      .scores = {{3, 11, -0.5f, 2, {{9, -0.1f}, {11, -0.5f}}}, {4, 12, -2.f, 7, {}}}};
+  v1::WireEvents wire;
+  AppendEvent(TokensEvent{.attempt = kAttempt, .tokens = {{.token = 5}}}, &wire);
+  AppendEvent(sent, &wire);
+  const auto events = FromWire(wire);
+  ASSERT_TRUE(events.ok()) << events.status();
+  ASSERT_EQ(events->size(), 2u);
+  const auto* got = std::get_if<PromptScoresEvent>(&(*events)[0]);  // before the tokens
+  ASSERT_NE(got, nullptr);
+  EXPECT_EQ(got->attempt, kAttempt);
+  ASSERT_EQ(got->scores.size(), 2u);
+  EXPECT_EQ(got->scores[0].position, 3);
+  EXPECT_EQ(got->scores[0].token, 11);
+  EXPECT_EQ(got->scores[0].logprob, -0.5f);
+  EXPECT_EQ(got->scores[0].rank, 2);
+  EXPECT_EQ(got->scores[0].top.size(), 2u);
+  EXPECT_EQ(got->scores[1].position, 4);
+  EXPECT_TRUE(got->scores[1].top.empty());
+
+  v1::WirePromptScores& scores = *wire.mutable_prompt_scores(0);
+  scores.add_ranks(1);
+  EXPECT_FALSE(FromWire(wire).ok());
+  scores.mutable_ranks()->RemoveLast();
+  scores.set_first_position(0);
+  EXPECT_FALSE(FromWire(wire).ok());
+  scores.set_first_position(INT32_MAX);
+  EXPECT_FALSE(FromWire(wire).ok());
 }
 
 }  // namespace

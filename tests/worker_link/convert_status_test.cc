@@ -25,6 +25,8 @@ WorkerStatus FullStatus() {
           .prompt_tokens_queued = int64_t{1} << 33,
           .prefill_tokens_per_s = 7.5,
           .kv_bytes_per_s = 8.5,
+          .busy_s = 9.5,
+          .preemptions = 10,
           .kv = {.handoffs = 11,
                  .handoffs_failed = 12,
                  .handoffs_converted = 13,
@@ -45,7 +47,15 @@ WorkerStatus FullStatus() {
                    .blocks_written = 12,
                    .blocks_dropped = 13,
                    .blocks_evicted = 14,
-                   .blocks_damaged = int64_t{1} << 34}};
+                   .blocks_damaged = int64_t{1} << 34},
+          .steps = {.steps = 31,
+                    .prompt_steps = 30,
+                    .seconds = 32.5,
+                    .prompt_tokens = 33,
+                    .prompt_pairs = 34.5,
+                    .sequences = 35,
+                    .context_tokens = 36.5,
+                    .chunk_tokens = 37}};
 }
 
 v1::WireStatus FullWire() {
@@ -68,6 +78,9 @@ TEST(ConvertStatusTest, RefusesWhatIsUnsoundByName) {
   wire = FullWire();
   wire.set_kv_bytes_per_s(std::nan(""));
   EXPECT_THAT(error(wire), HasSubstr("kv_bytes_per_s is nan"));
+  wire = FullWire();
+  wire.mutable_steps()->set_seconds(-2);
+  EXPECT_THAT(error(wire), HasSubstr("steps.seconds"));
   wire = FullWire();
   wire.mutable_disk()->set_blocks_read(-1);
   EXPECT_THAT(error(wire), HasSubstr("disk.blocks_read is -1"));

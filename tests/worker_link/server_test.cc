@@ -55,6 +55,45 @@ TEST(LinkServer, HelloCommandsEventsAndStatusArriveInOrder) {
   EXPECT_EQ(std::get<CancelCommand>(cancel->command).attempt, AttemptOf(3));
 }
 
+TEST(LinkServer, TellsWhatTheCachesHoldToThoseThatAskAsOftenAsTheyDo) {
+  BlockJournal journal;
+  const std::vector<TokenId> tokens(16 * 9000, 1);
+  const std::vector<BlockHash> chain = ChainFullBlocks(ChainRoot("m", ""), tokens, 16);
+  for (int32_t i = 0; i < 8999; ++i) {
+    journal.Enter(CacheTier::kMemory, chain[static_cast<size_t>(i)], i + 1);
+  }
+  Mailbox<LinkInput> worker;
+  Mailbox<ClientInput> router;
+  auto server = LinkServer::Create(
+      "127.0.0.1:0", Info(),
+      [&worker](LinkInput input) {
+        worker.Put(std::move(input));
+        return true;
+      },
+      {}, &journal);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto client = Connect(&router, (*server)->address());
+  ASSERT_TRUE(router.Next<WorkerConnected>());
+  for (int ask = 0; ask < 2; ++ask) {
+    ASSERT_TRUE(client->Send(TellBlocksCommand{}));
+    size_t held = 0;
+    for (uint64_t number = 1; held < 8999u + static_cast<size_t>(ask); ++number) {
+      const auto news = router.Next<BlockNews>();
+      ASSERT_TRUE(news);
+      EXPECT_EQ(news->number, number);
+      EXPECT_EQ(news->restart, number == 1);
+      EXPECT_LE(news->changes[0].size(), BlockJournal::kMaxChanges);
+      held += news->changes[0].size();
+    }
+    journal.Enter(CacheTier::kMemory, chain[8999], 9000);
+    if (ask == 1) break;
+    (*server)->TellBlocks();
+    const auto more = router.Next<BlockNews>();
+    ASSERT_TRUE(more);
+    EXPECT_EQ(more->changes[0], std::vector{KeyOfBlock(chain[8999], 9000) | kHeldBit});
+  }
+}
+
 TEST(LinkServer, TenThousandEventsArriveOnceAndInOrder) {
   Mailbox<LinkInput> worker;
   Mailbox<ClientInput> router;

@@ -1,0 +1,110 @@
+#include "simulator/regret.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <iostream>
+
+namespace baton::simulator {
+namespace {
+
+using planner::WorkloadOf;
+using testing::HasSubstr;
+
+RegretQuestion ChatFleet() {
+  return {.deployment = {.model = *planner::KnownModelFacts("llama-3-8b"),
+                         .hardware = *planner::KnownHardwareFacts("h100")},
+          .workload = *WorkloadOf({.rate_per_s = 20,
+                                   .input_tokens = 2000,
+                                   .input_cv = 0.7,
+                                   .output_tokens = 200,
+                                   .output_cv = 1}),
+          .objectives = {.percentile = 0.99, .ttft_s = 2, .itl_s = 0.03},
+          .workers = 6,
+          .requests = 1500};
+}
+
+TEST(Regret, ThePlanIsNearTheBestSplitAndNoneIsAbove) {
+  const auto report = StaticRegret(ChatFleet());
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->chosen.size(), 5u);
+  const double best = report->chosen[0].goodput_per_s;
+  for (const PlayedSplit& split : report->chosen) {
+    EXPECT_EQ(split.prefill + split.decode, 6) << split.how;
+    EXPECT_LE(split.goodput_per_s, 1.02 * best) << split.how;
+  }
+  EXPECT_EQ(report->chosen[1].how, "plan");
+  EXPECT_GE(report->chosen[1].goodput_per_s, 0.95 * best);
+}
+
+TEST(Regret, GoodputIsTheLargestRateThatHolds) {
+  const RegretQuestion question = ChatFleet();
+  const SimulatedWorker worker = *WorkerOf(question.deployment, 0);
+  int64_t runs = 0;
+  const auto goodput = PlayedGoodput(worker, question, 4, 2, &runs);
+  ASSERT_TRUE(goodput.ok()) << goodput.status();
+  const auto ttft = [&](double rate) {
+    return Simulate(worker, question.workload,
+                    {.prefill = 4, .decode = 2, .requests = question.requests, .faster = rate / 20})
+        ->ttft_s.Percentile(0.99);
+  };
+  const auto itl = [&](double rate) {
+    return Simulate(worker, question.workload,
+                    {.prefill = 4, .decode = 2, .requests = question.requests, .faster = rate / 20})
+        ->itl_s.Percentile(0.99);
+  };
+  EXPECT_LE(ttft(*goodput), 2);
+  EXPECT_LE(itl(*goodput), 0.03);
+  EXPECT_TRUE(ttft(1.1 * *goodput) > 2 || itl(1.1 * *goodput) > 0.03);
+}
+
+// Prompts, then answers: what carries one does not carry the other.
+TEST(Regret, TheControllerFollowsTrafficThatChanges) {
+  LiveQuestion question{.first = ChatFleet()};
+  question.first.workload = *WorkloadOf({.rate_per_s = 20,
+                                         .input_tokens = 4000,
+                                         .input_cv = 0.5,
+                                         .output_tokens = 40,
+                                         .output_cv = 0.5});
+  question.second = *WorkloadOf({.rate_per_s = 20,
+                                 .input_tokens = 400,
+                                 .input_cv = 0.5,
+                                 .output_tokens = 500,
+                                 .output_cv = 0.5});
+  question.first.requests = 8'000;
+  question.load = 0.5;  // else what has piled up until it reacts takes the rest of the time
+  question.control.confirm = 2;
+  question.control.cooldown_s = 10;
+  question.control.objectives = question.first.objectives;
+  const auto report = LiveRegret(question);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_GT(report->best_first.prefill, report->best_second.prefill);
+  ASSERT_FALSE(report->changes.empty());
+  const auto& last = report->changes.back().decision;
+  EXPECT_LE(std::abs(last.new_prefill - report->best_second.prefill), 1) << last.reason;
+  const auto best = static_cast<double>(report->good_clairvoyant);
+  for (const auto& change : report->changes) {
+    std::cout << change.at_s << " s: " << change.decision.reason << "\n";
+  }
+  std::cout << report->good_live << " of " << report->good_clairvoyant << ", without control "
+            << report->good_stays << "; changed after " << report->first_s << " s of "
+            << report->duration_s << "\n";
+  EXPECT_GE(static_cast<double>(report->good_live), 0.75 * best);
+  EXPECT_LT(report->good_stays, report->good_live);
+}
+
+TEST(Regret, SaysWhatCannotBe) {
+  RegretQuestion question = ChatFleet();
+  question.workers = 1;
+  EXPECT_THAT(std::string(StaticRegret(question).status().message()), HasSubstr("1 workers"));
+  question = ChatFleet();
+  question.objectives.ttft_s = 0;
+  EXPECT_THAT(std::string(StaticRegret(question).status().message()), HasSubstr("first token"));
+  question = ChatFleet();
+  question.objectives.itl_s = 1e-5;
+  EXPECT_FALSE(StaticRegret(question).ok());
+}
+
+}  // namespace
+}  // namespace baton::simulator

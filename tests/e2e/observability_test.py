@@ -19,7 +19,7 @@ import grpc
 
 import baton_proto
 from certificates import Authority
-from cluster import BATON, Cluster, run_baton, wait_until
+from cluster import BATON, Cluster, environment, run_baton, wait_until
 
 CHAT = "/v1/chat/completions"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -309,7 +309,8 @@ class ObservabilityTest(unittest.TestCase):
     def test_top_in_a_terminal(self):
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execv(BATON, [str(BATON), "top", "--interval", "0.2", *map(str, self.admin_flags)])
+            os.execve(BATON, [str(BATON), "top", "--interval", "0.2", *map(str, self.admin_flags)],
+                      environment())
         shown = b""
 
         def read_until(text, deadline=time.monotonic() + 60):

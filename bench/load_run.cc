@@ -31,10 +31,7 @@ class OpenLoad {
   }
 
  private:
-  TimePoint Due(size_t number) const {
-    return start_ +
-           std::chrono::duration_cast<Duration>(std::chrono::duration<double>(due_s_[number]));
-  }
+  TimePoint Due(size_t number) const { return start_ + FromSeconds(due_s_[number]); }
 
   LoadClient& client_;
   const std::vector<double>& due_s_;

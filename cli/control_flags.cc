@@ -12,10 +12,6 @@
 namespace baton::cli {
 namespace {
 
-Duration DurationOf(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 void AddScaleFlags(CLI::App* app, ControlFlags* flags) {
   app->add_option("--control-least-workers", flags->least_workers,
                   "live control may stop workers down to so many; 0: it stops none")
@@ -160,9 +156,9 @@ absl::StatusOr<std::shared_ptr<const router::FleetControlOptions>> ControlOption
                       .least_decode = flags.least_decode,
                       .most_workers = flags.most_workers,
                       .least_workers = flags.least_workers};
-  options->every = DurationOf(flags.every_s);
+  options->every = FromSeconds(flags.every_s);
   options->least_requests = static_cast<size_t>(flags.least_requests);
-  options->grace = DurationOf(flags.grace_s);
+  options->grace = FromSeconds(flags.grace_s);
   if (flags.scale == "file") {
     BATON_RETURN_IF_ERROR(router::ReadReplicas(flags.replicas_file).status());
     options->executor = router::ReplicasFileExecutor(flags.replicas_file);

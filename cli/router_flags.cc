@@ -271,8 +271,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   options.local_prefill_tokens = flags.local_prefill_tokens;
   options.local_uncached_tokens = flags.local_uncached_tokens;
   options.prefix_index_entries = static_cast<size_t>(flags.prefix_index_entries);
-  options.stall_timeout =
-      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(flags.stall_timeout_s));
+  options.stall_timeout = FromSeconds(flags.stall_timeout_s);
   options.max_migrations = flags.max_migrations;
   options.retry_share = flags.retry_share;
   std::unique_ptr<RouterNode> node(new RouterNode());

@@ -114,8 +114,7 @@ absl::Status ShowLive(const TopFlags& flags, const HttpUrl& url) {
   struct sigaction resized {};
   resized.sa_handler = [](int) {};  // ends the wait
   sigaction(SIGWINCH, &resized, nullptr);
-  const auto interval =
-      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(flags.interval_s));
+  const Duration interval = FromSeconds(flags.interval_s);
   const Screen screen;
   TopView view = ViewOf(before, before);
   std::string trouble;

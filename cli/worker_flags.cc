@@ -117,10 +117,6 @@ class ThreadedWorker final : public WorkerNode {
   std::thread thread_;
 };
 
-Duration FromSeconds(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags) {
   worker_common::WorkerOptions options;
   const EngineFlags& engine = flags.engine;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 
 namespace baton {
 
@@ -31,5 +32,16 @@ class ManualClock final : public Clock {
 };
 
 inline double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+// Towards zero, to the nanosecond; at most 292 years either way.
+inline Duration FromSeconds(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+// The wall clock, since 1970: for people and other programs, never for deadlines.
+inline int64_t UnixMicroseconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+}
+inline int64_t UnixSeconds() { return UnixMicroseconds() / 1'000'000; }
 
 }  // namespace baton

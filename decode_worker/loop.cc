@@ -409,7 +409,6 @@ worker_link::WorkerStatus DecodeLoop::CountWork() const {
   for (const Job* job : running_) {
     if (!job->sequence.decoding()) status.prompt_tokens_queued += job->sequence.pending();
   }
-  status.busy_s = counters_.step_s;
   status.preemptions = counters_.preemptions;
   if (counters_.prefill_step_s > 0) {
     status.prefill_tokens_per_s =

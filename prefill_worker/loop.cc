@@ -339,7 +339,6 @@ worker_link::WorkerStatus PrefillLoop::CountWork() const {
   for (const Job* job : computing_) status.prompt_tokens_queued += ToCompute(*job);
   status.prefill_tokens_per_s = PrefillTokensPerSecond();
   status.kv_bytes_per_s = kv_bytes_per_s_;
-  status.busy_s = counters_.step_s;
   status.disk = CountDisk();
   status.kv = {.checksum_mismatches = counters_.checksum_mismatches,
                .prefixes_fetched = counters_.prefixes_fetched,

@@ -11,10 +11,6 @@ namespace {
 // computing all of it takes.
 constexpr Duration kReadWait = std::chrono::seconds(2);
 
-Duration FromSeconds(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 }  // namespace
 
 // The prompt has all its blocks; those of its computed tokens are filled.

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -17,11 +16,6 @@ namespace baton::router {
 namespace {
 
 constexpr size_t kMostWaiting = 128;  // pieces of an answer that is not streamed
-
-int64_t UnixTime() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
-}
 
 template <typename Piece>
 void AddTo(StreamAnswer& answer, int32_t choice, const Piece& piece, std::string* out) {
@@ -116,7 +110,7 @@ absl::Status CompletionCall::SubmitResponses(std::string_view body) {
                          ParseResponsesRequest(body, limits_, &options, &error_param_));
   options.id = call_->request_id;
   options.model = ModelName(request.prompts.front());
-  options.created_s = UnixTime();
+  options.created_s = UnixSeconds();
   streams_ = request.stream;
   answer_.emplace(ResponsesAnswer(std::move(options), request.stream));
   return SubmitChoices(request);
@@ -195,7 +189,7 @@ absl::StatusOr<AnswerShape> CompletionCall::MakeShape(const OpenAiRequest& reque
   shape.endpoint = endpoint_;
   shape.id = (endpoint_ == Endpoint::kChat ? "chatcmpl-" : "cmpl-") + call_->request_id;
   shape.model = ModelName(request.prompts.front());
-  shape.created_s = UnixTime();
+  shape.created_s = UnixSeconds();
   shape.tools = request.prompts.front().tools;
   if (!shape.tools.empty()) shape.tool_format = ToolFormatHere();
   shape.choices = request.choices();

@@ -15,7 +15,6 @@
 #include "common/status_macros.h"
 #include "router/admission.h"
 #include "router/fleet_control.h"
-#include "router/fleet_metrics.h"
 #include "router/key_gate.h"
 #include "router/live_request.h"
 #include "router/metrics.h"

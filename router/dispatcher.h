@@ -35,7 +35,6 @@ struct WorkerView {  // GetFleet
   int32_t blocks_free = 0, blocks_held = 0, blocks_cached = 0, blocks_total = 0;
   int32_t transfers = 0;
   bool suspect = false;  // fails what it is given, or says nothing: others are preferred
-  double busy_s = 0;     // in steps, since its start
   int64_t preemptions = 0;
   int32_t block_tokens = 0, max_sequences = 0;
   worker_link::StepTotals steps;
@@ -69,7 +68,7 @@ struct DispatcherOptions {
   double retry_share = 1;            // of recent requests, that may be placed again: retry_budget.h
   int32_t local_prefill_tokens = 0;  // up to this many the decode worker prefills the prompt itself
   int32_t local_uncached_tokens = 256;  // likewise, of what it does not hold, where that is faster
-  size_t prefix_index_entries = size_t{1} << 24;  // prefix_index.h; 0: workers are not asked
+  size_t prefix_index_entries = size_t{1} << 24;       // prefix_index.h; 0: workers are not asked
   std::shared_ptr<const FleetControlOptions> control;  // null: no live control
 };
 

@@ -175,9 +175,7 @@ ControlDecision FleetControl::DecideOnce(double now_s) {
   }
   last_ = decision;
   if (changes) {
-    const auto wall = std::chrono::system_clock::now().time_since_epoch();
-    remembered_.push_front(
-        {std::chrono::duration_cast<std::chrono::microseconds>(wall).count(), decision, outcome});
+    remembered_.push_front({UnixMicroseconds(), decision, outcome});
     if (remembered_.size() > kRemembered) remembered_.pop_back();
   }
   return decision;

@@ -42,8 +42,9 @@ void AddLoad(const std::string& model_name, const std::vector<WorkerView>& fleet
   MetricFamily blocks = Gauges("baton_kv_blocks", "KV blocks of a worker, by state.");
   MetricFamily requests = Gauges("baton_worker_requests", "Requests at a worker, by state.");
   MetricFamily transfers = Gauges("baton_handoffs_active", "KV handoffs under way.");
-  MetricFamily busy = Counters("baton_worker_busy_seconds_total",
-                               "Time that a worker has spent computing steps since its start.");
+  MetricFamily busy =
+      Counters("baton_worker_busy_seconds_total",
+               "Time that a worker has spent computing steps since it has its role.");
   MetricFamily preemptions =
       Counters("vllm:num_preemptions_total",
                "Sequences that gave their KV blocks to older ones, to be computed again.");
@@ -61,7 +62,7 @@ void AddLoad(const std::string& model_name, const std::vector<WorkerView>& fleet
     AddSeries(requests, in_state("running"), worker.running);
     AddSeries(requests, in_state("waiting"), worker.waiting);
     AddSeries(transfers, LabelsOf(worker), worker.transfers);
-    AddSeries(busy, LabelsOf(worker), worker.busy_s);
+    AddSeries(busy, LabelsOf(worker), worker.steps.seconds);
     AddSeries(usage, {{"model_name", model_name}, {"engine", worker.name}},
               static_cast<double>(worker.blocks_held) / worker.blocks_total);
     AddSeries(preemptions, {{"model_name", model_name}, {"engine", worker.name}},

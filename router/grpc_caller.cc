@@ -33,16 +33,13 @@ std::string AuthorizationOf(const grpc::CallbackServerContext& context) {
 
 std::shared_ptr<const CallInfo> GrpcCalls::Begin(const grpc::CallbackServerContext& context,
                                                  std::string_view method) {
-  using std::chrono::microseconds;
-  using std::chrono::system_clock;
   auto call = std::make_shared<CallInfo>();
   const std::string_view id = SoundRequestId(MetadataOf(context, "x-request-id"));
   call->request_id = id.empty() ? ids_.Next() : std::string(id);
   call->client = AddressOf(context.peer());
   call->endpoint = method;
   call->received = SystemClock().Now();
-  call->arrival_us =
-      std::chrono::duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  call->arrival_us = UnixMicroseconds();
   if (telemetry_ != nullptr) {
     call->trace =
         telemetry_->TraceOf(MetadataOf(context, "traceparent"), MetadataOf(context, "tracestate"));

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <iterator>
 #include <utility>
 
@@ -16,9 +15,7 @@ HttpContext::HttpContext(const HttpOptions& options, Dispatcher* dispatcher,
     : options_(options),
       dispatcher_(dispatcher),
       offload_(std::move(offload)),
-      started_s_(std::chrono::duration_cast<std::chrono::seconds>(
-                     std::chrono::system_clock::now().time_since_epoch())
-                     .count()) {}
+      started_s_(UnixSeconds()) {}
 
 bool HttpContext::ReserveBody(size_t bytes) {
   if (body_bytes_.fetch_add(bytes) + bytes <= options_.max_bodies_bytes) return true;

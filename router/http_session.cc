@@ -189,8 +189,6 @@ void HttpSession::OnWake(uint64_t call_number) {
 }
 
 std::shared_ptr<const CallInfo> HttpSession::TakeCall() {
-  using std::chrono::microseconds;
-  using std::chrono::system_clock;
   auto call = std::make_shared<CallInfo>();
   if (client_.empty()) {
     error_code error;
@@ -200,9 +198,8 @@ std::shared_ptr<const CallInfo> HttpSession::TakeCall() {
   call->request_id = request_id_;
   call->client = client_;
   call->endpoint = endpoint_;
-  call->received = std::chrono::steady_clock::now();
-  call->arrival_us =
-      std::chrono::duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  call->received = SystemClock().Now();
+  call->arrival_us = UnixMicroseconds();
   call->trace = std::move(trace_);
   return call;
 }

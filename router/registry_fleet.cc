@@ -184,7 +184,6 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.blocks_cached = status.blocks_cached;
       view.blocks_total = status.blocks_total;
       view.transfers = status.transfers;
-      view.busy_s = worker.status.busy_s;
       view.preemptions = worker.status.preemptions;
       view.suspect = SuspectLocked(worker, now);
       view.block_tokens = worker.info.block_tokens;

@@ -39,7 +39,7 @@ Duration DrainRate::TimeFor(size_t ahead, TimePoint now) {
   const double per_second = weight_ / (kMemoryS * (1 - std::exp(-lasted_s / kMemoryS)));
   const double seconds = static_cast<double>(ahead) / std::max(per_second, 1e-9);
   if (seconds >= Seconds(kLongest)) return kLongest;
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return FromSeconds(seconds);
 }
 
 absl::Status RequestQueue::FullLocked(TimePoint now) const {

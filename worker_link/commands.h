@@ -118,8 +118,7 @@ struct WorkerStatus {
   int64_t prompt_tokens_queued = 0;
   double prefill_tokens_per_s = 0;  // measured in its steps; 0: not yet
   double kv_bytes_per_s = 0;        // measured in what was handed over to it; 0: not yet
-  double busy_s = 0;                // in steps, since its start
-  int64_t preemptions = 0;          // likewise
+  int64_t preemptions = 0;          // of running requests, since the worker has its role
   KvCounters kv;
   std::vector<KvPath> paths;  // at most kMaxKvPaths
   DiskCacheStatus disk;

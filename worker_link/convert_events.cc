@@ -16,7 +16,7 @@ absl::StatusOr<Duration> SecondsFromWire(const char* field, double seconds) {
     return absl::InvalidArgumentError(
         fmt::format("{} is {} s, but must be in [0, {}]", field, seconds, kMaxSeconds));
   }
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return FromSeconds(seconds);
 }
 
 void TimesToWire(const PrefillTimes& times, v1::WirePrefillTimes* wire) {

@@ -166,7 +166,6 @@ void ToWire(const WorkerStatus& status, v1::WireStatus* wire) {
   wire->set_prompt_tokens_queued(status.prompt_tokens_queued);
   wire->set_prefill_tokens_per_s(status.prefill_tokens_per_s);
   wire->set_kv_bytes_per_s(status.kv_bytes_per_s);
-  wire->set_busy_s(status.busy_s);
   wire->set_preemptions(status.preemptions);
   CountersToWire(status.kv, wire->mutable_kv());
   for (const KvPath& path : status.paths) PathToWire(path, wire->add_paths());
@@ -186,7 +185,6 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
   BATON_RETURN_IF_ERROR(CheckCount("prompt_tokens_queued", wire.prompt_tokens_queued()));
   BATON_RETURN_IF_ERROR(CheckRate("prefill_tokens_per_s", wire.prefill_tokens_per_s()));
   BATON_RETURN_IF_ERROR(CheckRate("kv_bytes_per_s", wire.kv_bytes_per_s()));
-  BATON_RETURN_IF_ERROR(CheckRate("busy_s", wire.busy_s()));
   BATON_RETURN_IF_ERROR(CheckCount("preemptions", wire.preemptions()));
   if (wire.paths_size() > static_cast<int>(kMaxKvPaths)) {
     return absl::InvalidArgumentError(fmt::format("a status with {} paths, at most {} are taken",
@@ -217,7 +215,6 @@ absl::StatusOr<WorkerStatus> FromWire(const v1::WireStatus& wire) {
                       .prompt_tokens_queued = wire.prompt_tokens_queued(),
                       .prefill_tokens_per_s = wire.prefill_tokens_per_s(),
                       .kv_bytes_per_s = wire.kv_bytes_per_s(),
-                      .busy_s = wire.busy_s(),
                       .preemptions = wire.preemptions(),
                       .kv = counters,
                       .paths = std::move(paths),

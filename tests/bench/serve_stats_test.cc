@@ -8,9 +8,7 @@ namespace {
 
 using testing::HasSubstr;
 
-TimePoint At(double seconds) {
-  return TimePoint(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)));
-}
+TimePoint At(double seconds) { return TimePoint(FromSeconds(seconds)); }
 
 LoadAnswer Answer(double due_s, double ttft_s, std::vector<float> gaps_s) {
   LoadAnswer answer;

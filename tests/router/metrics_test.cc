@@ -102,7 +102,7 @@ TEST(MetricsTest, ShowsTheFleetOfTheMoment) {
   worker.role = "decode";
   worker.state = "ready";
   worker.blocks_total = 8;
-  worker.busy_s = 2.5;
+  worker.steps.seconds = 2.5;
   worker.preemptions = 3;
   for (const char* line : {
            "baton_workers{role=\"decode\",state=\"ready\"} 1",

@@ -95,9 +95,7 @@ TEST(AppendRecord, OfOneThatLivesHasAStateAndNoStatus) {
 // Arrived at 100 s, placed at 101, placed again at 110.
 class StagesTest : public testing::Test {
  protected:
-  static TimePoint At(double s) {
-    return TimePoint(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)));
-  }
+  static TimePoint At(double s) { return TimePoint(FromSeconds(s)); }
   Stages Of(bool by_handoff = true) const {
     return StagesOf(times_, At(100), At(100.5), placed_, by_handoff);
   }

@@ -25,7 +25,6 @@ WorkerStatus FullStatus() {
           .prompt_tokens_queued = int64_t{1} << 33,
           .prefill_tokens_per_s = 7.5,
           .kv_bytes_per_s = 8.5,
-          .busy_s = 9.5,
           .preemptions = 10,
           .kv = {.handoffs = 11,
                  .handoffs_failed = 12,

@@ -132,14 +132,15 @@ absl::StatusOr<double> ReadGbS(const CeilingOptions& options, const IsaProbes& p
   return best_gb_s;
 }
 
-absl::StatusOr<double> DramGbS(const CeilingOptions& options) {
+absl::Status MeasureDram(const CeilingOptions& options, Ceilings* ceilings) {
   BATON_ASSIGN_OR_RETURN(const std::unique_ptr<DramProbe> probe, MakeDramProbe(options));
-  double best_gb_s = 0;
   for (int32_t i = 0; i < options.rounds; ++i) {
     BATON_RETURN_IF_ERROR(CheckStop(options.stop));
-    best_gb_s = std::max(best_gb_s, probe->ReadGbS());
+    ceilings->dram_read_gb_s = std::max(ceilings->dram_read_gb_s, probe->ReadGbS());
+    ceilings->scattered_read_gb_s =
+        std::max(ceilings->scattered_read_gb_s, probe->ScatteredGbS(kScatteredBytes));
   }
-  return best_gb_s;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<double>> ArithmeticGopS(const CeilingOptions& options,
@@ -164,8 +165,9 @@ double Ceilings::ReadGbS(int64_t bytes) const {
 }
 
 void Ceilings::RaiseTo(const Ceilings& later) {
-  for (const auto rate : {&Ceilings::dram_read_gb_s, &Ceilings::l3_read_gb_s,
-                          &Ceilings::l2_read_gb_s, &Ceilings::fp32_gop_s}) {
+  for (const auto rate :
+       {&Ceilings::dram_read_gb_s, &Ceilings::scattered_read_gb_s, &Ceilings::l3_read_gb_s,
+        &Ceilings::l2_read_gb_s, &Ceilings::fp32_gop_s}) {
     this->*rate = std::max(this->*rate, later.*rate);
   }
   bf16_gop_s = std::max(bf16_gop_s, later.bf16_gop_s);  // an absent one is the smallest
@@ -188,7 +190,7 @@ absl::StatusOr<Ceilings> MeasureCeilings(const CeilingOptions& asked) {
   ceilings.caches = ReadCacheSizes();
   ceilings.dram_buffer_bytes = options.dram_buffer_bytes;
   const auto [l2_bytes, l3_bytes] = ceilings.caches;
-  BATON_ASSIGN_OR_RETURN(ceilings.dram_read_gb_s, DramGbS(options));
+  BATON_RETURN_IF_ERROR(MeasureDram(options, &ceilings));
   BATON_ASSIGN_OR_RETURN(ceilings.l2_read_gb_s, ReadGbS(options, probes, l2_bytes / 2));
   ceilings.l3_read_gb_s = ceilings.dram_read_gb_s;
   if (const int64_t share = l3_bytes / options.threads / 2; share >= 2 * l2_bytes) {

@@ -16,6 +16,9 @@
 
 namespace baton::bench {
 
+// As many as a block of 16 tokens has of the keys of one head of 64 elements in F16.
+inline constexpr int64_t kScatteredBytes = 2048;
+
 // Of all threads together. GB/s are 1e9 bytes, GOP/s 1e9 operations a second, a multiplication and
 // an addition being two.
 struct Ceilings {
@@ -24,7 +27,8 @@ struct Ceilings {
   CacheSizes caches;
   int64_t dram_buffer_bytes = 0;  // of all threads together
   double dram_read_gb_s = 0;
-  double l3_read_gb_s = 0;  // that of DRAM where the threads' L2 caches are as large as L3
+  double scattered_read_gb_s = 0;  // of DRAM, in pieces of kScatteredBytes in no order
+  double l3_read_gb_s = 0;         // that of DRAM where the threads' L2 caches are as large as L3
   double l2_read_gb_s = 0;
   double fp32_gop_s = 0;
   // Absent where the kernels of this instruction set have no such arithmetic.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 
 #include "common/clock.h"
 
@@ -10,6 +11,8 @@ namespace {
 
 constexpr ReadPattern kPatterns[] = {{1, 8192}, {2, 0}, {2, 1024}, {4, 0}, {4, 1024}};
 constexpr int64_t kPieceBytes = int64_t{2} << 20;
+
+std::atomic<uint64_t> result;  // keeps the loads alive
 
 }  // namespace
 
@@ -39,20 +42,48 @@ void DramProbe::Serve() {
 }
 
 void DramProbe::Read(const kernels::LargeBuffer& buffer) {
-  static std::atomic<uint64_t> result;
+  read_bytes_ += pattern_.scattered_bytes == 0 ? ReadInOrder(buffer) : ReadScattered(buffer);
+  done_ = true;
+}
+
+int64_t DramProbe::ReadInOrder(const kernels::LargeBuffer& buffer) {
   int64_t at = 0;
   while (at < thread_bytes_ && !done_.load(std::memory_order_relaxed)) {
     const int64_t bytes = std::min(kPieceBytes, thread_bytes_ - at);
     result = probes_.read(buffer.data() + at, bytes, pattern_.streams, pattern_.ahead_bytes);
     at += bytes;
   }
-  done_ = true;
-  read_bytes_ += at;
+  return at;
 }
 
-double DramProbe::ReadGbS() {
+int64_t DramProbe::ReadScattered(const kernels::LargeBuffer& buffer) {
+  const int64_t piece_bytes = pattern_.scattered_bytes;
+  const int64_t pieces = thread_bytes_ / piece_bytes;
+  // Far steps that come by every piece.
+  int64_t step = pieces * 5 / 8 + 1;
+  while (std::gcd(step, pieces) != 1) ++step;
+  int64_t piece = 0;
+  int64_t read = 0;
+  while (read < pieces && !done_.load(std::memory_order_relaxed)) {
+    const int64_t next = (piece + step) % pieces;
+    const int64_t ahead_bytes = pattern_.ahead_bytes == 0 ? 0 : (next - piece) * piece_bytes;
+    result = probes_.read(buffer.data() + piece * piece_bytes, piece_bytes, 1, ahead_bytes);
+    piece = next;
+    ++read;
+  }
+  return read * piece_bytes;
+}
+
+double DramProbe::ReadGbS() { return BestGbS(kPatterns); }
+
+double DramProbe::ScatteredGbS(int64_t piece_bytes) {
+  const ReadPattern patterns[] = {{1, 0, piece_bytes}, {1, 1, piece_bytes}};
+  return BestGbS(patterns);
+}
+
+double DramProbe::BestGbS(std::span<const ReadPattern> patterns) {
   double best_gb_s = 0;
-  for (const ReadPattern& pattern : kPatterns) {
+  for (const ReadPattern& pattern : patterns) {
     pattern_ = pattern;
     done_ = false;
     read_bytes_ = 0;

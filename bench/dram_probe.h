@@ -7,6 +7,7 @@
 #include <atomic>
 #include <barrier>
 #include <cstdint>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -22,6 +23,9 @@ inline constexpr int64_t kReadUnit = 256 * kernels::kMaxProbeStreams;
 struct ReadPattern {
   int streams;
   int64_t ahead_bytes;
+  // 0: all in order. Else pieces of so many bytes in no order, in one stream, and with ahead_bytes
+  // each is fetched while the one before it is read.
+  int64_t scattered_bytes = 0;
 };
 
 // Owns threads - 1 threads, which sleep between calls, and memory that each touched first. Used by
@@ -37,10 +41,16 @@ class DramProbe {
   // Of all threads together, by the best of several patterns. Each thread reads its memory until
   // the first has done so: none waits for a slower one. Takes some 25 ms.
   double ReadGbS();
+  // The same of pieces of piece_bytes, a multiple of kReadUnit, in no order: as blocks of a KV
+  // cache lie.
+  double ScatteredGbS(int64_t piece_bytes);
 
  private:
+  double BestGbS(std::span<const ReadPattern> patterns);
   void Serve();
   void Read(const kernels::LargeBuffer& buffer);
+  int64_t ReadInOrder(const kernels::LargeBuffer& buffer);
+  int64_t ReadScattered(const kernels::LargeBuffer& buffer);
 
   const kernels::IsaProbes& probes_;
   const int64_t thread_bytes_;

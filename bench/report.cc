@@ -28,6 +28,8 @@ std::vector<KernelRow> CeilingRows(const Ceilings& ceilings) {
   };
   const std::string dram = fmt::format("{} MiB", ceilings.dram_buffer_bytes >> 20);
   add("ceiling_dram", dram, "read", ceilings.dram_read_gb_s, "GB/s");
+  add("ceiling_dram", fmt::format("{} B pieces", kScatteredBytes), "read",
+      ceilings.scattered_read_gb_s, "GB/s");
   const std::string l3 = fmt::format("{} MiB", ceilings.caches.l3_bytes >> 20);
   add("ceiling_l3", l3, "read", ceilings.l3_read_gb_s, "GB/s");
   const std::string l2 = fmt::format("{} KiB a core", ceilings.caches.l2_bytes >> 10);

@@ -40,23 +40,9 @@ BATON_INLINE void OutputRow(const PanelTask& task, int64_t row) {
 
 // ---- BF16 -------------------------------------------------------------------------------------
 
-constexpr int kBf16TileInputs = 32;
 constexpr int kBf16TileBytes = kBf16TileInputs * kPanelColumns * 2;
-constexpr int kMaxTileRows = 2 * kTileRows;
 
 constexpr int kAheadBytes = 2048;  // of the weights, that are fetched into the second-level cache
-
-struct TailConfigs {
-  TileConfig of_rows[kMaxTileRows + 1];
-};
-constexpr TailConfigs kBf16Configs = [] {
-  TailConfigs configs{};
-  for (int rows = 1; rows <= kMaxTileRows; ++rows) {
-    const int first = rows < kTileRows ? rows : kTileRows;
-    configs.of_rows[rows] = MakeTileConfig(first, rows - first, kTileRowBytes);
-  }
-  return configs;
-}();
 
 // Adds inputs [begin, end) to the kept sums of the rows that the tiles are configured for.
 template <bool kSecondRows>

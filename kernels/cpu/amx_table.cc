@@ -7,6 +7,9 @@ const IsaKernels& GetIsaKernels() {
     IsaKernels table = avx512::GetIsaKernels();
     table.name = "amx";
     table.tile_rows = 32;
+    table.attend = Attend;
+    table.attend_segment = AttendSegment;
+    table.merge_segments = MergeSegments;
     for (int dtype = 0; dtype < kDTypes; ++dtype) {
       table.multiply_panel[dtype] = MultiplyPanelOf(static_cast<DType>(dtype));
       // Of block formats avx512's, which no tile would be full of.

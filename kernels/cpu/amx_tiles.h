@@ -16,6 +16,8 @@ namespace baton::kernels::amx {
 inline constexpr int kTileRows = 16;
 inline constexpr int kTileColumns = 16;  // of 32 bits
 inline constexpr int kTileRowBytes = 64;
+inline constexpr int kMaxTileRows = 2 * kTileRows;  // the first and the second
+inline constexpr int kBf16TileInputs = kTileRowBytes / 2;
 
 // What LDTILECFG reads.
 struct alignas(64) TileConfig {
@@ -41,6 +43,19 @@ static constexpr TileConfig MakeTileConfig(int first_rows, int second_rows, int 
   }
   return config;
 }
+
+// By the number of rows, for BF16.
+struct Bf16Configs {
+  TileConfig of_rows[kMaxTileRows + 1];
+};
+static constexpr Bf16Configs kBf16Configs = [] {
+  Bf16Configs configs{};
+  for (int rows = 1; rows <= kMaxTileRows; ++rows) {
+    const int first = rows < kTileRows ? rows : kTileRows;
+    configs.of_rows[rows] = MakeTileConfig(first, rows - first, kTileRowBytes);
+  }
+  return configs;
+}();
 
 // Configures this thread's tiles for as long as it lives.
 class TileScope {

@@ -6,8 +6,6 @@
 namespace baton::kernels {
 namespace {
 
-static_assert(kTilePositions == kAttentionTile);
-
 int32_t SegmentsOf(const AttentionTask& task) {
   return (task.first_position + task.rows - 1) / kSegmentPositions + 1;
 }

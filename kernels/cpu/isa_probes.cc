@@ -21,7 +21,7 @@ uint64_t ReadStreams(const uint8_t* from, int64_t bytes, int64_t ahead_bytes) {
   for (int64_t at = 0; at < stream_bytes; at += kStepBytes) {
     BATON_UNROLL for (int stream = 0; stream < kStreams; ++stream) {
       const uint8_t* step = from + stream * stream_bytes + at;
-      if (ahead_bytes > 0) {
+      if (ahead_bytes != 0) {
         BATON_UNROLL for (int line = 0; line < kStepBytes; line += kLine) {
           __builtin_prefetch(step + ahead_bytes + line);
         }

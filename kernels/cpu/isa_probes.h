@@ -13,8 +13,8 @@ struct IsaProbes {
   const char* name;
 
   // Reads every byte of [from, from + bytes) once, in `streams` (1, 2 or 4) runs side by side,
-  // prefetching ahead_bytes (0: not at all). bytes is a multiple of 256 * streams. What it returns
-  // only keeps the loads alive.
+  // prefetching ahead_bytes (0: not at all), back if they are negative. bytes is a multiple of 256
+  // * streams. What it returns only keeps the loads alive.
   uint64_t (*read)(const uint8_t* from, int64_t bytes, int streams, int64_t ahead_bytes);
 
   // A chain-free loop of one kind of arithmetic, with the operations (a multiplication and an

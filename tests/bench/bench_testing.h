@@ -14,6 +14,7 @@ inline Ceilings RoundCeilings() {
   ceilings.caches = {.l2_bytes = int64_t{1} << 20, .l3_bytes = int64_t{16} << 20};
   ceilings.dram_buffer_bytes = int64_t{128} << 20;
   ceilings.dram_read_gb_s = 10;
+  ceilings.scattered_read_gb_s = 5;
   ceilings.l3_read_gb_s = 40;
   ceilings.l2_read_gb_s = 80;
   ceilings.fp32_gop_s = 100;

@@ -29,6 +29,7 @@ TEST(CeilingsTest, MeasuresEveryInstructionSetOfTheMachine) {
     EXPECT_EQ(ceilings->threads, 2);
     EXPECT_EQ(ceilings->dram_buffer_bytes, options.dram_buffer_bytes);
     ExpectRate(ceilings->dram_read_gb_s);
+    ExpectRate(ceilings->scattered_read_gb_s);
     ExpectRate(ceilings->l3_read_gb_s);
     ExpectRate(ceilings->l2_read_gb_s);
     ExpectRate(ceilings->fp32_gop_s);
@@ -45,7 +46,7 @@ TEST(CeilingsTest, ReadProbeReadsEveryVectorOnce) {
   alignas(64) static uint8_t memory[kBytes];
   const kernels::IsaProbes& probes = kernels::portable::GetIsaProbes();
   for (const int streams : {1, 2, 4}) {
-    for (const int64_t ahead : {0, 1024}) {
+    for (const int64_t ahead : {0, 1024, -1024}) {
       std::fill(std::begin(memory), std::end(memory), uint8_t{0});
       ASSERT_EQ(probes.read(memory, kBytes, streams, ahead), 0);
       for (int64_t lane = 0; lane < kBytes; lane += 16) {  // portable vectors have 16 bytes

@@ -66,7 +66,7 @@ TEST(ReportTest, StringsAreEscaped) {
 
 TEST(ReportTest, CeilingsAreTheirOwnCeilings) {
   Ceilings ceilings = RoundCeilings();
-  EXPECT_EQ(CeilingRows(ceilings).size(), 6);
+  EXPECT_EQ(CeilingRows(ceilings).size(), 7);
   for (const KernelRow& row : CeilingRows(ceilings)) {
     EXPECT_THAT(row.name, HasSubstr("ceiling_"));
     EXPECT_EQ(row.share(), 1.0) << row.name;
@@ -74,7 +74,7 @@ TEST(ReportTest, CeilingsAreTheirOwnCeilings) {
   }
   ceilings.bf16_gop_s.reset();
   ceilings.int8_gop_s.reset();
-  EXPECT_EQ(CeilingRows(ceilings).size(), 4);
+  EXPECT_EQ(CeilingRows(ceilings).size(), 5);
 }
 
 }  // namespace

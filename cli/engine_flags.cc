@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "common/status_macros.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "worker_common/constraints.h"
 
 namespace baton::cli {
@@ -25,7 +26,9 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
       ->capture_default_str();
   app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512, amx")
       ->capture_default_str();
-  app->add_option("--kv-dtype", flags->kv_dtype, "KV cache format: " + kernels::KvDTypeNames())
+  app->add_option("--kv-dtype", flags->kv_dtype,
+                  "KV cache format: " + kernels::KvDTypeNames() +
+                      "; auto: bf16 with AMX, which multiplies it in tiles, else f16")
       ->capture_default_str();
   app->add_option("--block-tokens", flags->block_tokens, "tokens of a KV block: 8, 16, 32")
       ->check(CLI::IsMember({8, 16, 32}))
@@ -58,9 +61,15 @@ std::vector<std::string> ToArguments(const EngineFlags& flags) {
 }
 
 absl::StatusOr<kernels::KvDType> KvDTypeOf(const EngineFlags& flags) {
+  if (flags.kv_dtype == "auto") {
+    if (flags.device != "cpu") return kernels::KvDType::kF16;
+    BATON_ASSIGN_OR_RETURN(kernels::CpuIsa isa, kernels::CpuIsaFromName(flags.isa));
+    BATON_ASSIGN_OR_RETURN(isa, kernels::ResolveCpuIsa(isa));
+    return isa == kernels::CpuIsa::kAmx ? kernels::KvDType::kBF16 : kernels::KvDType::kF16;
+  }
   const std::optional<kernels::KvDType> dtype = kernels::KvDTypeFromName(flags.kv_dtype);
   if (dtype.has_value()) return *dtype;
-  return absl::InvalidArgumentError(fmt::format("--kv-dtype is '{}', but must be one of {}",
+  return absl::InvalidArgumentError(fmt::format("--kv-dtype is '{}', but must be auto or one of {}",
                                                 flags.kv_dtype, kernels::KvDTypeNames()));
 }
 

@@ -23,7 +23,7 @@ struct EngineFlags {
   int32_t threads = 0;
   bool pin_threads = false;
   std::string isa = "auto";
-  std::string kv_dtype = "f16";
+  std::string kv_dtype = "auto";
   int32_t block_tokens = 16;
   int32_t chunk_tokens = 256;
   int64_t kv_mb = 0;
@@ -37,7 +37,8 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
 // The same flags as arguments for a child process.
 std::vector<std::string> ToArguments(const EngineFlags& flags);
 
-// The format that --kv-dtype names; InvalidArgument lists them.
+// The format that --kv-dtype names; InvalidArgument lists them. Of "auto" that of the instruction
+// set, with an error as of kernels::ResolveCpuIsa.
 absl::StatusOr<kernels::KvDType> KvDTypeOf(const EngineFlags& flags);
 
 // A model for this process: the mapped file, its tokenizer, and the engine.

@@ -30,6 +30,11 @@ absl::Status BenchEngine(const EngineBenchFlags& flags) {
   options.chunk_tokens = flags.engine.chunk_tokens;
   options.stop = StopAsked;
   engine::LocalEngineOptions& local = options.engine;
+  local.cuda = flags.engine.device == "cuda";
+  if (local.cuda && !flags.json) {
+    return absl::InvalidArgumentError(
+        "--device cuda needs --json: the table's ceilings are the CPU's, and say nothing of a GPU");
+  }
   local.threads = flags.engine.threads;
   local.pin_threads = flags.engine.pin_threads;
   BATON_ASSIGN_OR_RETURN(local.isa, kernels::CpuIsaFromName(flags.engine.isa));

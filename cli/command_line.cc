@@ -130,6 +130,7 @@ const std::vector<Command>& Commands() {
       {"keys revoke", "end an API key", AddKeysRevoke},
       {"pull", "get a known model", AddPull},
       {"models", "list local and known models", AddModels},
+      {"doctor", "what this machine has of what Baton can use, and what is missing", AddDoctor},
   };
   return commands;
 }

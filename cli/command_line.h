@@ -55,5 +55,6 @@ Action AddKeysList(CLI::App* app);
 Action AddKeysRevoke(CLI::App* app);
 Action AddPull(CLI::App* app);
 Action AddModels(CLI::App* app);
+Action AddDoctor(CLI::App* app);
 
 }  // namespace baton::cli

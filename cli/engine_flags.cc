@@ -13,6 +13,10 @@ namespace baton::cli {
 
 void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_default_text) {
   app->add_option("-m,--model", flags->model, "GGUF file")->capture_default_str();
+  app->add_option("--device", flags->device,
+                  "what computes: cpu, or cuda (an NVIDIA GPU, in a build with CUDA)")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   app->add_option("--threads", flags->threads, "compute threads; 0: the CPUs this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -41,6 +45,7 @@ void AddEngineFlags(CLI::App* app, EngineFlags* flags, const std::string& kv_mb_
 
 std::vector<std::string> ToArguments(const EngineFlags& flags) {
   return {"--model=" + flags.model,
+          "--device=" + flags.device,
           fmt::format("--threads={}", flags.threads),
           fmt::format("--pin-threads={}", flags.pin_threads),
           "--isa=" + flags.isa,
@@ -64,6 +69,7 @@ absl::StatusOr<LoadedModel> LoadModel(const EngineFlags& flags) {
   BATON_ASSIGN_OR_RETURN(loaded.file, GgufFile::Open(flags.model));
   BATON_ASSIGN_OR_RETURN(loaded.tokenizer, text::Tokenizer::Create(*loaded.file));
   engine::LocalEngineOptions options;
+  options.cuda = flags.device == "cuda";
   options.threads = flags.threads;
   options.pin_threads = flags.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(flags.isa));

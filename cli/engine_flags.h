@@ -19,6 +19,7 @@ namespace baton::cli {
 
 struct EngineFlags {
   std::string model = "models/SmolLM2-135M-Instruct.Q4_1.gguf";  // what `baton pull` gets
+  std::string device = "cpu";  // or "cuda"
   int32_t threads = 0;
   bool pin_threads = false;
   std::string isa = "auto";

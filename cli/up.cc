@@ -37,6 +37,7 @@ struct UpFlags {
   LogFlags log;
   int32_t prefill = 1;
   int32_t decode = 1;
+  bool one_gpu = false;
 };
 
 struct PlannedWorker {
@@ -46,11 +47,12 @@ struct PlannedWorker {
 
 std::vector<PlannedWorker> PlanWorkers(const UpFlags& flags) {
   std::vector<PlannedWorker> workers;
+  const int32_t step = flags.one_gpu ? 0 : 1;
   for (int32_t i = 0; i < flags.prefill; ++i)
-    workers.push_back({"prefill", fmt::format("prefill-{}", i), flags.worker.gpu + i});
+    workers.push_back({"prefill", fmt::format("prefill-{}", i), flags.worker.gpu + step * i});
   for (int32_t i = 0; i < flags.decode; ++i)
     workers.push_back(
-        {"decode", fmt::format("decode-{}", i), flags.worker.gpu + flags.prefill + i});
+        {"decode", fmt::format("decode-{}", i), flags.worker.gpu + step * (flags.prefill + i)});
   return workers;
 }
 
@@ -324,6 +326,8 @@ Action AddUp(CLI::App* app) {
   app->add_option("--decode", flags->decode, "decode workers")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
+  app->add_flag("--one-gpu", flags->one_gpu,
+                "with --device cuda: all workers share the GPU of --gpu, instead of one each");
   AddRouterFlags(app, &flags->router);
   AddWorkerFlags(app, &flags->worker);
   AddLogFlags(app, &flags->log);

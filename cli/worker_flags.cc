@@ -123,6 +123,7 @@ absl::StatusOr<worker_common::WorkerOptions> OptionsOf(const WorkerFlags& flags)
   options.model_path = engine.model;
   options.served_model = flags.served_model_name;
   options.link_tls = flags.link_tls;
+  options.cuda = engine.device == "cuda";
   options.threads = engine.threads;
   options.pin_threads = engine.pin_threads;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(engine.isa));
@@ -195,8 +196,8 @@ void AddWorkerFlags(CLI::App* app, WorkerFlags* flags) {
                   "UCX transports to use, as UCX_TLS; by --transport if empty");
   app->add_option(
          "--gpu", flags->gpu,
-         "for NCCL: the GPU, as CUDA counts; of a whole cluster ('up') the first worker's, "
-         "the others have those after it")
+         "for NCCL and --device cuda: the GPU, as CUDA counts; of a whole cluster ('up') the first "
+         "worker's, the others have those after it")
       ->check(CLI::Range(0, 1'023))
       ->capture_default_str();
   app->add_option("--max-sequences", flags->max_sequences, "most sequences of one step")

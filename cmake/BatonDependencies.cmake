@@ -48,10 +48,21 @@ else()
 endif()
 
 set(BATON_HAVE_NCCL OFF)
+set(BATON_HAVE_CUDA OFF)
+set(BATON_CUDA_ARCHITECTURES "90-real;80-virtual" CACHE STRING
+    "GPU architectures in CMake's words: machine code for 9.0, and PTX that newer drivers compile for 8.0 and above")
 if(BATON_CUDA)
   find_package(CUDAToolkit)
   if(CUDAToolkit_FOUND)
-    baton_note("CUDA kernels          off (toolkit ${CUDAToolkit_VERSION} found; no CUDA backend in this version)")
+    # Before the language is enabled: its check would take an architecture that the toolkit no longer knows.
+    set(CMAKE_CUDA_ARCHITECTURES ${BATON_CUDA_ARCHITECTURES})
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+    enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # which CMake 3.25 does not know of nvcc
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    endif()
+    set(BATON_HAVE_CUDA ON)
+    baton_note("CUDA kernels          on (toolkit ${CUDAToolkit_VERSION}, architectures ${BATON_CUDA_ARCHITECTURES}; 8.0 at least)")
     find_path(BATON_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
     find_library(BATON_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
     if(BATON_NCCL_INCLUDE_DIR AND BATON_NCCL_LIBRARY)

@@ -96,9 +96,12 @@ void Executor::TakeCachedPrefix(Sequence* sequence) {
   sequence->blocks = pool_.Match(sequence->hashes);
   sequence->hashes.resize(static_cast<size_t>(sequence->blocks.size()));
   sequence->computed_tokens = sequence->blocks.size() * block_tokens;
+  sequence->device_tokens = sequence->computed_tokens;  // since they were published
 }
 
 absl::Status Executor::Reserve(Sequence* sequence, int32_t tokens) {
+  // Fewer where the sequence begins again.
+  sequence->device_tokens = std::min(sequence->device_tokens, sequence->computed_tokens);
   // Once for its whole life, so that decode steps do not allocate.
   const auto most = options_.layout.BlocksFor(static_cast<int64_t>(sequence->tokens.capacity()));
   sequence->blocks.Reserve(most);
@@ -107,7 +110,19 @@ absl::Status Executor::Reserve(Sequence* sequence, int32_t tokens) {
   return pool_.Extend(&sequence->blocks, std::max(0, wanted - sequence->blocks.size()));
 }
 
+// What came into the host's slab from elsewhere.
+void Executor::SendToDevice(Sequence* sequence) {
+  if (options_.mirror != nullptr && sequence->device_tokens < sequence->computed_tokens) {
+    const int32_t first = sequence->device_tokens / options_.layout.block_tokens;
+    const int32_t end = options_.layout.BlocksFor(sequence->computed_tokens);
+    options_.mirror->Upload(sequence->blocks.blocks().subspan(static_cast<size_t>(first),
+                                                              static_cast<size_t>(end - first)));
+  }
+  sequence->device_tokens = sequence->computed_tokens;
+}
+
 void Executor::AppendRange(const StepRange& range) {
+  SendToDevice(range.sequence);
   const Sequence& sequence = *range.sequence;
   const int32_t block_tokens = options_.layout.block_tokens;
   const int32_t end = sequence.computed_tokens + range.tokens;
@@ -115,6 +130,7 @@ void Executor::AppendRange(const StepRange& range) {
   BATON_CHECK(sequence.blocks.size() >= options_.layout.BlocksFor(end), "blocks are reserved");
   for (int32_t i = sequence.computed_tokens / block_tokens; i * block_tokens < end; ++i) {
     BATON_CHECK(pool_.Writable(sequence.blocks.blocks()[i]), "nobody writes a shared block");
+    if (options_.mirror != nullptr) written_blocks_.push_back(sequence.blocks.blocks()[i]);
   }
   const auto first_row = static_cast<int32_t>(row_tokens_.size());
   rows_.push_back({sequence.blocks.blocks(), sequence.computed_tokens, first_row, range.tokens});
@@ -160,12 +176,26 @@ std::span<const std::optional<OutputToken>> Executor::Step(
   row_tokens_.clear();
   rows_.clear();
   logit_rows_.clear();
+  written_blocks_.clear();
   results_.assign(ranges.size(), std::nullopt);
   if (ranges.empty()) return results_;
   for (const StepRange& range : ranges) AppendRange(range);
 
+  std::byte* slab = pool_.slab();
+  std::function<void(int32_t)> downloaded;  // then stored, as others see it
+  if (KvMirror* const mirror = options_.mirror; mirror != nullptr) {
+    slab = mirror->device_slab();
+    if (kv_stored != nullptr) {
+      downloaded = [&, done = 0](int32_t layers) mutable {
+        mirror->Download(written_blocks_, done, layers);
+        done = layers;
+        (*kv_stored)(layers);
+      };
+    }
+  }
   const std::span<float> logits =
-      model_->Forward({row_tokens_, rows_, logit_rows_, kv_stored}, options_.layout, pool_.slab());
+      model_->Forward({row_tokens_, rows_, logit_rows_, downloaded ? &downloaded : kv_stored},
+                      options_.layout, slab);
   const auto vocab = static_cast<size_t>(model_->config().vocab);
   size_t logit_row = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
@@ -177,11 +207,27 @@ std::span<const std::optional<OutputToken>> Executor::Step(
     const bool samples = reaches_end && MaySample(&sequence);
     // The last token is computed again when it may sample: its logits are gone by then.
     sequence.computed_tokens += ranges[i].tokens - (reaches_end && !samples ? 1 : 0);
+    sequence.device_tokens = sequence.computed_tokens;
+    if (options_.mirror != nullptr && kv_stored == nullptr) {
+      const size_t published = sequence.hashes.size();
+      const size_t full = std::max(BlocksToPublish(sequence), published);
+      options_.mirror->Download(sequence.blocks.blocks().subspan(published, full - published), 0,
+                                options_.layout.layers);
+    }
     PublishFullBlocks(&sequence);
     if (samples) results_[i] = SampleNext(logits.subspan(logit_row * vocab, vocab), &sequence);
     if (reaches_end) ++logit_row;
   }
   return results_;
+}
+
+// How many of its first blocks others may use.
+size_t Executor::BlocksToPublish(const Sequence& sequence) const {
+  if (!options_.prefix_cache) return 0;
+  const int32_t tokens = sequence.publish_output
+                             ? sequence.computed_tokens
+                             : std::min(sequence.computed_tokens, sequence.prompt_tokens);
+  return static_cast<size_t>(tokens / options_.layout.block_tokens);
 }
 
 bool Executor::MaySample(Sequence* sequence) const {
@@ -220,12 +266,9 @@ OutputToken Executor::SampleNext(std::span<float> logits, Sequence* sequence) {
 }
 
 void Executor::PublishFullBlocks(Sequence* sequence) {
-  if (!options_.prefix_cache) return;
+  SendToDevice(sequence);
   const int32_t block_tokens = options_.layout.block_tokens;
-  const int32_t tokens = sequence->publish_output
-                             ? sequence->computed_tokens
-                             : std::min(sequence->computed_tokens, sequence->prompt_tokens);
-  const auto full = static_cast<size_t>(tokens / block_tokens);
+  const size_t full = BlocksToPublish(*sequence);
   for (size_t i = sequence->hashes.size(); i < full; ++i) {
     const BlockHash& previous = i == 0 ? sequence->chain_root : sequence->hashes.back();
     sequence->hashes.push_back(

@@ -17,6 +17,7 @@
 #include "common/sampling.h"
 #include "common/token_constraint.h"
 #include "engine/block_pool.h"
+#include "engine/kv_mirror.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
 
@@ -27,6 +28,7 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt, then output
   int32_t prompt_tokens = 0;
   int32_t computed_tokens = 0;  // tokens [0, computed) have their KV in `blocks`
+  int32_t device_tokens = 0;    // of them those whose KV is in the device's slab, for Executor
   SamplingParams sampling;
   BlockHash chain_root{};  // of the prefix cache: fingerprint and tenant salt
   BlockTable blocks;
@@ -76,6 +78,9 @@ struct ExecutorOptions {
   int32_t block_count = 0;
   bool prefix_cache = true;
   ConstraintMaker make_constraint = nullptr;  // null: sequences with a constraint are refused
+  // Of a device with memory of its own, where `slab` is the host's that transports know; outlives
+  // the executor. Null: `slab` is the device's.
+  KvMirror* mirror = nullptr;
 };
 
 class Executor {
@@ -124,7 +129,9 @@ class Executor {
   // and the last token pending again, where the sequence's constraint is not ready, has failed
   // (`failure`) or ends the sequence (Finished). The result is valid until the next Step.
   // `kv_stored` is called once so many layers of the ranges' KV, the lowest, are in the slab, after
-  // each layer: what comes after that does not change them any more.
+  // each layer: what comes after that does not change them any more. With a mirror, the host's slab
+  // gets them in steps with kv_stored, and in others the blocks that are published; what others put
+  // into it goes to the device with the next step or PublishFullBlocks.
   std::span<const std::optional<OutputToken>> Step(
       std::span<const StepRange> ranges,
       const std::function<void(int32_t layers)>* kv_stored = nullptr);
@@ -146,6 +153,8 @@ class Executor {
  private:
   std::string ChainName(const kernels::KvLayout& layout) const;
   void AppendRange(const StepRange& range);
+  void SendToDevice(Sequence* sequence);
+  size_t BlocksToPublish(const Sequence& sequence) const;
   size_t ScorePrompt(const StepRange& range, std::span<const float> logits);
   bool MaySample(Sequence* sequence) const;
   OutputToken SampleNext(std::span<float> logits, Sequence* sequence);
@@ -157,6 +166,7 @@ class Executor {
   std::vector<TokenId> row_tokens_;
   std::vector<kernels::SequenceRows> rows_;
   std::vector<int32_t> logit_rows_;
+  std::vector<int32_t> written_blocks_;  // of a step, with a mirror
   std::vector<std::optional<OutputToken>> results_;
 };
 

@@ -37,9 +37,10 @@ absl::StatusOr<uint64_t> ProbeKv(Executor* executor) {
   sequence.publish_output = false;
   BATON_RETURN_IF_ERROR(executor->Reserve(&sequence, sequence.pending()));
   const int32_t most_rows = executor->model().max_rows();
+  const std::function<void(int32_t)> kv_stored = [](int32_t) {};  // so that the slab has it
   for (int32_t left = sequence.pending(); left > 0;) {
     const StepRange range{.sequence = &sequence, .tokens = std::min(left, most_rows)};
-    executor->Step({&range, 1});
+    executor->Step({&range, 1}, &kv_stored);
     left -= range.tokens;
   }
   const auto block_bytes = static_cast<size_t>(layout.block_bytes());

@@ -37,6 +37,8 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Load(const GgufFile& f
   std::unique_ptr<LocalEngine> engine(new LocalEngine());
   if (options.reference_ops) {
     engine->ops_ = kernels::CreateReferenceOps();
+  } else if (options.cuda) {
+    BATON_ASSIGN_OR_RETURN(engine->ops_, kernels::CreateCudaOps({options.gpu, options.max_rows}));
   } else {
     BATON_ASSIGN_OR_RETURN(
         engine->ops_, kernels::CreateCpuOps(
@@ -53,6 +55,7 @@ absl::Status LocalEngine::MakeExecutor(const LocalEngineOptions& options) {
   const ModelConfig& config = model_->config();
   BATON_ASSIGN_OR_RETURN(const kernels::KvLayout layout,
                          LayoutFor(config, options.block_tokens, options.kv_dtype));
+  BATON_RETURN_IF_ERROR(ops_->CheckLayout(layout));
   BATON_ASSIGN_OR_RETURN(const int32_t block_count, BlockCount(options, layout, config.context));
   const int64_t slab_bytes = block_count * layout.block_bytes();
   if (options.allocate_slab) {
@@ -61,12 +64,19 @@ absl::Status LocalEngine::MakeExecutor(const LocalEngineOptions& options) {
       return absl::InternalError(
           fmt::format("a slab of {} bytes was asked for, {} came", slab_bytes, slab_.size()));
     }
+    if (options.mirror_slab || !ops_->host_memory()) {
+      slab_ = slab_.first(static_cast<size_t>(slab_bytes));
+      BATON_ASSIGN_OR_RETURN(mirror_, KvMirror::Create(ops_.get(), layout, slab_));
+    }
+  } else if (!ops_->host_memory()) {
+    BATON_ASSIGN_OR_RETURN(device_slab_, ops_->NewBuffer(slab_bytes));
+    slab_ = {device_slab_->data(), static_cast<size_t>(slab_bytes)};
   } else {
     BATON_ASSIGN_OR_RETURN(own_slab_, HostSlab::Allocate(slab_bytes));
     slab_ = own_slab_.bytes();
   }
   const ExecutorOptions executor_options{layout, block_count, options.prefix_cache,
-                                         options.make_constraint};
+                                         options.make_constraint, mirror_.get()};
   executor_ = std::make_unique<Executor>(model_.get(), slab_, executor_options);
   return absl::OkStatus();
 }

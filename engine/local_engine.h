@@ -19,6 +19,8 @@ namespace baton::engine {
 
 struct LocalEngineOptions {
   bool reference_ops = false;  // the slow judge instead of the cpu backend
+  bool cuda = false;           // the cuda backend instead of the cpu's
+  int32_t gpu = 0;             // with cuda
   int32_t threads = 0;         // 0: what the process may use
   bool pin_threads = false;    // as in kernels::CpuOptions
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;
@@ -34,6 +36,9 @@ struct LocalEngineOptions {
   std::function<void(double)> progress = nullptr;  // share of weights loaded
   // Gives the slab, which outlives the engine; null: the engine maps and owns one.
   std::function<absl::StatusOr<std::span<std::byte>>(int64_t bytes)> allocate_slab = nullptr;
+  // Keeps the KV in a slab of the device's beside that of allocate_slab, which a device with memory
+  // of its own always does. For tests where it has none.
+  bool mirror_slab = false;
 };
 
 // Movable by its unique_ptr only. One device thread uses it.
@@ -49,6 +54,7 @@ class LocalEngine {
   const kernels::Ops& ops() const { return *ops_; }
   Model& model() { return *model_; }
   Executor& executor() { return *executor_; }
+  // What allocate_slab gave, or else the device's own.
   std::span<std::byte> slab() const { return slab_; }
 
  private:
@@ -57,7 +63,9 @@ class LocalEngine {
 
   std::unique_ptr<kernels::Ops> ops_;
   std::unique_ptr<Model> model_;
-  HostSlab own_slab_;  // empty when allocate_slab gave one
+  HostSlab own_slab_;                             // empty when allocate_slab gave one
+  std::unique_ptr<kernels::Buffer> device_slab_;  // likewise, of a device with memory of its own
+  std::unique_ptr<KvMirror> mirror_;
   std::span<std::byte> slab_;
   std::unique_ptr<Executor> executor_;
 };

@@ -14,12 +14,12 @@ namespace baton::engine {
 using kernels::Matrix;
 
 struct Model::Layer {
-  std::vector<float> attention_norm;         // [embedding]
+  DeviceFloats attention_norm;               // [embedding]
   std::unique_ptr<Matrix> query;             // [heads * head_dim][embedding]
   std::unique_ptr<Matrix> key;               // [kv_heads * head_dim][embedding]
   std::unique_ptr<Matrix> value;             // [kv_heads * head_dim][embedding]
   std::unique_ptr<Matrix> attention_output;  // [embedding][heads * head_dim]
-  std::vector<float> feed_forward_norm;      // [embedding]
+  DeviceFloats feed_forward_norm;            // [embedding]
   std::unique_ptr<Matrix> gate;              // [feed_forward][embedding]
   std::unique_ptr<Matrix> up;                // [feed_forward][embedding]
   std::unique_ptr<Matrix> down;              // [embedding][feed_forward]
@@ -27,28 +27,37 @@ struct Model::Layer {
 
 // Activations, each with room for max_rows rows (logit rows: max_logit_rows).
 struct Model::Buffers {
-  Buffers(const ModelConfig& config, size_t rows, size_t logit_row_count)
-      : residual(rows * config.embedding),
-        normed(rows * config.embedding),
-        query(rows * config.heads * config.head_dim),
-        key(rows * config.kv_heads * config.head_dim),
-        value(rows * config.kv_heads * config.head_dim),
-        attended(rows * config.heads * config.head_dim),
-        gate(rows * config.feed_forward),
-        up(rows * config.feed_forward),
-        logits(logit_row_count * config.vocab) {
-    logit_sequences.reserve(logit_row_count);
+  static absl::StatusOr<std::unique_ptr<Buffers>> Create(kernels::Ops* ops,
+                                                         const ModelConfig& config, size_t rows,
+                                                         size_t logit_row_count) {
+    auto b = std::make_unique<Buffers>();
+    const size_t query_width = static_cast<size_t>(config.heads) * config.head_dim;
+    const size_t key_width = static_cast<size_t>(config.kv_heads) * config.head_dim;
+    BATON_ASSIGN_OR_RETURN(b->residual, DeviceFloats::Create(ops, rows * config.embedding));
+    BATON_ASSIGN_OR_RETURN(b->normed, DeviceFloats::Create(ops, rows * config.embedding));
+    BATON_ASSIGN_OR_RETURN(b->query, DeviceFloats::Create(ops, rows * query_width));
+    BATON_ASSIGN_OR_RETURN(b->key, DeviceFloats::Create(ops, rows * key_width));
+    BATON_ASSIGN_OR_RETURN(b->value, DeviceFloats::Create(ops, rows * key_width));
+    BATON_ASSIGN_OR_RETURN(b->attended, DeviceFloats::Create(ops, rows * query_width));
+    BATON_ASSIGN_OR_RETURN(b->gate, DeviceFloats::Create(ops, rows * config.feed_forward));
+    BATON_ASSIGN_OR_RETURN(b->up, DeviceFloats::Create(ops, rows * config.feed_forward));
+    const size_t logits = logit_row_count * config.vocab;
+    BATON_ASSIGN_OR_RETURN(b->logits, DeviceFloats::Create(ops, logits));
+    if (!ops->host_memory()) b->host_logits.resize(logits);
+    b->logit_sequences.reserve(logit_row_count);
+    return b;
   }
 
-  std::vector<float> residual;  // [rows][embedding]
-  std::vector<float> normed;    // [rows][embedding]
-  std::vector<float> query;     // [rows][heads * head_dim]
-  std::vector<float> key;       // [rows][kv_heads * head_dim]
-  std::vector<float> value;     // [rows][kv_heads * head_dim]
-  std::vector<float> attended;  // [rows][heads * head_dim]
-  std::vector<float> gate;      // [rows][feed_forward]
-  std::vector<float> up;        // [rows][feed_forward]
-  std::vector<float> logits;    // [logit rows][vocab]
+  DeviceFloats residual;           // [rows][embedding]
+  DeviceFloats normed;             // [rows][embedding]
+  DeviceFloats query;              // [rows][heads * head_dim]
+  DeviceFloats key;                // [rows][kv_heads * head_dim]
+  DeviceFloats value;              // [rows][kv_heads * head_dim]
+  DeviceFloats attended;           // [rows][heads * head_dim]
+  DeviceFloats gate;               // [rows][feed_forward]
+  DeviceFloats up;                 // [rows][feed_forward]
+  DeviceFloats logits;             // [logit rows][vocab]
+  std::vector<float> host_logits;  // of a device with memory of its own
   std::vector<kernels::SequenceRows> logit_sequences;
 };
 
@@ -87,6 +96,13 @@ class Model::Loader {
     }
   }
 
+  absl::Status Load(const GgufTensor& tensor, DeviceFloats* floats) {
+    std::vector<float> values;
+    BATON_RETURN_IF_ERROR(Load(tensor, &values));
+    BATON_ASSIGN_OR_RETURN(*floats, DeviceFloats::Create(ops_, values));
+    return absl::OkStatus();
+  }
+
   absl::Status Load(const LayerTensors& tensors, Layer* layer) {
     BATON_RETURN_IF_ERROR(Load(*tensors.attention_norm, &layer->attention_norm));
     BATON_RETURN_IF_ERROR(Load(*tensors.query, &layer->query));
@@ -114,6 +130,22 @@ class Model::Loader {
   size_t total_bytes_ = 0;
   size_t loaded_bytes_ = 0;
 };
+
+absl::StatusOr<DeviceFloats> DeviceFloats::Create(kernels::Ops* ops, size_t count) {
+  DeviceFloats floats;
+  BATON_ASSIGN_OR_RETURN(floats.buffer_,
+                         ops->NewBuffer(static_cast<int64_t>(count * sizeof(float))));
+  floats.data_ = floats.buffer_->floats();
+  floats.size_ = count;
+  return floats;
+}
+
+absl::StatusOr<DeviceFloats> DeviceFloats::Create(kernels::Ops* ops,
+                                                  std::span<const float> values) {
+  BATON_ASSIGN_OR_RETURN(DeviceFloats floats, Create(ops, values.size()));
+  ops->ToDevice(floats.data(), values.data(), static_cast<int64_t>(values.size_bytes()));
+  return floats;
+}
 
 Model::Model(ModelConfig config, ModelOptions options, kernels::Ops* ops)
     : config_(std::move(config)), options_(std::move(options)), ops_(ops) {}
@@ -151,29 +183,35 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const GgufFile& file, kernels
     if (i + 1 < tensors.layers.size()) loader.WillLoad(tensors.layers[i + 1]);
     BATON_RETURN_IF_ERROR(loader.Load(tensors.layers[i], &model->layers_[i]));
   }
-  model->FillRopeTables(divisors);
-  model->buffers_ =
-      std::make_unique<Buffers>(model->config_, options.max_rows, options.max_logit_rows);
+  BATON_RETURN_IF_ERROR(model->FillRopeTables(divisors));
+  BATON_ASSIGN_OR_RETURN(model->buffers_, Buffers::Create(ops, model->config_, options.max_rows,
+                                                          options.max_logit_rows));
   return model;
 }
 
 // Pair i turns by position / factor * base^(-2i / rope_dim) / divisors[i].
-void Model::FillRopeTables(std::span<const float> divisors) {
+absl::Status Model::FillRopeTables(std::span<const float> divisors) {
   const size_t pairs = divisors.size();
-  rope_cosine_.resize(static_cast<size_t>(config_.context) * pairs);
-  rope_sine_.resize(rope_cosine_.size());
+  std::vector<float> cosine(static_cast<size_t>(config_.context) * pairs);
+  std::vector<float> sine(cosine.size());
   for (size_t i = 0; i < pairs; ++i) {
     const double exponent = -2.0 * static_cast<double>(i) / config_.rope_dim;
     const double frequency =
         std::pow(double{config_.rope_base}, exponent) / config_.rope_factor / divisors[i];
     for (int32_t position = 0; position < config_.context; ++position) {
       const double angle = position * frequency;
-      rope_cosine_[position * pairs + i] = static_cast<float>(std::cos(angle));
-      rope_sine_[position * pairs + i] = static_cast<float>(std::sin(angle));
+      cosine[position * pairs + i] = static_cast<float>(std::cos(angle));
+      sine[position * pairs + i] = static_cast<float>(std::sin(angle));
     }
   }
-  rope_ = {config_.rope_pairs, config_.rope_dim, rope_cosine_, rope_sine_};
+  BATON_ASSIGN_OR_RETURN(rope_cosine_, DeviceFloats::Create(ops_, cosine));
+  BATON_ASSIGN_OR_RETURN(rope_sine_, DeviceFloats::Create(ops_, sine));
+  rope_ = {config_.rope_pairs,
+           config_.rope_dim,
+           {rope_cosine_.data(), rope_cosine_.size()},
+           {rope_sine_.data(), rope_sine_.size()}};
   attention_ = {config_.heads, 1.0f / std::sqrt(static_cast<float>(config_.head_dim))};
+  return absl::OkStatus();
 }
 
 int64_t Model::weight_bytes() const {
@@ -218,7 +256,12 @@ std::span<float> Model::Forward(const ForwardBatch& batch, const kernels::KvLayo
   const Matrix* const output = output_ ? output_.get() : embedding_.get();
   float* const logits = b.logits.data();
   ops_->MatMul({&output, 1}, b.normed.data(), logit_rows, {&logits, 1}, /*add=*/false);
-  return std::span(b.logits).first(static_cast<size_t>(logit_rows) * config_.vocab);
+  const size_t count = static_cast<size_t>(logit_rows) * config_.vocab;
+  if (ops_->host_memory()) return {logits, count};
+  const kernels::CopyPiece piece{b.host_logits.data(), logits,
+                                 static_cast<int64_t>(count * sizeof(float))};
+  ops_->ToHost({&piece, 1});
+  return std::span(b.host_logits).first(count);
 }
 
 // Moves the logit rows' residuals and queries to the front, and gives the sequences of one row each
@@ -235,8 +278,11 @@ std::span<const kernels::SequenceRows> Model::KeepLogitRows(const ForwardBatch& 
     b.logit_sequences.push_back({sequence->block_table,
                                  sequence->first_position + row - sequence->first_row,
                                  static_cast<int32_t>(i), 1});
-    std::copy_n(&b.residual[row * width], width, &b.residual[i * width]);
-    std::copy_n(&b.query[row * query_width], query_width, &b.query[i * query_width]);
+    if (static_cast<size_t>(row) == i) continue;  // is there
+    ops_->Copy(b.residual.data() + i * width, b.residual.data() + row * width,
+               static_cast<int64_t>(width));
+    ops_->Copy(b.query.data() + i * query_width, b.query.data() + row * query_width,
+               static_cast<int64_t>(query_width));
   }
   return b.logit_sequences;
 }

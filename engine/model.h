@@ -32,6 +32,20 @@ struct ModelOptions {
   std::function<void(double)> progress = nullptr;
 };
 
+// Numbers in the device's memory.
+class DeviceFloats {
+ public:
+  static absl::StatusOr<DeviceFloats> Create(kernels::Ops* ops, size_t count);  // zeros
+  static absl::StatusOr<DeviceFloats> Create(kernels::Ops* ops, std::span<const float> values);
+  float* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  std::unique_ptr<kernels::Buffer> buffer_;
+  float* data_ = nullptr;
+  size_t size_ = 0;
+};
+
 // Const after Load but for its activation buffers, which Forward uses: one device thread. `ops`
 // must outlive it. Does not keep the file.
 class Model {
@@ -40,14 +54,16 @@ class Model {
                                                      const ModelOptions& options);
   ~Model();
 
+  kernels::Ops& ops() { return *ops_; }
   const ModelConfig& config() const { return config_; }
   int32_t max_rows() const { return options_.max_rows; }
   int32_t max_logit_rows() const { return options_.max_logit_rows; }
   int64_t weight_bytes() const;
 
-  // Writes the rows' keys and values into `slab` and returns logits [logit_rows.size()][vocab],
-  // valid until the next call. Allocates nothing. Rows without logits leave the last layer once
-  // their keys and values are stored: nothing reads what it would make of them.
+  // Writes the rows' keys and values into `slab`, of the device's memory, and returns logits
+  // [logit_rows.size()][vocab], valid until the next call. Allocates nothing. Rows without logits
+  // leave the last layer once their keys and values are stored: nothing reads what it would make of
+  // them.
   std::span<float> Forward(const ForwardBatch& batch, const kernels::KvLayout& layout,
                            std::byte* slab);
 
@@ -58,7 +74,7 @@ class Model {
   struct KvTarget;  // the slab and the sequences that a step writes and reads
 
   Model(ModelConfig config, ModelOptions options, kernels::Ops* ops);
-  void FillRopeTables(std::span<const float> divisors);
+  absl::Status FillRopeTables(std::span<const float> divisors);
   void StoreKv(int32_t layer, int32_t rows, const KvTarget& kv);
   void FinishLayer(int32_t layer, int32_t rows, const KvTarget& kv);
   std::span<const kernels::SequenceRows> KeepLogitRows(const ForwardBatch& batch);
@@ -68,9 +84,9 @@ class Model {
   kernels::Ops* ops_;
   std::unique_ptr<kernels::Matrix> embedding_;
   std::unique_ptr<kernels::Matrix> output_;  // null when tied
-  std::vector<float> output_norm_;
+  DeviceFloats output_norm_;
   std::vector<Layer> layers_;
-  std::vector<float> rope_cosine_, rope_sine_;  // [context][rope_dim / 2]
+  DeviceFloats rope_cosine_, rope_sine_;  // [context][rope_dim / 2]
   kernels::Rope rope_;
   kernels::AttentionShape attention_;
   std::unique_ptr<Buffers> buffers_;

@@ -2,13 +2,14 @@
 
 // The seam between the model and a device: every op of a transformer's forward pass.
 //
-// The backends, reference/ (plain, obviously right) and cpu/ (fast), implement the same contract:
+// The backends, reference/ (plain, obviously right), cpu/ (fast) and cuda/ (NVIDIA GPUs), implement
+// the same contract:
 //
 // - Batch invariance. A row of any output depends only on its own inputs: not on how many rows are
 //   computed together, nor on the number of threads, nor on block_tokens. The same row gives the
 //   same bits in a chunk of 256 and in a decode step of 1.
 // - Attention accumulates over tiles of kAttentionTile tokens at fixed absolute positions
-//   (0..31, 32..63, ...), in order, and over segments of 256 positions, which are merged in order:
+//   (0..63, 64..127, ...), in order, and over segments of 256 positions, which are merged in order:
 //   chunking, block size and threads do not change a bit.
 // - Activations are float, row-major, contiguous. Token rows of one step are "rows".
 // - Memory that an op does not say it reads may hold anything, NaN included: unused cache slots,
@@ -26,6 +27,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/dtype.h"
 #include "common/ids.h"
@@ -33,7 +35,7 @@
 
 namespace baton::kernels {
 
-inline constexpr int32_t kAttentionTile = 32;
+inline constexpr int32_t kAttentionTile = 64;
 
 // A weight matrix as it lies in the model file: `rows` output features of `cols` inputs each.
 struct HostMatrix {
@@ -51,6 +53,21 @@ class Matrix {
   virtual int64_t rows() const = 0;
   virtual int64_t cols() const = 0;
   virtual int64_t bytes() const = 0;  // resident bytes
+};
+
+// Memory of the device, zeroed at first. Belongs to the Ops that made it.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual std::byte* data() = 0;
+  float* floats() { return reinterpret_cast<float*>(data()); }
+};
+
+// Bytes to be copied between the device and the host.
+struct CopyPiece {
+  void* to;
+  const void* from;
+  int64_t bytes;
 };
 
 // The rows of a step that belong to one sequence: consecutive tokens of it.
@@ -83,6 +100,19 @@ class Ops {
 
   // "cpu avx512-vnni-bf16, 2 threads", for logs and benchmarks.
   virtual std::string Describe() const = 0;
+
+  // The device's memory. Pointers that the ops take are of it, but for spans; where it is the
+  // host's, these are plain memory and copies.
+  virtual bool host_memory() const { return true; }
+  // ResourceExhausted with what is free.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> NewBuffer(int64_t bytes);
+  virtual void ToDevice(void* to, const void* from, int64_t bytes);
+  // After what the ops before it write; done when it returns.
+  virtual void ToHost(std::span<const CopyPiece> pieces);
+  virtual void Copy(float* to, const float* from, int64_t count);  // apart, on the device
+
+  // InvalidArgument for a KV layout that the backend's kernels do not know.
+  virtual absl::Status CheckLayout(const KvLayout&) const { return absl::OkStatus(); }
 
   // Copies and repacks; `host` may go away afterwards. InvalidArgument for shapes that the backend
   // cannot hold.
@@ -135,6 +165,14 @@ struct CpuOptions {
 // FailedPrecondition when the machine lacks the instruction set asked for, or the system does not
 // let the process use the tile registers of AMX.
 absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOptions& options);
+
+struct CudaOptions {
+  int32_t gpu = 0;
+  int32_t max_rows = 512;  // the most rows of any call
+};
+// FailedPrecondition where the build has no CUDA, or the machine no driver, no such GPU, or one of
+// compute capability below 8.0.
+absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOptions& options);
 
 // "auto", "portable", "avx2", "avx512", "amx"; InvalidArgument lists them.
 absl::StatusOr<CpuIsa> CpuIsaFromName(std::string_view name);

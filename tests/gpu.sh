@@ -4,6 +4,7 @@
 #   tests/gpu.sh                   the tests over NCCL, its speed beside other ways', and a cluster
 #                                  whose answer over NCCL must be the single process's
 #   tests/gpu.sh --transport NAME  the last two by another way, on any machine
+#   tests/gpu.sh --one             on one GPU: the cuda backend, as deploy/gpu_check.sh does
 #
 # Exit code 1 where something fails, or cannot run, which it says.
 set -euo pipefail
@@ -13,8 +14,13 @@ transport=nccl
 case "${1:-}" in
   "") ;;
   --transport) transport=${2:?--transport needs a name} ;;
-  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-  *) echo "gpu.sh: unknown argument '$1' (--transport)" >&2; exit 2 ;;
+  --one)
+    deploy/gpu_bundle.sh
+    build/cuda/baton pull smollm2-135m
+    exec build/gpu_bundle/gpu_check.sh --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out build/gpu_check
+    ;;
+  -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+  *) echo "gpu.sh: unknown argument '$1' (--transport, --one)" >&2; exit 2 ;;
 esac
 baton=build/cuda/baton
 model=models/SmolLM2-135M-Instruct.Q4_1.gguf

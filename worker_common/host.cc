@@ -84,8 +84,10 @@ absl::Status WorkerHost::LoadModel() {
                          GgufFile::Open(options_.model_path));
   BATON_ASSIGN_OR_RETURN(const engine::ModelConfig config, engine::ModelConfig::FromGguf(*file));
   BATON_ASSIGN_OR_RETURN(const PoolSize size, SizePool(options_, config));
-  BATON_ASSIGN_OR_RETURN(const std::string fingerprint,
-                         ArithmeticFingerprint(config, options_.isa));
+  std::string fingerprint = fmt::format("{} cuda", config.fingerprint);
+  if (!options_.cuda) {
+    BATON_ASSIGN_OR_RETURN(fingerprint, ArithmeticFingerprint(config, options_.isa));
+  }
 
   kv_transfer::HandoffOptions handoff;
   handoff.transport = options_.transport;
@@ -100,6 +102,8 @@ absl::Status WorkerHost::LoadModel() {
   handoff.faults = options_.transport_faults;
 
   engine::LocalEngineOptions engine;
+  engine.cuda = options_.cuda;
+  engine.gpu = options_.gpu;
   engine.threads = options_.threads;
   engine.pin_threads = options_.pin_threads;
   engine.isa = options_.isa;

@@ -20,6 +20,7 @@ struct WorkerOptions {
   std::string model_path;                      // a GGUF file
   std::string served_model;                    // what clients call it; "": the file's own name
 
+  bool cuda = false;    // computes on the GPU `gpu` instead of the CPU
   int32_t threads = 0;  // 0: the CPUs that the process may use
   bool pin_threads = false;
   kernels::CpuIsa isa = kernels::CpuIsa::kAuto;

@@ -57,7 +57,9 @@ PURE_NEIGHBOURS = {"simulator": {
 }}
 
 # Folders of one room that must not know each other: what is compared with must not be what is used.
-FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu"], "kernels/cpu": ["kernels/reference"]}
+FOREIGN_FOLDERS = {"kernels/reference": ["kernels/cpu", "kernels/cuda"],
+                   "kernels/cpu": ["kernels/reference", "kernels/cuda"],
+                   "kernels/cuda": ["kernels/reference", "kernels/cpu"]}
 
 # First parts of quoted includes that are not Baton's; the second are what protoc makes of proto/.
 THIRD_PARTY = {"absl", "gmock", "gtest", "google", "grpcpp"}
@@ -118,6 +120,10 @@ PROVEN_BY = {
     "kernels/cpu/large_buffer.cc": "tests/kernels/cpu_ops_test.cc",
     "kernels/cpu/panel_matrix.cc": "tests/kernels/matmul_test.cc",
     "kernels/cpu/usable_cpus.cc": "tests/kernels/cpu_ops_test.cc",
+    "kernels/cuda/cuda_absent.cc": "tests/kernels/cuda_ops_test.cc",
+    "kernels/cuda/matmul_plan.cc": "tests/kernels/step_tables_test.cc",
+    "kernels/cuda/runtime.cc": "tests/kernels/cuda_ops_test.cc",
+    "kernels/host_buffer.cc": "tests/engine/kv_mirror_test.cc",
     "kernels/host_matrix.cc": "tests/kernels/dequantize_test.cc",
     "kernels/kv_dtype.cc": "tests/kernels/kv_layout_test.cc",
     "kernels/reference/kv_vector.cc": "tests/kernels/kv_layout_test.cc",

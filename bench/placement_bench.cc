@@ -30,6 +30,8 @@ std::vector<WorkerSnapshot> MakeFleet(int32_t workers) {
     worker.kv_layout = "block 16 f16 heads 8x128 layers 32";
     worker.connected = true;
     worker.requests = i * 7919 % 64;
+    worker.context_tokens = worker.requests * int64_t{1500};
+    worker.slowness = 1 + i % 8 / 8.0;
     worker.prompt_tokens_queued = i * 104729 % 8192;
     worker.blocks_total = 100000;
     worker.blocks_available = 100000 - i * 31 % 5000;
@@ -74,6 +76,8 @@ double PlacementMicroseconds(int32_t workers, const Repeats& repeats) {
                          router::PlacementRequest request;
                          request.prompt_tokens = kPromptTokens;
                          request.held = held.all();
+                         request.decode_step = {
+                             .step_s = 8e-3, .sequence_s = 1e-4, .context_token_s = 5e-8};
                          const router::Placement placement = Place(fleet, request);
                          const auto* placed = std::get_if<Placed>(&placement);
                          if (placed == nullptr) return;

@@ -86,6 +86,8 @@ absl::Status ReadSampling(const json::value& value, RunRequest* request) {
         }},
        {"min_tokens", into("min_tokens", &s.min_tokens)},
        {"stop_token_ids", into("stop_token_ids", &s.stop_token_ids)},
+       {"allowed_token_ids", into("allowed_token_ids", &s.allowed_token_ids)},
+       {"bad_words", into("bad_words", &request->bad_words)},
        {"ignore_eos", into("ignore_eos", &s.ignore_eos)},
        {"watermark", into("watermark", &s.watermark)},
        {"constraint",

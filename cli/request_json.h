@@ -24,6 +24,7 @@ struct PromptSource {
 struct RunRequest {
   PromptSource prompt;
   SamplingParams sampling;
+  std::vector<std::string> bad_words;  // sampling.bad_words are made of them
   bool has_max_tokens = false;
 };
 

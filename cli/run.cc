@@ -14,6 +14,7 @@
 #include "cli/request_json.h"
 #include "common/status_macros.h"
 #include "grammar/constraint.h"
+#include "text/bad_words.h"
 #include "text/detokenizer.h"
 
 namespace baton::cli {
@@ -46,6 +47,7 @@ class Runner {
                            PromptTokens(request.prompt, tokenizer, chat_template_.get()));
     SamplingParams& sampling = request.sampling;
     if (!request.has_max_tokens) sampling.max_tokens = loaded_.engine->model().config().context;
+    sampling.bad_words = text::BadWordTokens(tokenizer, request.bad_words);
     BATON_RETURN_IF_ERROR(CheckSamplingParams(sampling, tokenizer.vocab_size()));
     engine::GenerateOptions options;
     options.chunk_tokens = chunk_tokens_;

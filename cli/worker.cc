@@ -1,8 +1,10 @@
 // `baton worker --role prefill|decode`: one worker, which routers dial.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -72,9 +74,19 @@ absl::Status CheckRegistration(const WorkerCommandFlags& flags) {
   return AdvertisedAddress(flags.worker.advertise, host, /*port=*/1).status();
 }
 
+// A fleet's workers need names of their own.
+std::string DefaultName(const WorkerCommandFlags& flags) {
+  std::array<char, 65> host{};
+  if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
+  const std::string machine(host.data());
+  std::string port = flags.listen.substr(flags.listen.rfind(':') + 1);
+  if (port == "0") port = std::to_string(getpid());
+  return fmt::format("{}-{}-{}", flags.role, machine.substr(0, machine.find('.')), port);
+}
+
 absl::Status RunWorker(const WorkerCommandFlags& flags) {
   BlockSignals();
-  const std::string name = flags.name.empty() ? flags.role : flags.name;
+  const std::string name = flags.name.empty() ? DefaultName(flags) : flags.name;
   BATON_RETURN_IF_ERROR(StartLogging(name, flags.log));
   if (flags.role != "prefill" && !flags.worker.kv_disk.empty()) {
     return absl::InvalidArgumentError(
@@ -99,7 +111,8 @@ Action AddWorker(CLI::App* app) {
   app->add_option("--role", flags->role, "prefill or decode")
       ->required()
       ->check(CLI::IsMember({"prefill", "decode"}));
-  app->add_option("--name", flags->name, "this worker's name; its role when not given");
+  app->add_option("--name", flags->name,
+                  "this worker's name, of its own in the fleet; ROLE-MACHINE-PORT when not given");
   app->add_option("--listen", flags->listen, "address for routers; port 0: a free one")
       ->capture_default_str();
   app->add_option("--served-model-name", flags->worker.served_model_name,

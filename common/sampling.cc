@@ -22,6 +22,28 @@ absl::Status CheckRange(const char* field, int64_t value, int64_t low, int64_t h
       fmt::format("{} is {}, but must be in [{}, {}]", field, value, low, high));
 }
 
+absl::Status CheckTokensLeft(const SamplingParams& params, int32_t vocab_size) {
+  BATON_RETURN_IF_ERROR(CheckRange("number of allowed_token_ids",
+                                   static_cast<int64_t>(params.allowed_token_ids.size()), 0, 4096));
+  for (const TokenId token : params.allowed_token_ids) {
+    BATON_RETURN_IF_ERROR(CheckRange("allowed_token_ids entry", token, 0, vocab_size - 1));
+  }
+  if (!params.allowed_token_ids.empty() && !params.constraint.empty()) {
+    return absl::InvalidArgumentError(
+        "allowed_token_ids and a constraint of the answer exclude each other");
+  }
+  BATON_RETURN_IF_ERROR(CheckRange("number of token sequences of bad_words",
+                                   static_cast<int64_t>(params.bad_words.size()), 0, 512));
+  for (const std::vector<TokenId>& word : params.bad_words) {
+    BATON_RETURN_IF_ERROR(
+        CheckRange("tokens of one of bad_words", static_cast<int64_t>(word.size()), 1, 256));
+    for (const TokenId token : word) {
+      BATON_RETURN_IF_ERROR(CheckRange("bad_words token", token, 0, vocab_size - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckSamplingParams(const SamplingParams& params, int32_t vocab_size) {
@@ -50,7 +72,7 @@ absl::Status CheckSamplingParams(const SamplingParams& params, int32_t vocab_siz
   for (const TokenId token : params.stop_token_ids) {
     BATON_RETURN_IF_ERROR(CheckRange("stop_token_ids entry", token, 0, vocab_size - 1));
   }
-  return absl::OkStatus();
+  return CheckTokensLeft(params, vocab_size);
 }
 
 }  // namespace baton

@@ -27,6 +27,10 @@ struct SamplingParams {
   int32_t max_tokens = 16;              // at least 1
   int32_t min_tokens = 0;               // no end-of-sequence or stop token before this many
   std::vector<TokenId> stop_token_ids;  // at most 64; beside the model's own end tokens
+  // Nothing else is sampled, end tokens neither; at most 4,096, without a constraint. Empty: all.
+  std::vector<TokenId> allowed_token_ids;
+  // At most 512 sequences of 1 to 256 tokens that the output does not contain.
+  std::vector<std::vector<TokenId>> bad_words;
   bool ignore_eos = false;
   bool watermark = false;  // engine/watermark.h
   // What the output must be, as grammar/constraint.h has it; "": anything. Then end tokens come

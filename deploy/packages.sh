@@ -26,7 +26,8 @@ build_packages=(
 # iproute2 and nftables make and tear the networks of tests/e2e/network_faults_test.py, openssl the
 # certificates of tests/e2e/security_test.py; etcd, HAProxy and nginx are run by tests/discovery and
 # tests/e2e/availability_test.py, on free ports: the services that Debian starts are not needed.
-test_packages=(python3-venv iproute2 nftables openssl etcd-server etcd-client haproxy nginx)
+# prometheus has promtool, which tests/e2e/observability_test.py checks deploy/prometheus with.
+test_packages=(python3-venv iproute2 nftables openssl etcd-server etcd-client haproxy nginx prometheus)
 
 fail() {
   echo "packages.sh: $*" >&2

@@ -15,6 +15,7 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kLargest = std::numeric_limits<float>::max();
+constexpr size_t kReservedMasks = 1024;  // more than end and stop tokens and bad words together
 
 // The index of the first weight with which the running sum exceeds `mass`, which is below the sum
 // of all; the last weight above 0 should rounding eat it.
@@ -40,15 +41,14 @@ bool HasPenalties(const SamplingParams& params) {
 Sampler::Sampler(int32_t vocab_size)
     : weights_(static_cast<size_t>(vocab_size)), counts_(static_cast<size_t>(vocab_size)) {
   candidates_.reserve(counts_.size());
+  masked_.reserve(kReservedMasks);
 }
 
 OutputToken Sampler::Sample(std::span<float> logits, const SamplingParams& params,
                             std::span<const TokenId> prompt, std::span<const TokenId> output,
                             std::span<const TokenId> end_tokens, TokenConstraint* constraint) {
   BATON_CHECK(logits.size() == counts_.size(), "there is a logit for every token");
-  const auto mask = [&](std::span<const TokenId> tokens) {
-    for (const TokenId token : tokens) logits[token] = kMinusInfinity;
-  };
+  masked_.clear();
   for (const auto& [token, bias] : params.logit_bias) logits[token] += bias;
   if (params.watermark && !(prompt.empty() && output.empty())) {
     ApplyWatermark(output.empty() ? prompt.back() : output.back(), logits);
@@ -57,12 +57,20 @@ OutputToken Sampler::Sample(std::span<float> logits, const SamplingParams& param
   if (constraint != nullptr) {
     ApplyConstraint(logits, constraint->After(output), end_tokens, params.ignore_eos);
   }
+  if (!params.allowed_token_ids.empty()) KeepOnly(params.allowed_token_ids, logits);
   if (output.size() < static_cast<size_t>(params.min_tokens)) {
-    if (!params.ignore_eos) mask(end_tokens);
-    mask(params.stop_token_ids);
+    if (!params.ignore_eos) {
+      for (const TokenId token : end_tokens) Mask(logits, token);
+    }
+    for (const TokenId token : params.stop_token_ids) Mask(logits, token);
   }
+  MaskBadWords(logits, params.bad_words, output);
 
   BestLogit best = FindBest(logits);
+  if (best.value == kMinusInfinity && !masked_.empty()) {
+    Unmask(logits);
+    best = FindBest(logits);
+  }
   OutputToken result;
   result.token = best.index;
   result.position = static_cast<int32_t>(output.size());
@@ -137,6 +145,33 @@ void Sampler::ApplyConstraint(std::span<float> logits, const TokenConstraint::Ne
       const bool allowed = (word >> (token - begin) & 1) != 0 || is_end(token);
       if (!allowed) logits[token] = kMinusInfinity;
     }
+  }
+}
+
+void Sampler::KeepOnly(std::span<const TokenId> allowed, std::span<float> logits) {
+  candidates_.clear();
+  for (const TokenId token : allowed) candidates_.push_back({logits[token], token});
+  std::ranges::fill(logits, kMinusInfinity);
+  for (const Candidate& candidate : candidates_) logits[candidate.token] = candidate.value;
+}
+
+void Sampler::MaskBadWords(std::span<float> logits, const std::vector<std::vector<TokenId>>& words,
+                           std::span<const TokenId> output) {
+  for (const std::vector<TokenId>& word : words) {
+    const std::span begun = std::span(word).first(word.size() - 1);
+    if (begun.size() > output.size()) continue;
+    if (std::ranges::equal(begun, output.last(begun.size()))) Mask(logits, word.back());
+  }
+}
+
+void Sampler::Mask(std::span<float> logits, TokenId token) {
+  masked_.push_back({logits[token], token});
+  logits[token] = kMinusInfinity;
+}
+
+void Sampler::Unmask(std::span<float> logits) {
+  for (; !masked_.empty(); masked_.pop_back()) {
+    logits[masked_.back().token] = masked_.back().value;
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "common/nearest_name.h"
 #include "common/status_macros.h"
+#include "common/view.h"
 #include "grammar/json_numbers.h"
 #include "grammar/json_object.h"
 #include "grammar/regex.h"
@@ -68,7 +69,6 @@ constexpr std::pair<std::string_view, std::string_view> kFormats[] = {
     {"uri", R"([A-Za-z][A-Za-z0-9+.-]{0,31}:[A-Za-z0-9/?#@!$&'()*+,;=:._~%-]{1,2000})"},
 };
 
-std::string_view View(json::string_view text) { return {text.data(), text.size()}; }
 
 bool IsAnnotation(std::string_view key) {
   return std::ranges::find(kAnnotations, key) != kAnnotations.end() || key.starts_with("x-");

@@ -98,8 +98,10 @@ void StepLearner::Add(const StepSums& sums) {
   noise_ = keep * noise_ + (1 - keep) * surprise;
 }
 
-double StepLearner::Seconds(const StepLoad& load) const {
-  const Vector terms = TermsOf(SumsOf(load));
+double StepLearner::Seconds(const StepLoad& load) const { return Seconds(SumsOf(load)); }
+
+double StepLearner::Seconds(const StepSums& sums) const {
+  const Vector terms = TermsOf(sums);
   double seconds = 0;
   for (size_t i = 0; i < kTerms; ++i) seconds += terms[i] * coefficients_[i];
   return std::max(seconds, kSmallestStepS);

@@ -42,6 +42,7 @@ class StepLearner {
 
   int64_t reports() const { return reports_; }
   double Seconds(const StepLoad& load) const;
+  double Seconds(const StepSums& sums) const;  // of all these steps together
   // Half of the interval in which 95% of such steps are, if errors are normal.
   double Interval(const StepLoad& load) const;
   // The same for the mean of many such steps.

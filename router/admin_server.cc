@@ -20,8 +20,8 @@
 
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "common/view.h"
 #include "router/http_stream.h"
-#include "router/view.h"
 
 namespace baton::router {
 namespace {

@@ -6,6 +6,7 @@
 
 #include "common/status_macros.h"
 #include "router/error_code.h"
+#include "text/bad_words.h"
 
 namespace baton::router {
 namespace {
@@ -84,6 +85,23 @@ absl::Status CheckPromptLogprobs(const GenerateInput& input, size_t prompt_token
 }
 
 }  // namespace
+
+absl::Status TokenizeBadWords(GenerateInput& input, const text::Tokenizer& tokenizer,
+                              const RequestLimits& limits) {
+  const std::vector<std::string>& words = input.bad_words;
+  if (words.size() > limits.max_bad_words) {
+    return absl::InvalidArgumentError(fmt::format("bad_words has {} texts, but the limit is {}",
+                                                  words.size(), limits.max_bad_words));
+  }
+  for (const std::string& word : words) {
+    if (!word.empty() && word.size() <= limits.max_bad_word_bytes) continue;
+    return absl::InvalidArgumentError(
+        fmt::format("bad_words has a text of {} bytes, but each must have 1 to {}", word.size(),
+                    limits.max_bad_word_bytes));
+  }
+  input.sampling.bad_words = text::BadWordTokens(tokenizer, words);
+  return absl::OkStatus();
+}
 
 absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_tokens,
                    int32_t vocab_size, const RequestLimits& limits) {

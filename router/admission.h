@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "router/request.h"
+#include "text/tokenizer.h"
 
 namespace baton::router {
 
@@ -14,5 +15,9 @@ namespace baton::router {
 // the field and its numbers.
 absl::Status Admit(GenerateInput& input, size_t prompt_tokens, int32_t context_tokens,
                    int32_t vocab_size, const RequestLimits& limits);
+
+// input.bad_words to sampling.bad_words. InvalidArgument with the numbers, before any work.
+absl::Status TokenizeBadWords(GenerateInput& input, const text::Tokenizer& tokenizer,
+                              const RequestLimits& limits);
 
 }  // namespace baton::router

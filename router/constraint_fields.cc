@@ -7,8 +7,8 @@
 
 #include "common/nearest_name.h"
 #include "common/status_macros.h"
+#include "common/view.h"
 #include "grammar/constraint.h"
-#include "router/view.h"
 
 namespace baton::router {
 namespace {

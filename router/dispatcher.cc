@@ -191,6 +191,7 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   const int32_t context_tokens = ContextTokens();
   BATON_ASSIGN_OR_RETURN(std::vector<TokenId> prompt,
                          model_->PromptTokens(input, options_.limits, context_tokens));
+  BATON_RETURN_IF_ERROR(TokenizeBadWords(input, model_->tokenizer(), options_.limits));
   BATON_RETURN_IF_ERROR(Admit(input, prompt.size(), context_tokens,
                               model_->tokenizer().vocab_size(), options_.limits));
   if (!input.has_seed) input.sampling.seed = RandomU64();

@@ -10,6 +10,7 @@
 
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "router/step_pace.h"
 
 namespace baton::router {
 namespace {
@@ -21,16 +22,6 @@ using worker_link::Role;
 using worker_link::StepTotals;
 
 constexpr int64_t kLeastReports = 20;  // before what a step takes is believed
-
-planner::StepSums SumsOf(const StepTotals& totals) {
-  return {.steps = static_cast<double>(totals.steps),
-          .prompt_steps = static_cast<double>(totals.prompt_steps),
-          .seconds = totals.seconds,
-          .prompt_tokens = static_cast<double>(totals.prompt_tokens),
-          .prompt_pairs = totals.prompt_pairs,
-          .sequences = static_cast<double>(totals.sequences),
-          .context_tokens = totals.context_tokens};
-}
 
 double NowSeconds() { return Seconds(SystemClock().Now().time_since_epoch()); }
 

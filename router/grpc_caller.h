@@ -12,7 +12,9 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "router/call_ids.h"
+#include "router/dispatcher.h"
 #include "router/key_gate.h"
+#include "router/long_work.h"
 #include "router/telemetry.h"
 
 namespace baton::router {
@@ -43,6 +45,15 @@ class GrpcCalls {
  private:
   Telemetry* const telemetry_;
   CallIds ids_;
+};
+
+// What calls that generate need. All outlive the calls; none is null but perhaps the gate.
+struct GrpcBackend {
+  Dispatcher* dispatcher = nullptr;
+  KeyGate* gate = nullptr;
+  GrpcCalls* calls = nullptr;
+  LongWork* long_work = nullptr;
+  RequestLimits limits;
 };
 
 // What is left of the call's deadline; 0 when it has none.

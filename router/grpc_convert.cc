@@ -45,6 +45,8 @@ void ReadSampling(const v1::SamplingParams& from, GenerateInput& input) {
   if (from.has_prompt_logprobs()) to.prompt_logprobs = from.prompt_logprobs();
   to.constraint = from.constraint();
   to.watermark = from.watermark();
+  to.allowed_token_ids.assign(from.allowed_token_ids().begin(), from.allowed_token_ids().end());
+  input.bad_words.assign(from.bad_words().begin(), from.bad_words().end());
 }
 
 void Fill(TokenId token, const std::string& text, float logprob, v1::TokenLogprob* to) {
@@ -83,10 +85,12 @@ absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request) {
   input.cache_salt = request.cache_salt();
   input.session = request.session();
   input.resume_tokens.assign(request.resume_tokens().begin(), request.resume_tokens().end());
-  if (!input.sampling.constraint.empty()) {
-    BATON_RETURN_IF_ERROR(grammar::CompileConstraint(input.sampling.constraint).status());
-  }
   return input;
+}
+
+absl::Status CheckConstraint(const GenerateInput& input) {
+  if (input.sampling.constraint.empty()) return absl::OkStatus();
+  return grammar::CompileConstraint(input.sampling.constraint).status();
 }
 
 absl::StatusOr<GenerateInput> ToInput(const v1::TokenizeRequest& request) {

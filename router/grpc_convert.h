@@ -13,6 +13,8 @@ namespace baton::router {
 // InvalidArgument when no input is given. Values are the dispatcher's to check.
 absl::StatusOr<GenerateInput> ToInput(const v1::GenerateRequest& request);
 absl::StatusOr<GenerateInput> ToInput(const v1::TokenizeRequest& request);
+// Compiles it, which may take long. InvalidArgument names what is not supported.
+absl::Status CheckConstraint(const GenerateInput& input);
 
 v1::TokenDelta FromDelta(const Delta& delta, bool with_logprobs);
 v1::Finish FromFinish(const Finish& finish);

@@ -43,6 +43,10 @@ class GenerateState {
   // The client is gone: nothing more is written.
   void OnCancel();
   void OnWriteDone(bool ok);
+  bool cancelled() {
+    const std::lock_guard lock(mutex_);
+    return cancelled_;
+  }
 
  private:
   void Put(v1::GenerateResponse message);
@@ -168,44 +172,65 @@ void GenerateState::Pump(std::unique_lock<std::mutex> lock) {
   }
 }
 
-}  // namespace
-
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Dispatcher* dispatcher, KeyGate* gate,
-                                                              GrpcCalls* calls,
-                                                              grpc::CallbackServerContext* context,
-                                                              const v1::GenerateRequest& request) {
-  const bool with_logprobs = request.sampling().has_logprobs();
-  auto* reactor = new GenerateReactor(dispatcher, context, with_logprobs);
-  // The reactor may be gone as soon as an ending was put: from here on only the state is used.
-  const std::shared_ptr<GenerateState> state = reactor->state();
-  const std::shared_ptr<const CallInfo> call = calls->Begin(*context, "baton.v1.Baton/Generate");
-  GrpcCalls::Tell(*call, context);
-  absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(gate, *dispatcher, *context);
-  absl::StatusOr<GenerateInput> input = visit.ok() ? ToInput(request) : visit.status();
-  if (!input.ok()) {
-    calls->Refused(call, input.status());
-    state->End(ToGrpcStatus(input.status()));
-    return reactor;
-  }
-  input->visit = *std::move(visit);
-  input->timeout = TimeLeft(*context);
-  input->call = call;
-  if (request.resumable()) {
-    if (!input->has_seed && input->resume_tokens.empty()) input->sampling.seed = RandomU64();
-    input->has_seed = input->has_seed || input->resume_tokens.empty();
-    state->PutStarted(input->sampling.seed);
+// Compiles, tokenizes and places. The call may have been cancelled, and its context be gone.
+void Submit(const GrpcBackend& backend, GenerateInput input, bool resumable,
+            const std::shared_ptr<GenerateState>& state) {
+  const std::shared_ptr<const CallInfo> call = input.call;
+  const auto refuse = [&](const absl::Status& why) {
+    backend.calls->Refused(call, why);
+    state->End(ToGrpcStatus(why));
+  };
+  if (const absl::Status sound = CheckConstraint(input); !sound.ok()) return refuse(sound);
+  if (resumable) {
+    if (!input.has_seed && input.resume_tokens.empty()) input.sampling.seed = RandomU64();
+    input.has_seed = input.has_seed || input.resume_tokens.empty();
+    state->PutStarted(input.sampling.seed);
   }
   ResponseSink sink;
   sink.on_delta = [state](const Delta& delta) { state->PutDelta(delta); };
   sink.on_finish = [state](const Finish& finish) { state->PutFinish(finish); };
   sink.on_error = [state](const absl::Status& status) { state->End(ToGrpcStatus(status)); };
   const absl::StatusOr<Dispatcher::Handle> handle =
-      dispatcher->Submit(*std::move(input), std::move(sink));
-  if (handle.ok()) {
-    state->Submitted(*handle);
-  } else {
-    calls->Refused(call, handle.status());
-    state->End(ToGrpcStatus(handle.status()));
+      backend.dispatcher->Submit(std::move(input), std::move(sink));
+  if (!handle.ok()) return refuse(handle.status());
+  state->Submitted(*handle);
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(const GrpcBackend& backend,
+                                                              grpc::CallbackServerContext* context,
+                                                              const v1::GenerateRequest& request) {
+  const bool with_logprobs = request.sampling().has_logprobs();
+  auto* reactor = new GenerateReactor(backend.dispatcher, context, with_logprobs);
+  // The reactor may be gone as soon as an ending was put: from here on only the state is used.
+  const std::shared_ptr<GenerateState> state = reactor->state();
+  const std::shared_ptr<const CallInfo> call =
+      backend.calls->Begin(*context, "baton.v1.Baton/Generate");
+  GrpcCalls::Tell(*call, context);
+  absl::StatusOr<std::shared_ptr<Visit>> visit =
+      ComeIn(backend.gate, *backend.dispatcher, *context);
+  absl::StatusOr<GenerateInput> input = visit.ok() ? ToInput(request) : visit.status();
+  absl::Status status = input.status();
+  if (input.ok()) {
+    input->visit = *std::move(visit);
+    input->timeout = TimeLeft(*context);
+    input->call = call;
+    const bool resumable = request.resumable();
+    const size_t bytes = request.ByteSizeLong();
+    if (input->sampling.constraint.empty() && bytes <= kLongRequestBytes) {
+      Submit(backend, *std::move(input), resumable, state);
+      return reactor;
+    }
+    status = backend.long_work->Do(
+        bytes, [backend, input = *std::move(input), resumable, state]() mutable {
+          if (!state->cancelled()) return Submit(backend, std::move(input), resumable, state);
+          backend.calls->Refused(input.call, absl::CancelledError("the client is gone"));
+        });
+  }
+  if (!status.ok()) {
+    backend.calls->Refused(call, status);
+    state->End(ToGrpcStatus(status));
   }
   return reactor;
 }

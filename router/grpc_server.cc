@@ -30,25 +30,30 @@ constexpr auto kShutdownGrace = std::chrono::seconds(1);
 
 class BatonService final : public v1::Baton::CallbackService {
  public:
-  BatonService(Dispatcher* dispatcher, KeyGate* gate, GrpcCalls* calls)
-      : dispatcher_(dispatcher), gate_(gate), calls_(calls) {}
+  explicit BatonService(const GrpcBackend& backend)
+      : backend_(backend), dispatcher_(backend.dispatcher) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override {
-    return StartGenerate(dispatcher_, gate_, calls_, context, *request);
+    return StartGenerate(backend_, context, *request);
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
-    return Answer(context, [&]() -> absl::Status {
-      auto input = ToInput(*request);
-      if (!input.ok()) return input.status();
-      const auto tokens = dispatcher_->Tokenize(*input);
-      if (!tokens.ok()) return tokens.status();
-      response->mutable_ids()->Assign(tokens->begin(), tokens->end());
-      return absl::OkStatus();
+    const absl::Status key = CheckKey(backend_.gate, *context);
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    const size_t bytes = request->ByteSizeLong();
+    if (!key.ok() || bytes <= kLongRequestBytes) {
+      reactor->Finish(ToGrpcStatus(key.ok() ? Tokenized(*request, response) : key));
+      return reactor;
+    }
+    // gRPC keeps the call until Finish.
+    const absl::Status taken = backend_.long_work->Do(bytes, [this, request, response, reactor] {
+      reactor->Finish(ToGrpcStatus(Tokenized(*request, response)));
     });
+    if (!taken.ok()) reactor->Finish(ToGrpcStatus(taken));
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
@@ -89,17 +94,25 @@ class BatonService final : public v1::Baton::CallbackService {
   }
 
  private:
+  absl::Status Tokenized(const v1::TokenizeRequest& request, v1::TokenizeResponse* response) const {
+    auto input = ToInput(request);
+    if (!input.ok()) return input.status();
+    const auto tokens = dispatcher_->Tokenize(*input);
+    if (!tokens.ok()) return tokens.status();
+    response->mutable_ids()->Assign(tokens->begin(), tokens->end());
+    return absl::OkStatus();
+  }
+
   template <typename Work>
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Work work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const absl::Status key = CheckKey(gate_, *context);
+    const absl::Status key = CheckKey(backend_.gate, *context);
     reactor->Finish(ToGrpcStatus(key.ok() ? work() : key));
     return reactor;
   }
 
+  const GrpcBackend backend_;
   Dispatcher* const dispatcher_;
-  KeyGate* const gate_;
-  GrpcCalls* const calls_;
 };
 
 // The standard health service's answer for baton.v1.Baton, and for each model by its name, follows
@@ -146,8 +159,9 @@ class CallbackServer final : public GrpcServer {
  public:
   CallbackServer(const GrpcOptions& options, Dispatcher* dispatcher)
       : calls_(options.telemetry),
-        service_(dispatcher, options.gate, &calls_),
-        kserve_({dispatcher, options.gate, &calls_, options.limits}),
+        backend_{dispatcher, options.gate, &calls_, &long_work_, options.limits},
+        service_(backend_),
+        kserve_(backend_),
         address_(options.address) {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -178,6 +192,8 @@ class CallbackServer final : public GrpcServer {
 
  private:
   GrpcCalls calls_;
+  LongWork long_work_;
+  const GrpcBackend backend_;
   BatonService service_;
   KserveService kserve_;
   std::string address_;

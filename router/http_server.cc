@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <charconv>
 #include <thread>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "common/status_macros.h"
 #include "router/http_context.h"
 #include "router/http_session.h"
+#include "router/long_work.h"
 
 namespace baton::router {
 namespace {
@@ -24,7 +24,6 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
-constexpr size_t kTokenizeThreads = 2;
 constexpr Duration kLookInterval = std::chrono::milliseconds(2);
 
 // "host:port", "[::1]:port".
@@ -60,12 +59,14 @@ class BeastServer final : public HttpServer {
  public:
   BeastServer(const HttpOptions& options, Dispatcher* dispatcher)
       : context_(options, dispatcher,
-                 [this](std::function<void()> work) { net::post(tokenizers_, std::move(work)); }),
+                 // Bounded by the memory for bodies (HttpContext::ReserveBody).
+                 [this](std::function<void()> work) {
+                   long_work_.Do(0, std::move(work)).IgnoreError();
+                 }),
         loops_(MakeLoops(std::max(1, options.threads))),
         acceptor_(loops_.front()->io),
         pause_(loops_.front()->io),
-        tls_(options.tls),
-        tokenizers_(kTokenizeThreads) {}
+        tls_(options.tls) {}
 
   ~BeastServer() override {
     net::post(acceptor_.get_executor(), [this] {
@@ -81,7 +82,7 @@ class BeastServer final : public HttpServer {
         for (HttpSession* session : open) session->Close();
       });
     }
-    tokenizers_.join();
+    long_work_.Finish();
     guards_.clear();  // each loop ends when its connections have
     for (std::thread& thread : threads_) thread.join();
   }
@@ -190,7 +191,7 @@ class BeastServer final : public HttpServer {
   HttpTls tls_;              // the first loop's thread
   bool stopping_ = false;    // the first loop's thread
   size_t next_loop_ = 0;     // the first loop's thread
-  net::thread_pool tokenizers_;
+  LongWork long_work_;
   std::vector<net::executor_work_guard<net::io_context::executor_type>> guards_;
   std::vector<std::thread> threads_;
   std::string address_;

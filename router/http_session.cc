@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "router/http_error.h"
+#include "router/long_work.h"
 #include "router/telemetry.h"
 
 namespace baton::router {
@@ -13,18 +14,7 @@ namespace {
 namespace net = boost::asio;
 using boost::system::error_code;
 
-constexpr size_t kInlineBodyBytes = 32 << 10;  // longer ones are tokenized off the loop's thread
 constexpr Duration kLingerTime = std::chrono::seconds(5);
-
-// Compiling a constraint may take as long as tokenizing a long prompt. A false alarm costs a change
-// of thread.
-bool MayCompile(std::string_view body) {
-  for (const std::string_view sign :
-       {"\"tools\"", "guided_", "response_format", "structured_outputs", "\"grammar\"", "\\u"}) {
-    if (body.find(sign) != std::string_view::npos) return true;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -137,7 +127,7 @@ void HttpSession::StartCall() {
       [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
-  if (body.size() <= kInlineBodyBytes && !MayCompile(body)) {
+  if (body.size() <= kLongRequestBytes && !MayCompile(body)) {
     call_->Start(body);
     FreeBody();
     return;

@@ -7,10 +7,10 @@
 #include <cctype>
 #include <utility>
 
+#include "common/view.h"
 #include "router/http_session.h"
 #include "router/key_gate.h"
 #include "router/telemetry.h"
-#include "router/view.h"
 
 namespace baton::router {
 namespace {

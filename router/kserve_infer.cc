@@ -1,5 +1,6 @@
 #include "router/kserve_infer.h"
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -39,18 +40,21 @@ struct Answer {
   std::function<void(const absl::Status&)> on_end;
 };
 
-absl::StatusOr<Dispatcher::Handle> Submit(const KserveBackend& backend,
-                                          const grpc::CallbackServerContext& context,
-                                          const std::shared_ptr<const CallInfo>& info,
+// What of a call its request keeps: the context may be gone when it is submitted.
+struct Caller {
+  std::shared_ptr<Visit> visit;
+  Duration timeout{};
+  std::shared_ptr<const CallInfo> info;
+};
+
+absl::StatusOr<Dispatcher::Handle> Submit(const GrpcBackend& backend, Caller caller,
                                           const std::shared_ptr<Answer>& answer, bool may_stream) {
-  absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(backend.gate, *backend.dispatcher, context);
-  if (!visit.ok()) return visit.status();
   absl::StatusOr<KserveCall> call = ToKserveCall(answer->request, backend.limits);
   if (!call.ok()) return call.status();
   GenerateInput input = std::move(call->input);
-  input.visit = *std::move(visit);
-  input.timeout = TimeLeft(context);
-  input.call = info;
+  input.visit = std::move(caller.visit);
+  input.timeout = caller.timeout;
+  input.call = std::move(caller.info);
   answer->call = *std::move(call);
   answer->call.stream = answer->call.stream && may_stream;
   answer->model = ModelName(*backend.dispatcher);
@@ -71,6 +75,36 @@ absl::StatusOr<Dispatcher::Handle> Submit(const KserveBackend& backend,
   };
   sink.on_error = [answer](const absl::Status& status) { answer->on_end(status); };
   return backend.dispatcher->Submit(std::move(input), std::move(sink));
+}
+
+bool TakesLong(const ModelInferRequest& request, size_t bytes) {
+  if (bytes > kLongRequestBytes) return true;
+  return std::ranges::any_of(request.raw_input_contents(), MayCompile) ||
+         std::ranges::any_of(request.inputs(), [](const auto& input) {
+           return std::ranges::any_of(input.contents().bytes_contents(), MayCompile);
+         });
+}
+
+// Calls `submitted` with what Submit said, once: perhaps later, on another thread.
+void SubmitSoon(const GrpcBackend& backend, const grpc::CallbackServerContext& context,
+                const std::shared_ptr<const CallInfo>& info, const std::shared_ptr<Answer>& answer,
+                bool may_stream,
+                std::function<void(absl::StatusOr<Dispatcher::Handle>)> submitted) {
+  const auto tell = [calls = backend.calls, info,
+                     submitted = std::move(submitted)](absl::StatusOr<Dispatcher::Handle> handle) {
+    if (!handle.ok()) calls->Refused(info, handle.status());
+    submitted(std::move(handle));
+  };
+  absl::StatusOr<std::shared_ptr<Visit>> visit = ComeIn(backend.gate, *backend.dispatcher, context);
+  if (!visit.ok()) return tell(visit.status());
+  Caller caller{*std::move(visit), TimeLeft(context), info};
+  const size_t bytes = answer->request.ByteSizeLong();
+  if (!TakesLong(answer->request, bytes)) {
+    return tell(Submit(backend, std::move(caller), answer, may_stream));
+  }
+  const absl::Status taken =
+      backend.long_work->Do(bytes, [=] { tell(Submit(backend, caller, answer, may_stream)); });
+  if (!taken.ok()) tell(taken);
 }
 
 // A unary call's ending, once, whoever brings it.
@@ -135,7 +169,7 @@ class StreamReactor;
 // read is outstanding while `reading_`; gRPC keeps the reactor until that is over, too.
 class StreamState : public std::enable_shared_from_this<StreamState> {
  public:
-  StreamState(const KserveBackend& backend, grpc::CallbackServerContext* context,
+  StreamState(const GrpcBackend& backend, grpc::CallbackServerContext* context,
               StreamReactor* reactor)
       : backend_(backend), context_(context), reactor_(reactor) {}
 
@@ -145,11 +179,13 @@ class StreamState : public std::enable_shared_from_this<StreamState> {
   void OnCancel();
 
  private:
+  void OnSubmitted(uint64_t number, const std::string& id,
+                   const absl::StatusOr<Dispatcher::Handle>& handle);
   void Put(ModelStreamInferResponse response);
   void EndRequest(uint64_t number, const std::string& id, const absl::Status& status);
   void AdvanceLocked();
 
-  const KserveBackend backend_;
+  const GrpcBackend backend_;
   grpc::CallbackServerContext* const context_;
   StreamReactor* const reactor_;
 
@@ -169,7 +205,7 @@ class StreamState : public std::enable_shared_from_this<StreamState> {
 class StreamReactor final
     : public grpc::ServerBidiReactor<ModelInferRequest, ModelStreamInferResponse> {
  public:
-  StreamReactor(const KserveBackend& backend, grpc::CallbackServerContext* context)
+  StreamReactor(const GrpcBackend& backend, grpc::CallbackServerContext* context)
       : state_(std::make_shared<StreamState>(backend, context, this)) {
     Read();
   }
@@ -209,12 +245,15 @@ void StreamState::OnRequest(const ModelInferRequest& request) {
   };
   const std::shared_ptr<const CallInfo> call =
       backend_.calls->Begin(*context_, "inference.GRPCInferenceService/ModelStreamInfer");
-  const absl::StatusOr<Dispatcher::Handle> handle =
-      Submit(backend_, *context_, call, answer, /*may_stream=*/true);
-  if (!handle.ok()) {
-    backend_.calls->Refused(call, handle.status());
-    EndRequest(number, id, handle.status());
-  }
+  SubmitSoon(backend_, *context_, call, answer, /*may_stream=*/true,
+             [self = shared_from_this(), number, id](const auto& handle) {
+               self->OnSubmitted(number, id, handle);
+             });
+}
+
+void StreamState::OnSubmitted(uint64_t number, const std::string& id,
+                              const absl::StatusOr<Dispatcher::Handle>& handle) {
+  if (!handle.ok()) EndRequest(number, id, handle.status());
   std::unique_lock lock(mutex_);
   if (handle.ok()) {
     const auto running = running_.find(number);
@@ -306,7 +345,7 @@ void StreamState::AdvanceLocked() {
 
 }  // namespace
 
-grpc::ServerUnaryReactor* StartInfer(const KserveBackend& backend,
+grpc::ServerUnaryReactor* StartInfer(const GrpcBackend& backend,
                                      grpc::CallbackServerContext* context,
                                      const ModelInferRequest* request,
                                      ModelInferResponse* response) {
@@ -322,19 +361,14 @@ grpc::ServerUnaryReactor* StartInfer(const KserveBackend& backend,
   const std::shared_ptr<const CallInfo> call =
       backend.calls->Begin(*context, "inference.GRPCInferenceService/ModelInfer");
   GrpcCalls::Tell(*call, context);
-  const absl::StatusOr<Dispatcher::Handle> handle =
-      Submit(backend, *context, call, answer, /*may_stream=*/false);
-  if (handle.ok()) {
-    state->Submitted(*handle);
-  } else {
-    backend.calls->Refused(call, handle.status());
-    state->End(handle.status());
-  }
+  SubmitSoon(backend, *context, call, answer, /*may_stream=*/false, [state](const auto& handle) {
+    handle.ok() ? state->Submitted(*handle) : state->End(handle.status());
+  });
   return reactor;
 }
 
 grpc::ServerBidiReactor<ModelInferRequest, ModelStreamInferResponse>* StartStreamInfer(
-    const KserveBackend& backend, grpc::CallbackServerContext* context) {
+    const GrpcBackend& backend, grpc::CallbackServerContext* context) {
   return new StreamReactor(backend, context);
 }
 

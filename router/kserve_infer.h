@@ -5,23 +5,14 @@
 #include <grpcpp/support/server_callback.h>
 
 #include "inference/grpc_service.pb.h"
-#include "router/dispatcher.h"
 #include "router/grpc_caller.h"
-#include "router/key_gate.h"
 
 namespace baton::router {
-
-struct KserveBackend {
-  Dispatcher* dispatcher = nullptr;
-  KeyGate* gate = nullptr;
-  GrpcCalls* calls = nullptr;  // never null in use
-  RequestLimits limits;
-};
 
 // A unary call's answer is always in one piece.
 // Reactors delete themselves when gRPC is done with them. A call that is cancelled, passes its
 // deadline or breaks cancels its requests.
-grpc::ServerUnaryReactor* StartInfer(const KserveBackend& backend,
+grpc::ServerUnaryReactor* StartInfer(const GrpcBackend& backend,
                                      grpc::CallbackServerContext* context,
                                      const inference::ModelInferRequest* request,
                                      inference::ModelInferResponse* response);
@@ -29,6 +20,6 @@ grpc::ServerUnaryReactor* StartInfer(const KserveBackend& backend,
 // At most 64 requests of a stream run at a time: it is not read beyond. One that leaves more than
 // 4 MiB unread is cancelled.
 grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>*
-StartStreamInfer(const KserveBackend& backend, grpc::CallbackServerContext* context);
+StartStreamInfer(const GrpcBackend& backend, grpc::CallbackServerContext* context);
 
 }  // namespace baton::router

@@ -10,7 +10,7 @@ namespace baton::router {
 
 class KserveService final : public inference::GRPCInferenceService::CallbackService {
  public:
-  explicit KserveService(const KserveBackend& backend) : backend_(backend) {}
+  explicit KserveService(const GrpcBackend& backend) : backend_(backend) {}
 
   grpc::ServerUnaryReactor* ServerLive(grpc::CallbackServerContext* context,
                                        const inference::ServerLiveRequest* request,
@@ -37,7 +37,7 @@ class KserveService final : public inference::GRPCInferenceService::CallbackServ
   // NotFound for a model or a version that is not served; "" is any.
   absl::Status CheckModel(const std::string& name, const std::string& version) const;
 
-  const KserveBackend backend_;
+  const GrpcBackend backend_;
 };
 
 }  // namespace baton::router

@@ -82,6 +82,28 @@ absl::Status ReadStop(FieldReader& fields, const RequestLimits& limits, Generate
   return absl::OkStatus();
 }
 
+absl::Status ReadTokensLeft(FieldReader& fields, GenerateInput& input) {
+  if (const json::value* tokens = fields.Find("allowed_token_ids")) {
+    if (!tokens->is_array()) {
+      return WrongType("allowed_token_ids", "an array of token ids", *tokens);
+    }
+    if (tokens->get_array().empty()) {
+      return absl::InvalidArgumentError("'allowed_token_ids' is empty: no token would be left");
+    }
+    BATON_ASSIGN_OR_RETURN(input.sampling.allowed_token_ids,
+                           JsonTokens(tokens->get_array(), "allowed_token_ids"));
+  }
+  const json::value* words = fields.Find("bad_words");
+  if (words == nullptr) return absl::OkStatus();
+  if (!words->is_array()) return WrongType("bad_words", "an array of strings", *words);
+  for (const json::value& word : words->get_array()) {
+    const std::string where = fmt::format("bad_words[{}]", input.bad_words.size());
+    BATON_ASSIGN_OR_RETURN(std::string text, JsonText(word, where));
+    input.bad_words.push_back(std::move(text));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadLogprobs(Endpoint endpoint, FieldReader& fields, SamplingParams& sampling) {
   if (endpoint == Endpoint::kCompletions) {
     int32_t logprobs = -1;
@@ -166,6 +188,7 @@ absl::Status ReadSampling(Endpoint endpoint, FieldReader& fields, const RequestL
   BATON_RETURN_IF_ERROR(ReadSeed(fields, input));
   BATON_RETURN_IF_ERROR(ReadLogitBias(fields, sampling));
   BATON_RETURN_IF_ERROR(ReadStop(fields, limits, input));
+  BATON_RETURN_IF_ERROR(ReadTokensLeft(fields, input));
   BATON_RETURN_IF_ERROR(ReadLogprobs(endpoint, fields, sampling));
   BATON_ASSIGN_OR_RETURN(sampling.constraint, ReadConstraint(fields));
   return ReadMaxTokens(endpoint, fields, input);

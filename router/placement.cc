@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <tuple>
 
@@ -49,10 +50,22 @@ auto DecodeStanding(const WorkerSnapshot& worker, const PlacementRequest& reques
   return std::tuple(Avoided(worker, request), worker.suspect, MustWait(worker, request));
 }
 
+// The time from one token to the next, were the prompt there: a float's exponent and the first
+// three bits behind it are eighths of an octave, near enough, and steps that hardly differ are
+// equal.
+uint32_t StepClass(const WorkerSnapshot& worker, const PlacementRequest& request) {
+  const DecodeStepCost& cost = request.decode_step;
+  const double context = static_cast<double>(worker.context_tokens + request.prompt_tokens);
+  const double step_s = worker.slowness * (cost.step_s + cost.sequence_s * (worker.requests + 1) +
+                                           cost.context_token_s * context);
+  return std::bit_cast<uint32_t>(static_cast<float>(step_s)) >> 20;
+}
+
 auto DecodeCost(const WorkerSnapshot& worker, const PlacementRequest& request) {
-  return std::tuple_cat(DecodeStanding(worker, request),
-                        std::tuple(worker.requests, worker.id != request.session.decode,
-                                   -worker.blocks_available, worker.id));
+  return std::tuple_cat(
+      DecodeStanding(worker, request),
+      std::tuple(StepClass(worker, request), worker.requests, worker.id != request.session.decode,
+                 -worker.blocks_available, worker.id));
 }
 
 bool MayDecode(const WorkerSnapshot& worker, const PlacementRequest& request) {
@@ -74,6 +87,7 @@ const WorkerSnapshot* ChooseDecode(std::span<const WorkerSnapshot> workers,
   }
   if (least == nullptr || request.held.empty()) return least;
   const int32_t most_requests = least->requests + 1 + least->requests / kSlackShare;
+  const uint32_t longest_step = StepClass(*least, request) + 1;
   const auto standing = DecodeStanding(*least, request);
   const WorkerSnapshot* chosen = least;
   int32_t most_held = Usable(HeldBy(least->id, request).memory_tokens, request);
@@ -81,6 +95,7 @@ const WorkerSnapshot* ChooseDecode(std::span<const WorkerSnapshot> workers,
     const int32_t held = Usable(HeldBy(worker.id, request).memory_tokens, request);
     if (held < most_held || held == 0 || worker.requests > most_requests) continue;
     if (!MayDecode(worker, request) || DecodeStanding(worker, request) != standing) continue;
+    if (StepClass(worker, request) > longest_step) continue;
     if (held > most_held || DecodeCost(worker, request) < DecodeCost(*chosen, request)) {
       chosen = &worker;
       most_held = held;

@@ -28,6 +28,8 @@ struct WorkerSnapshot {
   bool suspect = false;              // failed its last requests, or is silent
   int32_t requests = 0;              // running and waiting
   int64_t prompt_tokens_queued = 0;  // not prefilled yet
+  int64_t context_tokens = 0;        // of what decodes there
+  double slowness = 1;               // of its steps, against the fleet's
   int32_t max_sequences = 0;         // of a step; 0: not told
   int64_t blocks_available = 0;      // free, or cached and evictable
   int64_t blocks_total = 0;
@@ -37,6 +39,13 @@ struct WorkerSnapshot {
   double kv_bytes_per_s = 0;        // likewise, of KV that it was handed
   double disk_bytes_per_s = 0;      // likewise, of its KV on disk
   uint64_t chosen = 0;              // grows from placement to placement: the last one there
+};
+
+// Seconds of a decode step; all 0: not known.
+struct DecodeStepCost {
+  double step_s = 0;
+  double sequence_s = 0;
+  double context_token_s = 0;
 };
 
 struct PlacementRequest {
@@ -50,6 +59,7 @@ struct PlacementRequest {
   WorkerId expected_at = 0;
   int32_t expected_tokens = 0;
   SessionPlaces session;
+  DecodeStepCost decode_step;
   std::vector<WorkerId> avoid;  // have failed this request: only where there is no other
   bool only_others = false;     // not even then
 };
@@ -80,9 +90,10 @@ struct Refusal {
 using Placement = std::variant<Placed, Refusal>;
 
 // Decode worker, in this order: not one to avoid, not suspect, room for the prompt now (in its pool
-// and in its steps), fewest requests (each one in the batch makes everyone's tokens slower), served
-// the session before, most blocks available, lowest id. Another one as good but for its requests,
-// no more than one and an eighth above the fewest, goes before it when it holds more of the prompt.
+// and in its steps), shortest step with the prompt in its batch, in eighths of an octave (where the
+// fleet's cost is known), fewest requests, served the session before, most blocks available, lowest
+// id. Another one as good but for its requests, no more than one and an eighth above that one's,
+// and with a step no more than an eighth longer, goes before it when it holds more of the prompt.
 //
 // Prefill worker, among those with the decode worker's fingerprint: not suspect; least time until
 // this prompt's first token: the tokens queued there and those of the prompt that it does not hold,

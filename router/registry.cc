@@ -126,6 +126,7 @@ void Registry::Connect(WorkerId id, const std::string& address) {
 
 void Registry::DropIdleLeavers() {
   std::vector<WorkerId> idle;
+  bool usable = false;
   {
     const std::lock_guard lock(mutex_);
     for (auto it = workers_.begin(); it != workers_.end();) {
@@ -134,8 +135,10 @@ void Registry::DropIdleLeavers() {
       it = drop ? workers_.erase(it) : std::next(it);
     }
     for (const WorkerId id : idle) RefreshLocked(id);
+    usable = AdmitTwinsLocked();
     CountContextLocked();
   }
+  if (usable) events_.on_usable();
   for (const WorkerId id : idle) {
     prefixes_.Drop(id);
     std::unique_ptr<LinkClient> client;  // destroyed without the lock: it waits for its calls
@@ -184,26 +187,58 @@ absl::Status Registry::CheckWorker(const WorkerInfo& info) const {
   return absl::OkStatus();
 }
 
+absl::Status Registry::CheckNameLocked(const Worker& worker) const {
+  for (const auto& [id, other] : workers_) {
+    if (&other == &worker || !other.connected || other.refused) continue;
+    if (other.info.name != worker.info.name) continue;
+    if (other.info.incarnation == worker.info.incarnation) {
+      return absl::AlreadyExistsError(
+          fmt::format("it is the process that is known at {}: list it once", other.address));
+    }
+    return absl::AlreadyExistsError(fmt::format(
+        "the worker at {} has that name, too: give each a --name of its own", other.address));
+  }
+  return absl::OkStatus();
+}
+
+bool Registry::AdmitTwinsLocked() {
+  bool usable = false;
+  for (auto& [id, worker] : workers_) {
+    if (!worker.connected || !worker.twin || !CheckNameLocked(worker).ok()) continue;
+    worker.twin = false;
+    worker.refused = false;
+    LogInfo(fmt::format("{} worker '{}' at {} gets work: the other of its name is gone",
+                        RoleName(worker.info.role), worker.info.name, worker.address));
+    RefreshLocked(id);
+    usable |= worker.usable();
+  }
+  return usable;
+}
+
 void Registry::OnConnected(WorkerId id, WorkerInfo info) {
-  const absl::Status check = CheckWorker(info);
+  absl::Status check = CheckWorker(info);
   const std::lock_guard lock(mutex_);
   const auto found = workers_.find(id);
   if (found == workers_.end()) return;
   Worker& worker = found->second;
-  if (check.ok()) {
-    LogInfo(fmt::format("{} worker '{}' at {} connected: model {}, context {}", RoleName(info.role),
-                        info.name, worker.address, info.model, info.context_tokens));
-  } else {
-    LogError(fmt::format("{} worker '{}' at {} gets no work: {}", RoleName(info.role), info.name,
-                         worker.address, std::string(check.message())));
-  }
   worker.info = std::move(info);
   worker.fingerprint = worker.info.fingerprint;
   worker.kv_layout = worker.info.kv_layout;
+  if (check.ok()) check = CheckNameLocked(worker);
+  if (check.ok()) {
+    LogInfo(fmt::format("{} worker '{}' at {} connected: model {}, context {}",
+                        RoleName(worker.info.role), worker.info.name, worker.address,
+                        worker.info.model, worker.info.context_tokens));
+  } else {
+    LogError(fmt::format("{} worker '{}' at {} gets no work: {}", RoleName(worker.info.role),
+                         worker.info.name, worker.address, std::string(check.message())));
+  }
   worker.connected = true;
   worker.refused = !check.ok();
+  worker.twin = absl::IsAlreadyExists(check);
   if (check.ok()) WarnOfUnlikeLocked(worker);
   worker.has_status = false;
+  worker.pace = StepPace();
   worker.circuit = Circuit();  // most likely a new process: the old one's failures are not its own
   worker.last_heard = SystemClock().Now();
   ++worker.connection;
@@ -240,6 +275,7 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
     }
     if (status.role && *status.role != worker.info.role) {
       worker.info.role = *status.role;
+      worker.pace = StepPace();
       LogInfo(fmt::format("worker '{}' is a {} worker now", worker.info.name,
                           RoleName(worker.info.role)));
     }
@@ -247,6 +283,10 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
     worker.local_tokens_sent = 0;
     worker.has_status = true;
     worker.last_heard = SystemClock().Now();
+    if (worker.info.role == Role::kDecode) {
+      worker.pace.Report(status.steps, &steps_);
+      decode_step_ = DecodeStepCostOf(steps_);
+    }
     RefreshLocked(id);
     became_usable = worker.usable() && !was_usable;
     moves = status.leaving && HasOtherLocked(worker, worker.last_heard);
@@ -256,6 +296,7 @@ void Registry::OnStatus(WorkerId id, const WorkerStatus& status) {
 }
 
 void Registry::OnLost(WorkerId id, const absl::Status& why) {
+  bool usable = false;
   {
     const std::lock_guard lock(mutex_);
     const auto found = workers_.find(id);
@@ -271,10 +312,12 @@ void Registry::OnLost(WorkerId id, const absl::Status& why) {
     worker.open_prompt_tokens = 0;
     worker.open_blocks = 0;
     RefreshLocked(id);
+    usable = AdmitTwinsLocked();
     CountContextLocked();
   }
   prefixes_.Drop(id);
   events_.on_lost(id, why);
+  if (usable) events_.on_usable();
 }
 
 }  // namespace baton::router

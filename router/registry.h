@@ -27,6 +27,7 @@
 #include "router/prefix_index.h"
 #include "router/prompts_under_way.h"
 #include "router/session_memory.h"
+#include "router/step_pace.h"
 #include "router/worker_sources.h"
 #include "worker_link/client.h"
 
@@ -137,7 +138,8 @@ class Registry {
     uint64_t connection = 0;  // counts connections
     bool connected = false;
     bool has_status = false;
-    bool refused = false;             // connected, but not for this router's model
+    bool refused = false;             // connected, but not for this router's model, or a twin
+    bool twin = false;                // another that is connected has its name
     bool stays_while_linked = false;  // as in ListedWorker
     bool unlisted = false;            // no longer in its source, but linked: it stays
     bool leaving = false;             // no longer in its source
@@ -149,6 +151,7 @@ class Registry {
     int64_t open_blocks = 0;
     uint64_t chosen = 0;            // as in WorkerSnapshot
     int64_t local_tokens_sent = 0;  // to be prefilled by a decode worker, since its last status
+    StepPace pace;                  // while it decodes
 
     bool usable() const {
       return connected && has_status && !refused && !leaving && !status.draining;
@@ -169,6 +172,10 @@ class Registry {
   void OnInput(WorkerId id, worker_link::ClientInput input);
   void OnBlocks(WorkerId id, const BlockNews& news);
   absl::Status CheckWorker(const worker_link::WorkerInfo& info) const;
+  // AlreadyExists when another has the name: what is told of the one could be meant for the other.
+  absl::Status CheckNameLocked(const Worker& worker) const;
+  // Those whose twin is gone; whether one of them can be used.
+  bool AdmitTwinsLocked();
   void OnConnected(WorkerId id, worker_link::WorkerInfo info);
   void WarnOfUnlikeLocked(const Worker& worker) const;
   void OnStatus(WorkerId id, const worker_link::WorkerStatus& status);
@@ -200,7 +207,7 @@ class Registry {
   std::set<std::string> unsafe_;  // addresses that were told to be; of who sets them
 
   PrefixIndex prefixes_;      // what workers hold; never called with mutex_ held
-  mutable std::mutex mutex_;  // guards the next ten
+  mutable std::mutex mutex_;  // guards the next twelve
   std::map<WorkerId, Worker> workers_;
   std::vector<WorkerSnapshot> snapshots_;   // of workers_, in their order: what placement looks at
   int32_t min_context_tokens_ = INT32_MAX;  // of connected workers
@@ -209,6 +216,8 @@ class Registry {
   TimePoint last_silence_check_;
   TimePoint suspects_of_;               // when the snapshots' suspects were looked for last
   std::vector<ChainKind> chain_kinds_;  // of connected workers
+  planner::StepLearner steps_;          // of all decode workers
+  DecodeStepCost decode_step_;          // by steps_
   PromptsUnderWay under_way_;
   SessionMemory sessions_{kRememberedSessions};
 

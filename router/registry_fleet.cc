@@ -34,6 +34,9 @@ void Registry::Worker::FillSnapshot(WorkerSnapshot* into) const {
   snapshot.requests = std::max(status.running + status.waiting, open_requests);
   snapshot.prompt_tokens_queued =
       std::max(status.prompt_tokens_queued, open_prompt_tokens) + local_tokens_sent;
+  snapshot.context_tokens =
+      std::max<int64_t>(status.blocks_held, open_blocks) * std::max(info.block_tokens, 1);
+  snapshot.slowness = pace.slowness();
   snapshot.max_sequences = info.max_sequences;
   snapshot.blocks_total = status.blocks_total;
   snapshot.blocks_available = std::min<int64_t>(int64_t{status.blocks_free} + status.blocks_cached,
@@ -101,6 +104,7 @@ std::variant<Registry::Assignment, Refusal> Registry::Assign(PlacementRequest re
   request.expected_tokens = expected.tokens;
   if (prompt.session) request.session = sessions_.Find(*prompt.session);
   RefreshSuspectsLocked(SystemClock().Now());
+  request.decode_step = decode_step_;
   Placement placement = Place(snapshots_, request);
   if (auto* refusal = std::get_if<Refusal>(&placement)) return std::move(*refusal);
   const Placed& placed = std::get<Placed>(placement);
@@ -175,7 +179,7 @@ std::vector<WorkerView> Registry::Fleet() const {
       view.name = worker.info.name;
       view.role = std::string(RoleName(worker.info.role));
     }
-    if (worker.connected) {
+    if (worker.connected && !worker.refused) {
       const worker_link::WorkerStatus& status = worker.status;
       view.running = status.running;
       view.waiting = status.waiting;

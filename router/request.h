@@ -23,6 +23,8 @@ struct RequestLimits {
   size_t max_body_bytes = size_t{10} << 20;  // front ends: 413 above
   size_t max_stop_strings = 16;
   size_t max_stop_bytes = 256;
+  size_t max_bad_words = 256;
+  size_t max_bad_word_bytes = 128;
   int32_t max_choices = 16;
   size_t max_messages = 4096;
   size_t max_prompts = 64;  // of one completions call
@@ -52,6 +54,7 @@ struct GenerateInput {
   bool has_max_tokens = false;       // false: what the context leaves
   bool has_seed = false;             // false: the router draws one
   std::vector<std::string> stop;
+  std::vector<std::string> bad_words;  // the router makes sampling.bad_words of them
   std::string cache_salt;
   // What the client calls the conversation: a hint to serve it where it was served before.
   std::string session;

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "common/status_macros.h"
+#include "common/view.h"
 #include "router/constraint_fields.h"
 #include "router/json_fields.h"
 #include "router/openai_prompt.h"
-#include "router/view.h"
 
 namespace baton::router {
 namespace {

@@ -4,7 +4,7 @@
 #include <boost/json.hpp>
 #include <utility>
 
-#include "router/view.h"
+#include "common/view.h"
 
 namespace baton::router {
 namespace {

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "common/status_macros.h"
+#include "common/view.h"
 #include "grammar/constraint.h"
-#include "router/view.h"
 
 namespace baton::router {
 namespace {

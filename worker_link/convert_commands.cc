@@ -47,6 +47,29 @@ void SamplingToWire(const SamplingParams& params, v1::WireSampling* wire) {
   wire->set_prompt_logprobs(params.prompt_logprobs + 1);
   wire->set_watermark(params.watermark);
   wire->set_constraint(params.constraint);
+  wire->mutable_allowed_token_ids()->Add(params.allowed_token_ids.begin(),
+                                         params.allowed_token_ids.end());
+  for (const std::vector<TokenId>& word : params.bad_words) {
+    wire->mutable_bad_word_tokens()->Add(word.begin(), word.end());
+    wire->add_bad_word_lengths(static_cast<int32_t>(word.size()));
+  }
+}
+
+absl::StatusOr<std::vector<std::vector<TokenId>>> BadWordsFromWire(const v1::WireSampling& wire) {
+  std::vector<std::vector<TokenId>> words;
+  auto begin = wire.bad_word_tokens().begin();
+  for (const int32_t length : wire.bad_word_lengths()) {
+    if (length < 1 || length > wire.bad_word_tokens().end() - begin) {
+      return absl::InvalidArgumentError(
+          fmt::format("bad_words has a word of {} tokens, but {} are left", length,
+                      wire.bad_word_tokens().end() - begin));
+    }
+    words.emplace_back(begin, begin + length);
+    begin += length;
+  }
+  if (begin == wire.bad_word_tokens().end()) return words;
+  return absl::InvalidArgumentError(
+      fmt::format("bad_words has {} tokens of no word", wire.bad_word_tokens().end() - begin));
 }
 
 absl::StatusOr<SamplingParams> SamplingFromWire(const v1::WireSampling& wire) {
@@ -76,6 +99,8 @@ absl::StatusOr<SamplingParams> SamplingFromWire(const v1::WireSampling& wire) {
   params.prompt_logprobs = std::clamp(wire.prompt_logprobs(), 0, kMaxTopLogprobs + 1) - 1;
   params.watermark = wire.watermark();
   params.constraint = wire.constraint();
+  params.allowed_token_ids.assign(wire.allowed_token_ids().begin(), wire.allowed_token_ids().end());
+  BATON_ASSIGN_OR_RETURN(params.bad_words, BadWordsFromWire(wire));
   BATON_RETURN_IF_ERROR(CheckSamplingParams(params, INT32_MAX));
   return params;
 }

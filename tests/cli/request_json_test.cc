@@ -21,7 +21,8 @@ TEST(ParseRunRequest, ReadsEveryField) {
       R"({"tokens":[1,2],"sampling":{"temperature":0.5,"top_k":3,"top_p":0.9,"min_p":0.1,
           "repetition_penalty":1.1,"presence_penalty":0.2,"frequency_penalty":0.3,
           "logit_bias":{"7":-1.5},"seed":18446744073709551615,"max_tokens":5,"min_tokens":2,
-          "stop_token_ids":[4],"ignore_eos":true,"logprobs":2}})",
+          "stop_token_ids":[4],"allowed_token_ids":[4,9],"bad_words":["no"],
+          "ignore_eos":true,"logprobs":2}})",
       SamplingParams{});
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_THAT(request->prompt.tokens, ElementsAre(1, 2));
@@ -39,6 +40,8 @@ TEST(ParseRunRequest, ReadsEveryField) {
   EXPECT_TRUE(request->has_max_tokens);
   EXPECT_EQ(s.min_tokens, 2);
   EXPECT_THAT(s.stop_token_ids, ElementsAre(4));
+  EXPECT_THAT(s.allowed_token_ids, ElementsAre(4, 9));
+  EXPECT_THAT(request->bad_words, ElementsAre("no"));
   EXPECT_TRUE(s.ignore_eos);
   EXPECT_EQ(s.logprobs, 2);
 }

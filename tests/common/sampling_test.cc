@@ -46,6 +46,20 @@ TEST(CheckSamplingParams, RefusesWhatIsOutOfRange) {
       {"logit_bias", [](SamplingParams* p) { p->logit_bias.resize(1025); }},
       {"stop_token_ids", [](SamplingParams* p) { p->stop_token_ids = {-1}; }},
       {"stop_token_ids", [](SamplingParams* p) { p->stop_token_ids.resize(65); }},
+      {"allowed_token_ids", [](SamplingParams* p) { p->allowed_token_ids = {kVocab}; }},
+      {"allowed_token_ids", [](SamplingParams* p) { p->allowed_token_ids.resize(4097); }},
+      {"constraint",
+       [](SamplingParams* p) {
+         p->allowed_token_ids = {1};
+         p->constraint = R"({"regex":"a"})";
+       }},
+      {"bad_words", [](SamplingParams* p) { p->bad_words.assign(513, {1}); }},
+      {"bad_words", [](SamplingParams* p) { p->bad_words = {{}}; }},
+      {"bad_words", [](SamplingParams* p) { p->bad_words.resize(1, std::vector<TokenId>(257)); }},
+      {"bad_words",
+       [](SamplingParams* p) {
+         p->bad_words = {{1}, {2, -1}};
+       }},
   };
   for (const BadCase& bad : cases) {
     SamplingParams params;

@@ -41,6 +41,11 @@ std::string LocalUrl(const std::string& scheme) {
   return fmt::format("{}://127.0.0.1:{}", scheme, FreePort());
 }
 
+EtcdProcess::Member Alone() {
+  const std::string peer = LocalUrl("http");
+  return {"default", peer, "default=" + peer};
+}
+
 }  // namespace
 
 EtcdProcess::EtcdProcess(std::vector<std::string> more, std::string scheme, std::string control)
@@ -48,9 +53,12 @@ EtcdProcess::EtcdProcess(std::vector<std::string> more, std::string scheme, std:
       more_(std::move(more)),
       endpoint_(LocalUrl(scheme)),
       elsewhere_(LocalUrl(scheme)),
-      peer_(LocalUrl("http")) {
+      member_(Alone()) {
   Start();
 }
+
+EtcdProcess::EtcdProcess(Member member)
+    : endpoint_(LocalUrl("http")), elsewhere_(endpoint_), member_(std::move(member)) {}
 
 EtcdOptions EtcdProcess::options() const {
   EtcdOptions options;
@@ -59,19 +67,28 @@ EtcdOptions EtcdProcess::options() const {
   return options;
 }
 
-void EtcdProcess::Start() { StartAt(endpoint_); }
+void EtcdProcess::Start() {
+  Spawn();
+  AwaitAnswer();
+}
 
-void EtcdProcess::StartElsewhere() { StartAt(elsewhere_); }
+void EtcdProcess::StartElsewhere() {
+  SpawnAt(elsewhere_);
+  AwaitAnswer();
+}
 
-void EtcdProcess::StartAt(const std::string& endpoint) {
+void EtcdProcess::Spawn() { SpawnAt(endpoint_); }
+
+void EtcdProcess::SpawnAt(const std::string& endpoint) {
   now_at_ = endpoint;
   std::vector<std::string> command = {"etcd",
                                       "--data-dir=" + directory_.File("data"),
                                       "--listen-client-urls=" + endpoint,
                                       "--advertise-client-urls=" + endpoint,
-                                      "--listen-peer-urls=" + peer_,
-                                      "--initial-advertise-peer-urls=" + peer_,
-                                      "--initial-cluster=default=" + peer_,
+                                      "--name=" + member_.name,
+                                      "--listen-peer-urls=" + member_.peer,
+                                      "--initial-advertise-peer-urls=" + member_.peer,
+                                      "--initial-cluster=" + member_.cluster,
                                       "--heartbeat-interval=20",
                                       "--election-timeout=200",
                                       "--log-level=warn"};
@@ -89,6 +106,9 @@ void EtcdProcess::StartAt(const std::string& endpoint) {
     execvp(arguments[0], arguments.data());
     _exit(127);
   }
+}
+
+void EtcdProcess::AwaitAnswer() const {
   const auto deadline = std::chrono::steady_clock::now() + kStartDeadline;
   while (std::chrono::steady_clock::now() < deadline) {
     int status = 0;
@@ -97,7 +117,7 @@ void EtcdProcess::StartAt(const std::string& endpoint) {
     const std::string probe = fmt::format(
         "ETCDCTL_API=3 etcdctl --endpoints={} --dial-timeout=1s --command-timeout=1s {} get / "
         ">/dev/null 2>&1",
-        endpoint, control_flags);
+        now_at_, control_flags);
     if (std::system(probe.c_str()) == 0) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -133,6 +153,28 @@ std::string EtcdProcess::Control(const std::string& arguments) const {
 
 std::string EtcdProcess::Get(const std::string& key) const {
   return Control("get --print-value-only " + key);
+}
+
+EtcdCluster::EtcdCluster() {
+  std::vector<EtcdProcess::Member> members;
+  std::string cluster;
+  for (const char* name : {"a", "b", "c"}) {
+    members.push_back({name, LocalUrl("http"), ""});
+    cluster += fmt::format("{}{}={}", cluster.empty() ? "" : ",", name, members.back().peer);
+  }
+  for (EtcdProcess::Member& member : members) {
+    member.cluster = cluster;
+    members_.push_back(std::make_unique<EtcdProcess>(std::move(member)));
+    members_.back()->Spawn();
+  }
+  for (const auto& member : members_) member->AwaitAnswer();
+}
+
+EtcdOptions EtcdCluster::options() const {
+  EtcdOptions options = members_.front()->options();
+  options.endpoints.clear();
+  for (const auto& member : members_) options.endpoints.push_back(member->endpoint());
+  return options;
 }
 
 }  // namespace baton::discovery

@@ -82,6 +82,16 @@ TEST(RegistrationTest, StartsBeforeEtcdAndGoesOverToAnotherEndpoint) {
   EXPECT_TRUE(Eventually([&] { return !etcd.Get(kKey).empty(); }));
 }
 
+TEST(RegistrationTest, KeepsItsKeyThroughTheOtherMembersWhenOneDies) {
+  EtcdCluster etcd;
+  const auto registration = Registration::Start(OptionsFor(etcd.options()), WorkerAt(7001, "d0"));
+  ASSERT_TRUE(Eventually([&] { return !etcd.member(2).Get(kKey).empty(); }));
+  etcd.member(0).Kill();  // the one that it renews its lease at
+  etcd.member(2).AwaitAnswer();
+  std::this_thread::sleep_for(std::chrono::seconds(3));  // three times what the lease lives
+  EXPECT_TRUE(Eventually([&] { return !etcd.member(2).Get(kKey).empty(); }));
+}
+
 TEST(RegistrationTest, AWorkerThatComesAnewAtItsAddressTakesItsKeyOver) {
   const EtcdProcess etcd;
   testing::internal::CaptureStderr();

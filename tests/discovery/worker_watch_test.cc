@@ -137,6 +137,26 @@ TEST(WorkerWatchTest, StartsBeforeEtcdAndTriesAllEndpoints) {
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("none are known yet"));
 }
 
+TEST(WorkerWatchTest, GoesOnWithTheOtherMembersAndKeepsWhatItKnowsWithoutAQuorum) {
+  EtcdCluster etcd;
+  Put(etcd.member(0), 1, "a");
+  Watched watched(etcd.options());
+  ASSERT_TRUE(watched.Sees({"a"}));
+  etcd.member(0).Kill();  // the one that it watches at
+  etcd.member(1).AwaitAnswer();
+  Put(etcd.member(1), 2, "b");
+  ASSERT_TRUE(watched.Sees({"a", "b"}));
+  EXPECT_TRUE(Eventually([&] { return watched.watch->state().current; }));
+
+  etcd.member(1).Kill();
+  EXPECT_TRUE(Eventually([&] { return !watched.watch->state().current; })) << "one of three";
+  EXPECT_TRUE(watched.Sees({"a", "b"}));
+  etcd.member(0).Start();
+  Put(etcd.member(0), 3, "c");
+  EXPECT_TRUE(watched.Sees({"a", "b", "c"}));
+  EXPECT_TRUE(Eventually([&] { return watched.watch->state().current; }));
+}
+
 TEST(WorkerWatchTest, TakesNoMoreWorkersThanItIsTo) {
   const EtcdProcess etcd;
   Put(etcd, 1, "a");

@@ -14,6 +14,7 @@ import grpc
 import baton_proto
 from cluster import (MODEL, Client, Cluster, free_port, is_idle, reference, run_baton,
                      wait_until)
+from load import Load
 from services import Etcd, Haproxy, Nginx, is_ready, router_of
 
 PREFIX = "/e2e/"
@@ -124,60 +125,37 @@ class ResumingCall:
         return self
 
 
-class Load:
-    """Short requests without a pause through both balancers, until it is left. None may fail, but
-    streams that had begun at the router `killed`, and answers in one piece that were under way when
-    it was: a balancer that sees its connection reset, not closed, does not ask the other router."""
+class BalancedLoad(Load):
+    """Short requests through both balancers. None may fail, but streams that had begun at the router
+    `killed`, and answers in one piece that were under way when it was: a balancer that sees its
+    connection reset, not closed, does not ask the other router."""
 
     def __init__(self, test):
         self._test = test
-        self.answers = 0
         self.routers = set()
         self.killed = None
         self.killed_at = None
-        self._errors = []
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(address, stream), daemon=True)
-                         for address in (test.haproxy.http, test.nginx.http)
-                         for stream in (False, True)]
+        self._kinds = [(address, stream) for address in (test.haproxy.http, test.nginx.http)
+                       for stream in (False, True)]
+        super().__init__(len(self._kinds))
 
-    def _run(self, address, stream):
-        turn = 0
-        while not self._over.is_set():
-            turn += 1
-            which = turn % len(PROMPTS)
-            begun = time.monotonic()
-            answer = HttpStream(address, PROMPTS[which], SHORT, stream).join()
-            expected = self._test.expected_text(which, SHORT)
-            if stream and answer.router and answer.router == self.killed and isinstance(
-                    answer.error, BROKEN):
-                continue
-            under_way = self.killed_at is not None and begun < self.killed_at
-            if not stream and under_way and "502" in str(answer.error):
-                continue
-            if answer.error or answer.text != expected:
-                self._errors.append(f"{address}, stream {stream}: {answer.error!r} {answer.text!r}, "
-                                    f"not {expected!r}")
-                return
-            self.answers += 1
-            self.routers.add(answer.router)
-
-    def wait_for(self, answers):
-        """So many more."""
-        wanted = self.answers + answers
-        wait_until(lambda: self._errors or self.answers >= wanted, 120, f"{answers} answers")
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind, *_):
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-        if self._errors and kind is None:
-            raise AssertionError("; ".join(self._errors))
+    def ask(self, index, turn):
+        address, stream = self._kinds[index]
+        which = turn % len(PROMPTS)
+        begun = time.monotonic()
+        answer = HttpStream(address, PROMPTS[which], SHORT, stream).join()
+        expected = self._test.expected_text(which, SHORT)
+        if stream and answer.router and answer.router == self.killed and isinstance(
+                answer.error, BROKEN):
+            return False
+        under_way = self.killed_at is not None and begun < self.killed_at
+        if not stream and under_way and "502" in str(answer.error):
+            return False
+        if answer.error or answer.text != expected:
+            raise AssertionError(f"{address}, stream {stream}: {answer.error!r} {answer.text!r}, "
+                                 f"not {expected!r}")
+        self.routers.add(answer.router)
+        return True
 
 
 class AvailabilityTest(unittest.TestCase):
@@ -340,7 +318,7 @@ class AvailabilityTest(unittest.TestCase):
         def current(value):
             return [client.series_sum("baton_discovery_current", source="etcd")
                     for client in self.clients.values()] == [value, value]
-        with Load(self) as load:
+        with BalancedLoad(self) as load:
             self.etcd.kill()
             wait_until(lambda: current(0), 60, "both routers say that etcd is away")
             self.launch_worker("d2")  # comes while it is away
@@ -381,7 +359,7 @@ class AvailabilityTest(unittest.TestCase):
         """What it answers over HTTP breaks off, and nothing else: the other answers what comes then,
         and gRPC clients go on where they were."""
         sampling = {"max_tokens": LONG, "ignore_eos": True}
-        with Load(self) as load:
+        with BalancedLoad(self) as load:
             load.wait_for(8)
             self.assertEqual(len(load.routers), 2, "both routers are used")
             streams = [HttpStream(balancer.http, PROMPTS[i], LONG) for i in range(2)
@@ -422,7 +400,7 @@ class AvailabilityTest(unittest.TestCase):
 
     def test_routers_restart_one_after_the_other(self):
         """SIGTERM: /ready says 503 while requests are still taken; streams end whole; none fails."""
-        with Load(self) as load:
+        with BalancedLoad(self) as load:
             for index in range(2):
                 streams = [HttpStream(balancer.http, PROMPTS[0], MIDDLE) for _ in range(2)
                            for balancer in (self.haproxy, self.nginx)]
@@ -449,7 +427,7 @@ class AvailabilityTest(unittest.TestCase):
         self.workers["d3"].wait_ready()
         self.write_file([self.addresses["d3"]])
         self.wait_for({"p0", "d0", "d1", "d3"})
-        with Load(self) as load:
+        with BalancedLoad(self) as load:
             stream = HttpStream(self.haproxy.http, PROMPTS[0], LONG)
             self.launch_worker("d4", etcd=False)
             self.workers["d4"].wait_ready()

@@ -41,8 +41,8 @@ def generate_request(tokens=None, text=None, chat=None, sampling=None, stop=(), 
         if name == "logit_bias":
             for token, bias in value.items():
                 request.sampling.logit_bias.add(token=int(token), bias=bias)
-        elif name == "stop_token_ids":
-            request.sampling.stop_token_ids.extend(value)
+        elif name in ("stop_token_ids", "allowed_token_ids", "bad_words"):
+            getattr(request.sampling, name).extend(value)
         else:
             setattr(request.sampling, name, value)
     return request

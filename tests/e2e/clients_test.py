@@ -408,6 +408,32 @@ class AnswerPlaceTest(ClusterTestCase):
             "messages": begun, "continue_final_message": True, "add_generation_prompt": True})
         self.assertEqual(status, 400, answer)
 
+    def test_tokens_that_may_not_come(self):
+        def ask(**more):
+            return self.client.post("/v1/completions", {
+                "prompt": "The capital of France is", "temperature": 0, "max_tokens": 8,
+                "return_token_ids": True, **more})
+        status, free = ask()
+        self.assertIn("Paris", free["choices"][0]["text"])
+        status, answer = ask(bad_words=["Paris"])
+        self.assertEqual(status, 200, answer)
+        self.assertNotIn("Paris", answer["choices"][0]["text"])
+        allowed = [260, 2, 345, 506]
+        status, answer = ask(allowed_token_ids=allowed)
+        self.assertEqual(status, 200, answer)
+        self.assertTrue(answer["choices"][0]["token_ids"])
+        self.assertLessEqual(set(answer["choices"][0]["token_ids"]), set(allowed))
+        for bad, param in [({"allowed_token_ids": [49152]}, "allowed_token_ids"),
+                           ({"allowed_token_ids": [5], "guided_regex": "a"}, "exclude each other"),
+                           ({"bad_words": ["x" * 129]}, "129 bytes")]:
+            status, answer = ask(**bad)
+            self.assertEqual(status, 400, answer)
+            self.assertIn(param, answer["error"]["message"])
+        events = list(self.client.generate(
+            text="The capital of France is",
+            sampling={"temperature": 0, "max_tokens": 8, "bad_words": ["Paris"]}))
+        self.assertNotIn("Paris", "".join(event.delta.text for event in events))
+
 
 class GrpcTest(ClusterTestCase):
     greedy = {"temperature": 0.0, "max_tokens": 16}

@@ -14,6 +14,7 @@ import grpc
 
 import workload
 from cluster import Cluster, free_port, reference, run_baton, wait_until
+from load import Load
 
 SEED = int(os.environ.get("BATON_E2E_SEED", "20240607"))
 MAX_TOKENS = 72
@@ -21,12 +22,14 @@ LENGTHS = [40, 300, 17, 128, 90, 220]
 # Of one request each; what is drawn depends on earlier output in most.
 SAMPLINGS = [
     {"temperature": 0.0, "logprobs": 2},
-    {"temperature": 0.0, "repetition_penalty": 1.2, "frequency_penalty": 0.3},
+    {"temperature": 0.0, "repetition_penalty": 1.2, "frequency_penalty": 0.3,
+     "bad_words": ["the", "and", ",", "in the"]},
     {"temperature": 1.0, "seed": 11, "presence_penalty": 0.6, "frequency_penalty": 0.4,
      "repetition_penalty": 1.1, "logprobs": 0},
     {"temperature": 0.8, "seed": 7, "top_p": 0.9, "min_tokens": 60},
     {"temperature": 1.0, "seed": 5},  # with a stop string
-    {"temperature": 1.2, "seed": 3, "top_k": 50, "logit_bias": {"500": 3.0}},
+    {"temperature": 1.2, "seed": 3, "top_k": 50, "logit_bias": {"500": 3.0},
+     "allowed_token_ids": list(range(300, 2300))},
 ]
 STOPPED = 4
 
@@ -207,7 +210,7 @@ class MigrationTest(unittest.TestCase):
     def test_roles_change_under_load(self):
         """p1 becomes a decode worker and d0 a prefill worker, in the same processes."""
         with Fleet() as fleet:
-            with Load(self, fleet.client) as load:
+            with CheckedLoad(self, fleet.client) as load:
                 pids = {name: worker.process.pid for name, worker in fleet.workers.items()}
                 fleet.change("role", "p1", "decode", "--grace", 1)
                 self.assertEqual(fleet.change("role", "d0", "prefill", "--grace", 1)["role"],
@@ -226,7 +229,7 @@ class MigrationTest(unittest.TestCase):
     def test_rolling_restart(self):
         """Every worker in turn, by SIGTERM, under load: no request fails."""
         with Fleet(drain_grace=0) as fleet:
-            with Load(self, fleet.client) as load:
+            with CheckedLoad(self, fleet.client) as load:
                 for name in list(fleet.workers):
                     self.assertEqual(fleet.workers[name].stop(), 0)
                     self.assertEqual(fleet.workers[name].process.returncode, 0)
@@ -236,47 +239,22 @@ class MigrationTest(unittest.TestCase):
             self.assertGreater(len(load.stats), 0)
 
 
-class Load:
-    """Streams without a pause, in threads, until it is left; each is checked."""
+class CheckedLoad(Load):
+    """Streams, each of which is checked."""
 
     THREADS = 3
 
     def __init__(self, test, client):
         self._test, self._client = test, client
-        self.stats, self._errors = [], []
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(index,), daemon=True)
-                         for index in range(self.THREADS)]
+        self.stats = []
+        super().__init__(self.THREADS)
 
-    def _run(self, index):
-        turn = 0
-        while not self._over.is_set():
-            turn += 1
-            which = (index + turn * self.THREADS) % len(self._test.requests)
-            try:
-                answer = Answer(self._client, self._test.requests[which], f"load {index} {turn}")
-                self._test.assert_exact_one(which, answer)
-                self.stats.append(answer.finish.stats)
-            except AssertionError as error:
-                self._errors.append(error)
-                return
-
-    def wait_for(self, answers):
-        """So many more."""
-        wanted = len(self.stats) + answers
-        wait_until(lambda: self._errors or len(self.stats) >= wanted, 120, f"{answers} answers")
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind, *_):
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-        if self._errors and kind is None:
-            raise self._errors[0]
+    def ask(self, index, turn):
+        which = (index + turn * self.THREADS) % len(self._test.requests)
+        answer = Answer(self._client, self._test.requests[which], f"load {index} {turn}")
+        self._test.assert_exact_one(which, answer)
+        self.stats.append(answer.finish.stats)
+        return True
 
 
 if __name__ == "__main__":

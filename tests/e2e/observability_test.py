@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import ssl
+import subprocess
 import tempfile
 import threading
 import time
@@ -360,6 +361,33 @@ class ObservabilityTest(unittest.TestCase):
                          0)
         wait_until(lambda: self.client.series_sum("baton_trace_spans_total", result="exported") > 0,
                    20, "spans are counted")
+
+
+class AlertsTest(unittest.TestCase):
+    def promtool(self, *arguments):
+        done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True,
+                              timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_rules_fire_when_they_should_and_only_then(self):
+        self.promtool("check", "rules", "deploy/prometheus/alerts.yaml")
+        self.promtool("test", "rules", "tests/e2e/alerts_test.yaml")
+        rules = set(re.findall(r"alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yaml").read_text()))
+        tested = re.findall(r"alertname: (\w+)\n +exp_alerts",
+                            (ROOT / "tests/e2e/alerts_test.yaml").read_text())
+        self.assertEqual(rules, set(tested), "each rule has a case in which it fires")
+
+    def test_the_dashboards_expressions_are_promql(self):
+        dashboard = json.loads((ROOT / "deploy/grafana/baton.json").read_text())
+        rules = [{"record": f"panel:{number}", "expr": target["expr"].replace(
+                      "$__rate_interval", "5m")}
+                 for number, target in enumerate(
+                     target for panel in dashboard["panels"] for target in panel["targets"])]
+        self.assertGreater(len(rules), 20)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            json.dump({"groups": [{"name": "dashboard", "rules": rules}]}, file)  # JSON is YAML
+            file.flush()
+            self.promtool("check", "rules", file.name)
 
 
 class AdminFlagsTest(unittest.TestCase):

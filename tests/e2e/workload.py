@@ -29,7 +29,9 @@ def _sampling(rng, index):
         sampling.update(rng.choice([
             {"repetition_penalty": 1.25}, {"presence_penalty": 0.5}, {"frequency_penalty": 0.75},
             {"logit_bias": {str(rng.randrange(VOCAB_SIZE)): 4.0}}, {"min_tokens": 4},
-            {"stop_token_ids": [rng.randrange(VOCAB_SIZE)]}]))
+            {"stop_token_ids": [rng.randrange(VOCAB_SIZE)]},
+            {"bad_words": ["the", "a", "of the", "\n"]},
+            {"allowed_token_ids": rng.sample(range(VOCAB_SIZE), 50)}]))
     if index % 4 == 0:
         sampling["logprobs"] = rng.choice([0, 2])
     return sampling

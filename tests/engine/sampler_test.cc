@@ -222,6 +222,41 @@ TEST(Sampler, EndTokensAreMaskedBeforeMinTokens) {
   EXPECT_EQ(Sample(logits, params, {}, {}, {0}).token, 0);
 }
 
+TEST(Sampler, OnlyAllowedTokensAreLeft) {
+  SamplingParams params = Greedy();
+  params.allowed_token_ids = {3, 1, 3};
+  params.logprobs = 5;
+  const OutputToken token = Sample({9, 2, 8, 1}, params, {}, {}, {0});
+  EXPECT_EQ(token.token, 1) << "nor an end token, which is not among them";
+  ASSERT_EQ(token.top.size(), 2u);
+  EXPECT_NEAR(token.top[0].logprob - token.top[1].logprob, 1, 1e-5);
+  params.min_tokens = 2;
+  params.stop_token_ids = {1};
+  EXPECT_EQ(Sample({9, 2, 8, 1}, params).token, 3);
+  params.allowed_token_ids = {1};
+  EXPECT_EQ(Sample({9, 2, 8, 1}, params).token, 1) << "min_tokens would leave nothing";
+}
+
+TEST(Sampler, BadWordsAreNotCompleted) {
+  SamplingParams params = Greedy();
+  params.bad_words = {{3}, {0, 1, 2}};
+  const std::vector<float> logits = {1, 2, 3, 4};
+  EXPECT_EQ(Sample(logits, params).token, 2);
+  EXPECT_EQ(Sample(logits, params, {}, {1, 0, 1}).token, 1);
+  EXPECT_EQ(Sample(logits, params, {}, {0, 1, 1}).token, 2);
+  EXPECT_EQ(Sample(logits, params, {0, 1}, {}).token, 2) << "what is in the prompt begins no word";
+  EXPECT_EQ(Sample(logits, params, {0}, {1}).token, 2);
+
+  // With what else masks: the same token twice comes back as it was.
+  params.stop_token_ids = {3};
+  params.min_tokens = 9;
+  params.allowed_token_ids = {3};
+  params.logprobs = 1;
+  const OutputToken only = Sample(logits, params);
+  EXPECT_EQ(only.token, 3);
+  EXPECT_NEAR(only.logprob, 0, 1e-6);
+}
+
 TEST(Sampler, LogprobsAreTakenBeforeTemperature) {
   SamplingParams params;
   params.temperature = 0.1f;

@@ -23,7 +23,10 @@ bool Parse(const uint8_t* data, size_t size, Message* message) {
 
 void Clients(const uint8_t* data, size_t size) {
   v1::GenerateRequest generate;
-  if (Parse(data, size, &generate)) (void)router::ToInput(generate);
+  if (Parse(data, size, &generate)) {
+    const auto input = router::ToInput(generate);
+    if (input.ok()) (void)router::CheckConstraint(*input);
+  }
   v1::TokenizeRequest tokenize;
   if (Parse(data, size, &tokenize)) (void)router::ToInput(tokenize);
   inference::ModelInferRequest infer;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "router/error_code.h"
+#include "tests/router/demo_tokenizer.h"
 
 namespace baton::router {
 namespace {
@@ -45,6 +46,20 @@ TEST(AdmissionTest, MaxTokensIsWhatTheContextLeavesUnlessGiven) {
   EXPECT_EQ(input.sampling.max_tokens, 5);
   input.sampling.max_tokens = 8092;
   EXPECT_TRUE(AdmitPrompt(input, 100).ok());
+}
+
+TEST(AdmissionTest, BadWordsAreBounded) {
+  GenerateInput input;
+  const auto refused = [&](std::vector<std::string> words) {
+    input.bad_words = std::move(words);
+    return std::string(TokenizeBadWords(input, DemoTokenizer(), RequestLimits{}).message());
+  };
+  EXPECT_EQ(refused(std::vector<std::string>(256, std::string(128, 'x'))), "");
+  EXPECT_EQ(input.sampling.bad_words.size(), 512u);
+  EXPECT_EQ(refused(std::vector<std::string>(257, "x")),
+            "bad_words has 257 texts, but the limit is 256");
+  EXPECT_EQ(refused({"x", ""}), "bad_words has a text of 0 bytes, but each must have 1 to 128");
+  EXPECT_THAT(refused({std::string(129, 'x')}), HasSubstr("129 bytes"));
 }
 
 TEST(AdmissionTest, MaxTokensThatDoesNotFitIsRefused) {

@@ -94,6 +94,8 @@ TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
   request.mutable_sampling()->set_seed(9);
   request.mutable_sampling()->set_logprobs(2);
   request.mutable_sampling()->add_stop_token_ids(3);
+  request.mutable_sampling()->add_allowed_token_ids(6);
+  request.mutable_sampling()->add_bad_words("no");
   auto* bias = request.mutable_sampling()->add_logit_bias();
   bias->set_token(4);
   bias->set_bias(-2);
@@ -135,6 +137,44 @@ TEST(GrpcServer, GenerateStreamsDeltasAndOneFinish) {
   EXPECT_EQ(input.sampling.top_p, 1.0f) << "not set: the default";
   EXPECT_THAT(input.sampling.logit_bias, ElementsAre(testing::Pair(4, -2.0f)));
   EXPECT_THAT(input.sampling.stop_token_ids, ElementsAre(3));
+  EXPECT_THAT(input.sampling.allowed_token_ids, ElementsAre(6));
+  EXPECT_THAT(input.bad_words, ElementsAre("no"));
+}
+
+TEST(GrpcServer, ConstraintsAndLongTextsAreReadOnOtherThreads) {
+  ScriptedDispatcher dispatcher;
+  const auto server = ServeGrpc(&dispatcher);
+  const auto ask = [&](const v1::GenerateRequest& request) {
+    TestClient client(server->address());
+    const auto reader = client.stub->Generate(&client.context, request);
+    v1::GenerateResponse message;
+    while (reader->Read(&message)) {
+    }
+    return reader->Finish();
+  };
+  v1::GenerateRequest request = TextRequest();
+  request.mutable_sampling()->set_constraint(R"({"regex":"a+"})");
+  EXPECT_TRUE(ask(request).ok());
+  EXPECT_EQ(dispatcher.WaitForInputs(1).at(0).sampling.constraint, R"({"regex":"a+"})");
+  request.set_resumable(true);
+  request.mutable_sampling()->set_constraint(R"j({"regex":"(?=a)"})j");
+  const grpc::Status refused = ask(request);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << refused.error_message();
+  request = TextRequest();
+  request.set_text(std::string(100'000, 'x'));
+  EXPECT_TRUE(ask(request).ok());
+  EXPECT_EQ(std::get<std::string>(dispatcher.WaitForInputs(2).at(1).prompt).size(), 100'000u);
+
+  // Whose clients leave while others are compiled: each ends, and none is submitted twice.
+  request = TextRequest();
+  request.mutable_sampling()->set_constraint(R"j({"regex":"(a{0,5000}b{0,5000}){0,3}"})j");
+  for (int i = 0; i < 20; ++i) {
+    TestClient client(server->address());
+    const auto reader = client.stub->Generate(&client.context, request);
+    client.context.TryCancel();
+    reader->Finish();
+  }
+  EXPECT_TRUE(ask(TextRequest()).ok());
 }
 
 TEST(GrpcServer, KeepsIdsAndTracesAndTellsOfWhatItRefuses) {

@@ -163,6 +163,13 @@ TEST_F(KserveTest, AStreamAnswersSeveralRequestsAndGoesOnAfterErrors) {
   ASSERT_TRUE(stream->Read(&message));
   EXPECT_THAT(message.error_message(), HasSubstr("not a JSON object"));
   EXPECT_EQ(message.infer_response().id(), "seven");
+  // Compiled on another thread.
+  ASSERT_TRUE(stream->Write(Ask(R"j({"guided_regex":"(?=a)"})j")));
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_THAT(message.error_message(), HasSubstr("guided_regex"));
+  ASSERT_TRUE(stream->Write(Ask(R"({"guided_regex":"a+"})")));
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_EQ(TextOf(message.infer_response()), "hiHello, world");
   ASSERT_TRUE(stream->Write(Ask()));
   ASSERT_TRUE(stream->Read(&message));
   EXPECT_EQ(TextOf(message.infer_response()), "hiHello, world");

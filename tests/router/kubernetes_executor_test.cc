@@ -295,7 +295,7 @@ TEST_F(KubernetesExecutorTest, RefusesWhatIsMalformed) {
   EXPECT_THAT(error({.space = "a/b"}), HasSubstr("namespace"));
   EXPECT_THAT(error({.api = "http://10.0.0.1:80", .token_file = "token"}),
               HasSubstr("unencrypted"));
-  EXPECT_THAT(error({.ca_file = "nowhere.pem"}), HasSubstr("cannot read the CA"));
+  EXPECT_THAT(error({.ca_file = "nowhere.pem"}), HasSubstr("the CA 'nowhere.pem' cannot be used"));
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ TEST(OpenAiRequest, ReadsEveryField) {
       "min_p":0.1, "repetition_penalty":1.1, "presence_penalty":1, "frequency_penalty":-0.5,
       "logit_bias":{"5":-100,"17":2.5}, "seed":11, "stop":["a","b"], "stop_token_ids":[1,2],
       "ignore_eos":true, "logprobs":true, "top_logprobs":4, "cache_salt":"s",
+      "bad_words":["no", " way"], "allowed_token_ids":[7,8],
       "return_stats":true, "return_token_ids":true)");
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->choices(), 3);
@@ -89,6 +90,8 @@ TEST(OpenAiRequest, ReadsEveryField) {
   EXPECT_THAT(sampling.logit_bias, ElementsAre(Pair(5, -100.0f), Pair(17, 2.5f)));
   EXPECT_EQ(sampling.seed, 13u) << "the third choice's seed";
   EXPECT_THAT(sampling.stop_token_ids, ElementsAre(1, 2));
+  EXPECT_THAT(sampling.allowed_token_ids, ElementsAre(7, 8));
+  EXPECT_THAT(input.bad_words, ElementsAre("no", " way"));
   EXPECT_TRUE(sampling.ignore_eos);
   EXPECT_EQ(sampling.logprobs, 4);
 }
@@ -241,6 +244,10 @@ TEST(OpenAiRequest, WrongTypesAreNamed) {
   ExpectChatRefused(R"(,"logit_bias":[])", "logit_bias", "'logit_bias' must be an object");
   ExpectChatRefused(R"(,"logit_bias":{"x":1})", "logit_bias", "the key 'x'");
   ExpectChatRefused(R"(,"logit_bias":{"-4":1})", "logit_bias", "the key '-4'");
+  ExpectChatRefused(R"(,"allowed_token_ids":[])", "allowed_token_ids", "no token would be left");
+  ExpectChatRefused(R"(,"allowed_token_ids":5)", "allowed_token_ids", "an array of token ids");
+  ExpectChatRefused(R"(,"bad_words":"no")", "bad_words", "must be an array of strings");
+  ExpectChatRefused(R"(,"bad_words":["a",1])", "bad_words", "'bad_words[1]' must be a string");
   ExpectChatRefused(R"(,"logit_bias":{"4":"1"})", "logit_bias",
                     "'logit_bias.4' must be a number, not a string");
   ExpectChatRefused(R"(,"stop_token_ids":5)", "stop_token_ids", "must be an array of token ids");

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
+#include <cstdlib>
 #include <functional>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "tests/common/temp_dir.h"
 #include "tests/router/record_testing.h"
 #include "tests/router/test_collector.h"
 
@@ -81,6 +83,29 @@ TEST(OtlpExporterTest, PostsWhatACollectorReads) {
   EXPECT_EQ((*exporter)->failed(), 0u);
 }
 
+TEST(OtlpExporterTest, HttpsWithTheCollectorsCaAndWithNoOther) {
+  const test::TempDir dir;
+  const std::string certificate = dir.File("cert.pem"), key = dir.File("key.pem");
+  const std::string make =
+      "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout " + key +
+      " -out " + certificate +
+      " -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost 2>/dev/null";
+  ASSERT_EQ(std::system(make.c_str()), 0);
+  TestCollector collector(certificate, key);
+  ASSERT_THAT(collector.url(), testing::StartsWith("https://localhost:"));
+  OtlpOptions options = To(collector.url());
+  const auto distrusts = OtlpExporter::Create(options);
+  (*distrusts)->Put(Traced(1));
+  WaitFor([&] { return (*distrusts)->failed() == 7; });
+  EXPECT_TRUE(collector.Received().empty()) << "nothing is told to a stranger";
+  options.ca = certificate;
+  const auto exporter = OtlpExporter::Create(options);
+  ASSERT_TRUE(exporter.ok()) << exporter.status();
+  (*exporter)->Put(Traced(1));
+  WaitFor([&] { return (*exporter)->exported() == 7; });
+  EXPECT_EQ(collector.Await(1).size(), 1u);
+}
+
 TEST(OtlpExporterTest, TriesAgainWhatMayGoBetter) {
   TestCollector collector;
   collector.AnswerWith({503, 429, 200});
@@ -138,7 +163,7 @@ TEST(OtlpExporterTest, RefusesWhatIsNoEndpoint) {
   EXPECT_TRUE(OtlpExporter::Create(options).ok());
   options.ca = "no/such.pem";
   EXPECT_THAT(std::string(OtlpExporter::Create(options).status().message()),
-              HasSubstr("--otlp-ca no/such.pem"));
+              HasSubstr("--otlp-ca: the CA 'no/such.pem'"));
 }
 
 }  // namespace

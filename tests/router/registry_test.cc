@@ -219,6 +219,28 @@ TEST(RegistryTest, SendsAndHears) {
   EXPECT_TRUE(Eventually([&] { return heard.events == 1; }));
 }
 
+TEST(RegistryTest, OfTwoWorkersWithOneNameTheSecondGetsNoWorkUntilTheFirstIsGone) {
+  auto first = std::make_unique<ScriptedWorker>(Role::kDecode, "d0");
+  Heard heard;
+  ScriptedWorker second(Role::kDecode, "d0");
+  second.SetStatus(ScriptedWorker::IdleStatus());
+  const test::TempDir directory;
+  const std::string file = directory.File("workers");
+  std::ofstream(file) << first->address() << '\n';
+  RegistryOptions options;
+  options.workers_file = file;
+  const auto registry = MakeRegistry(options, heard);
+  ASSERT_TRUE(Eventually([&] { return registry->Ready(); }));
+  std::ofstream(file, std::ios::app) << second.address() << '\n';
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 1) == "refused"; }));
+  EXPECT_EQ(registry->Fleet().at(1).blocks_total, 0) << "its series would be the first one's";
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Assign(*registry).decode.worker, 0u);
+  first.reset();
+  ASSERT_TRUE(Eventually([&] { return State(*registry, 1) == "ready"; }));
+  EXPECT_TRUE(Eventually([&] { return heard.usable == 2; })) << "what waits may be placed";
+  EXPECT_EQ(Assign(*registry).decode.worker, 1u);
+}
+
 TEST(RegistryTest, RefusesAWorkerOfAnotherVocabulary) {
   ScriptedWorker decode(Role::kDecode, "d0");
   Heard heard;

@@ -17,6 +17,8 @@ class TestCollector {
   };
 
   TestCollector();
+  // Https: PEM files, of "localhost".
+  TestCollector(const std::string& certificate, const std::string& key);
   ~TestCollector();
 
   std::string url() const;
@@ -24,6 +26,7 @@ class TestCollector {
   void AnswerWith(std::deque<unsigned> statuses);
   // All so far; waits until there are `count`, or gives fewer after a while.
   std::vector<Request> Await(size_t count) const;
+  std::vector<Request> Received() const { return Await(0); }
 
  private:
   struct State;

@@ -27,6 +27,7 @@ DecodeCommand SomeDecode() {
   command.sampling.max_tokens = 99;
   command.sampling.min_tokens = 2;
   command.sampling.stop_token_ids = {0, 2};
+  command.sampling.bad_words = {{7}, {8, 9, 10}};
   command.sampling.ignore_eos = true;
   command.sampling.logprobs = 5;
   command.sampling.watermark = true;
@@ -68,10 +69,26 @@ TEST(ConvertCommands, DecodeKeepsEveryField) {
   EXPECT_EQ(a.max_tokens, b.max_tokens);
   EXPECT_EQ(a.min_tokens, b.min_tokens);
   EXPECT_EQ(a.stop_token_ids, b.stop_token_ids);
+  EXPECT_EQ(a.bad_words, b.bad_words);
   EXPECT_EQ(a.ignore_eos, b.ignore_eos);
   EXPECT_EQ(a.logprobs, b.logprobs);
   EXPECT_EQ(a.watermark, b.watermark);
   EXPECT_EQ(a.constraint, b.constraint);
+}
+
+TEST(ConvertCommands, AllowedTokensAndBadWords) {
+  DecodeCommand sent = SomeDecode();
+  sent.sampling.constraint.clear();
+  sent.sampling.allowed_token_ids = {5, 0, 49151};
+  v1::RouterMessage wire = WireOf(sent);
+  const absl::StatusOr<Command> got = CommandFromWire(wire);
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(std::get<DecodeCommand>(*got).sampling.allowed_token_ids,
+            sent.sampling.allowed_token_ids);
+  for (const int32_t length : {0, -1, 4, INT32_MAX, 2}) {  // of the last word's three tokens
+    wire.mutable_decode()->mutable_sampling()->set_bad_word_lengths(1, length);
+    EXPECT_EQ(CommandFromWire(wire).status().code(), absl::StatusCode::kInvalidArgument) << length;
+  }
 }
 
 TEST(ConvertCommands, EveryKindKeepsItsFields) {

@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-namespace baton::router {
+namespace baton {
 
 // Boost's strings and string_views (Beast and JSON give them) as the standard's view of the same
 // characters.
@@ -11,4 +11,4 @@ std::string_view View(const BoostString& text) {
   return {text.data(), text.size()};
 }
 
-}  // namespace baton::router
+}  // namespace baton

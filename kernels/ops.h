@@ -9,7 +9,7 @@
 //   computed together, nor on the number of threads, nor on block_tokens. The same row gives the
 //   same bits in a chunk of 256 and in a decode step of 1.
 // - Attention accumulates over tiles of kAttentionTile tokens at fixed absolute positions
-//   (0..31, 32..63, ...), in order, and over segments of 256 positions, which are merged in order:
+//   (0..63, 64..127, ...), in order, and over segments of 256 positions, which are merged in order:
 //   chunking, block size and threads do not change a bit.
 // - Activations are float, row-major, contiguous. Token rows of one step are "rows".
 // - Memory that an op does not say it reads may hold anything, NaN included: unused cache slots,
@@ -35,7 +35,7 @@
 
 namespace baton::kernels {
 
-inline constexpr int32_t kAttentionTile = 32;
+inline constexpr int32_t kAttentionTile = 64;
 
 // A weight matrix as it lies in the model file: `rows` output features of `cols` inputs each.
 struct HostMatrix {

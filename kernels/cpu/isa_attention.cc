@@ -1,6 +1,6 @@
 // Attention over a paged cache.
 //
-// A task's query vectors meet one tile of 32 positions after another. Many query vectors have a
+// A task's query vectors meet one tile of 64 positions after another. Many query vectors have a
 // tile's keys and values made float once for all of them; a few, as in decode, read both where they
 // lie. For each query vector the arithmetic depends only on its own position: tiles and segments
 // lie at fixed absolute positions, and each sum has one order. Positions that a query vector may
@@ -17,28 +17,29 @@ namespace baton::kernels::BATON_ISA {
 namespace {
 
 // Query vectors that are computed together, and vectors of positions (scores) or of elements
-// (values) for each: as many sums as there are registers. Up to kWideValueRows query vectors take
-// kValueVectors of elements at once, more of them half.
+// (values) for each: as many sums as there are registers. Up to kWideRows query vectors take
+// kMostVectors at once, more of them half.
 #if defined(__AVX512F__)
-constexpr int kScoreRows = 8;
-constexpr int kWideValueRows = 6;
-constexpr int kValueRows = 8;
-constexpr int kValueVectors = 4;
+constexpr int kWideRows = 6;
+constexpr int kMostRows = 8;
+constexpr int kMostVectors = 4;
 #elif defined(__AVX2__)
-constexpr int kScoreRows = 5;
-constexpr int kWideValueRows = 5;
-constexpr int kValueRows = 5;
-constexpr int kValueVectors = 2;
+constexpr int kWideRows = 5;
+constexpr int kMostRows = 5;
+constexpr int kMostVectors = 2;
 #else
-constexpr int kScoreRows = 4;
-constexpr int kWideValueRows = 4;
-constexpr int kValueRows = 4;
-constexpr int kValueVectors = 2;
+constexpr int kWideRows = 4;
+constexpr int kMostRows = 4;
+constexpr int kMostVectors = 2;
 #endif
-constexpr int kScoreVectors = 2;
+template <int kRows>
+constexpr int kVectorsFor = kRows <= kWideRows ? kMostVectors : kMostVectors / 2;
 constexpr int kInPlaceVectors = 8;
 constexpr int kSmallestBlockTokens = 8;
 constexpr int kTileVectors = kTilePositions / kLanes;
+// Weights are relative to a maximum that may have grown by so much since: few vectors are rescaled
+// more than once then, and floats lose nothing by it.
+constexpr float kLargestWeightLog2 = 8;
 constexpr float kLog2E = 1.44269504088896341f;
 
 BATON_INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
@@ -47,7 +48,7 @@ BATON_INLINE int32_t Min(int32_t a, int32_t b) { return a < b ? a : b; }
 struct State {
   float* outputs;  // [vectors][padded_dim]
   float* sums;     // [vectors][kMaxLanes], of which kLanes are used
-  float* maxima;   // [vectors]
+  float* maxima;   // [vectors]: largest scores, or up to kLargestWeightLog2 less
 };
 
 struct Work {
@@ -321,19 +322,20 @@ template <int kRows, typename Keys>
 BATON_INLINE void ScoreRows(const Work& work, int32_t first, const Keys& keys) {
   using Math = typename Keys::Math;
   const float* queries = work.queries + first * work.padded_dim;
-  BATON_UNROLL for (int vector = 0; vector < kTileVectors; vector += kScoreVectors) {
-    Floats scores[kRows][kScoreVectors];
+  constexpr int kVectors = kVectorsFor<kRows>;
+  BATON_UNROLL for (int vector = 0; vector < kTileVectors; vector += kVectors) {
+    Floats scores[kRows][kVectors];
     BATON_UNROLL for (int r = 0; r < kRows; ++r) {
-      BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) scores[r][v] = Zero();
+      BATON_UNROLL for (int v = 0; v < kVectors; ++v) scores[r][v] = Zero();
     }
     for (int32_t step = 0; step < keys.steps; ++step) {
-      typename Math::Vector key[kScoreVectors];
-      BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) key[v] = keys.Get(step, vector + v);
+      typename Math::Vector key[kVectors];
+      BATON_UNROLL for (int v = 0; v < kVectors; ++v) key[v] = keys.Get(step, vector + v);
       MultiplyStep<Math>(key, queries + step, work.padded_dim, scores);
     }
     float* out = work.weights + first * kTilePositions + vector * kLanes;
     BATON_UNROLL for (int r = 0; r < kRows; ++r) {
-      BATON_UNROLL for (int v = 0; v < kScoreVectors; ++v) {
+      BATON_UNROLL for (int v = 0; v < kVectors; ++v) {
         Store(out + r * kTilePositions + v * kLanes, scores[r][v]);
       }
     }
@@ -371,7 +373,8 @@ struct Scales {
   alignas(64) float values[kTilePositions];
 };
 
-// 2^x for x <= 0, exactly 1 at 0. kRough: relative error below 5e-5, a fortieth of BF16's own.
+// 2^x for x <= kLargestWeightLog2, exactly 1 at 0. kRough: relative error below 5e-5, a fortieth of
+// BF16's own.
 template <bool kRough>
 BATON_INLINE Floats ExpOfWeight(Floats x) {
 #if defined(__AVX512F__)
@@ -394,9 +397,20 @@ BATON_INLINE Floats ExpOfWeight(Floats x) {
 #endif
 }
 
+// What a query vector has gathered, times 2^power.
+void Rescale(const Work& work, int32_t vector, float power, const State& state) {
+  const Floats factor = Exp2(Set1(power));
+  float* sums = state.sums + vector * kMaxLanes;
+  Store(sums, Mul(Load(sums), factor));
+  float* output = state.outputs + int64_t{vector} * work.padded_dim;
+  for (int32_t d = 0; d < work.padded_dim; d += kLanes) {
+    Store(output + d, Mul(Load(output + d), factor));
+  }
+}
+
 // Turns the scores of one query vector's first `count` positions into weights, the others into 0,
-// and rescales what it has gathered when its maximum grows. With scales, scores and weights are
-// multiplied by them (null: without).
+// and rescales what it has gathered when its maximum grows by more than kLargestWeightLog2. With
+// scales, scores and weights are multiplied by them (null: without).
 template <bool kPairs>
 BATON_INLINE void SoftmaxRow(const Work& work, int32_t vector, int32_t count, const Scales* scales,
                              const State& state) {
@@ -412,25 +426,23 @@ BATON_INLINE void SoftmaxRow(const Work& work, int32_t vector, int32_t count, co
   }
   const float tile_maximum = ReduceMax(largest);
   const float old_maximum = state.maxima[vector];
+  if (tile_maximum > old_maximum + kLargestWeightLog2) {
+    state.maxima[vector] = tile_maximum;
+    // Nothing is gathered yet in a segment's first tile.
+    if (old_maximum > -__builtin_inff()) Rescale(work, vector, old_maximum - tile_maximum, state);
+  }
   float* sums = state.sums + vector * kMaxLanes;
   Floats sum = Load(sums);
-  if (tile_maximum > old_maximum) {
-    // Without this branch the factor would be exactly 1.
-    state.maxima[vector] = tile_maximum;
-    const Floats factor = Exp2(Set1(old_maximum - tile_maximum));
-    sum = Mul(sum, factor);
-    float* output = state.outputs + int64_t{vector} * work.padded_dim;
-    for (int32_t d = 0; d < work.padded_dim; d += kLanes) {
-      Store(output + d, Mul(Load(output + d), factor));
-    }
-  }
   const Floats maximum = Set1(state.maxima[vector]);
 #if defined(__AVX512BF16__)
   if constexpr (kPairs) {
-    const Ints pairs = RoundToPairs(ExpOfWeight<kPairs>(Sub(scores[0], maximum)),
-                                    ExpOfWeight<kPairs>(Sub(scores[1], maximum)));
-    StoreInts(weights, pairs);
-    return Store(sums, Add(Add(sum, EvenBf16(pairs)), OddBf16(pairs)));
+    BATON_UNROLL for (int v = 0; v < kTileVectors; v += 2) {
+      const Ints pairs = RoundToPairs(ExpOfWeight<kPairs>(Sub(scores[v], maximum)),
+                                      ExpOfWeight<kPairs>(Sub(scores[v + 1], maximum)));
+      StoreInts(weights + v / 2 * kLanes, pairs);
+      sum = Add(Add(sum, EvenBf16(pairs)), OddBf16(pairs));
+    }
+    return Store(sums, sum);
   }
 #endif
   BATON_UNROLL for (int v = 0; v < kTileVectors; ++v) {
@@ -482,7 +494,7 @@ BATON_INLINE void AddValues(const Work& work, int32_t first, int32_t count, int3
 template <int kRows, typename Values>
 BATON_INLINE void ValueRows(const Work& work, int32_t first, int32_t count, const Values& values,
                             const State& state) {
-  constexpr int kVectors = kRows <= kWideValueRows ? kValueVectors : kValueVectors / 2;
+  constexpr int kVectors = kVectorsFor<kRows>;
   int32_t element = 0;
   for (; element + kVectors * kLanes <= work.padded_dim; element += kVectors * kLanes) {
     AddValues<kRows, kVectors>(work, first, count, element, values, state);
@@ -509,6 +521,9 @@ BATON_INLINE void ValuesUpTo(const Work& work, int32_t first, int32_t rows, int3
   }
 }
 
+// All of a few query vectors at once; of many, those that take the widest steps.
+BATON_INLINE int32_t RowsAtOnce(int32_t rows) { return rows <= kMostRows ? kMostRows : kWideRows; }
+
 // The positions of a tile that a query vector sees.
 BATON_INLINE int32_t SeenIn(const Work& work, int32_t tile_begin, int32_t vector) {
   if (tile_begin + kTilePositions <= work.task.first_position) return kTilePositions;
@@ -520,13 +535,12 @@ BATON_INLINE int32_t SeenIn(const Work& work, int32_t tile_begin, int32_t vector
 template <typename Values>
 void AddTileValues(const Work& work, int32_t tile_begin, int32_t begin, int32_t end,
                    const Values& values, const State& state) {
-  // All of a few at once; of many, those that take the widest steps.
-  const int32_t most = end - begin <= kValueRows ? kValueRows : kWideValueRows;
+  const int32_t most = RowsAtOnce(end - begin);
   for (int32_t i = begin; i < end;) {
     const int32_t count = SeenIn(work, tile_begin, i);
     int32_t rows = 1;
     while (rows < most && i + rows < end && SeenIn(work, tile_begin, i + rows) == count) ++rows;
-    ValuesUpTo<kValueRows>(work, i, rows, count, values, state);
+    ValuesUpTo<kMostRows>(work, i, rows, count, values, state);
     i += rows;
   }
 }
@@ -534,8 +548,9 @@ void AddTileValues(const Work& work, int32_t tile_begin, int32_t begin, int32_t 
 // Scores the tile for the query vectors [begin, end).
 template <typename Keys>
 void ScoreTile(const Work& work, int32_t begin, int32_t end, const Keys& keys) {
-  for (int32_t i = begin; i < end; i += kScoreRows) {
-    ScoreUpTo<kScoreRows>(work, i, Min(kScoreRows, end - i), keys);
+  const int32_t most = RowsAtOnce(end - begin);
+  for (int32_t i = begin; i < end; i += most) {
+    ScoreUpTo<kMostRows>(work, i, Min(most, end - i), keys);
   }
 }
 
@@ -578,7 +593,7 @@ template <bool kHalves>
 void AttendPairs(const Work& work, const Tile& tile, const Tile& next, const State& state) {
   const AttentionTask& task = work.task;
   const int32_t begin = work.FirstSeeing(tile.begin);
-  const int32_t fetched = Min(begin + kScoreRows, work.vectors);
+  const int32_t fetched = Min(begin + kMostRows, work.vectors);
   const int64_t stride = KeyStride<KvDType::kBF16>(task);
   const int32_t steps = (task.head_dim + 1) / 2;
   ScoreTile(work, begin, fetched, PairKeys<kHalves, true>{tile, next, stride, steps});

@@ -102,12 +102,12 @@ struct AttentionTask {
   const AttentionTask* next;
   int32_t next_segment;
 };
-inline constexpr int kTilePositions = 32;
+inline constexpr int kTilePositions = 64;
 // Each segment of a sequence is summed up on its own, and segments are then merged in order. So
 // several threads can work on one long sequence with the same result as one.
-inline constexpr int kSegmentTiles = 8;
+inline constexpr int kSegmentTiles = 4;
 inline constexpr int kSegmentPositions = kSegmentTiles * kTilePositions;
-inline constexpr int kMaxQueryVectors = 96;  // rows * heads of a task
+inline constexpr int kMaxQueryVectors = 192;  // rows * heads of a task
 inline constexpr int kMaxLanes = 16;
 
 // Floats of the running softmax of `vectors` query vectors: for each an output of padded_dim (a

@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "bench/device_bench.h"
 #include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
 #include "cli/command_line.h"
@@ -75,11 +76,32 @@ absl::Status BenchEngine(const EngineBenchFlags& flags) {
 
 struct KernelBenchFlags {
   bench::KernelBenchOptions bench;
+  std::string device = "cpu";
+  int32_t gpu = 0;
   std::string isa = "auto";
   bool json = false;
 };
 
+absl::Status BenchDevice(const KernelBenchFlags& flags) {
+  BATON_ASSIGN_OR_RETURN(const auto ops,
+                         kernels::CreateCudaOps({flags.gpu, bench::kDeviceBenchRows}));
+  ProgressLine progress;
+  bench::DeviceBenchOptions options;
+  options.filter = flags.bench.filter;
+  options.repeats = flags.bench.repeats;
+  options.stop = StopAsked;
+  options.progress = [&](const std::string& name) { progress.Show("measuring " + name); };
+  CatchStopSignals();
+  bool head = !flags.json;
+  return bench::RunDeviceBench(ops.get(), options, [&](const bench::KernelRow& row) {
+    progress.Clear();
+    if (std::exchange(head, false)) PrintLine(bench::KernelTableHead());
+    PrintLine(flags.json ? bench::KernelRowJson(row) : bench::KernelTableLine(row));
+  });
+}
+
 absl::Status BenchKernels(const KernelBenchFlags& flags) {
+  if (flags.device == "cuda") return BenchDevice(flags);
   ProgressLine progress;
   bench::KernelBenchOptions options = flags.bench;
   BATON_ASSIGN_OR_RETURN(options.isa, kernels::CpuIsaFromName(flags.isa));
@@ -103,6 +125,12 @@ Action AddBenchKernels(CLI::App* app) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app->add_option("--isa", flags->isa, "instruction set: auto, portable, avx2, avx512, amx")
+      ->capture_default_str();
+  app->add_option("--device", flags->device, "whose kernels: cpu, cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  app->add_option("--gpu", flags->gpu, "with --device cuda: which GPU")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app->add_option("--filter", options.filter,
                   "regular expression, found anywhere in a row's \"name shape type\": "

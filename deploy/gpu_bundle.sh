@@ -12,18 +12,18 @@ esac
 target=${1:-build/gpu_bundle.tar.gz}
 
 cmake --preset cuda
-cmake --build --preset cuda -j "$(nproc)" --target baton cuda_test
+cmake --build --preset cuda -j "$(nproc)" --target baton cuda_test cuda_engine_test
 bundle=build/gpu_bundle
 rm -rf "$bundle"
 mkdir -p "$bundle/lib"
-for program in baton cuda_test; do
+for program in baton cuda_test cuda_engine_test; do
   strip -o "$bundle/$program" "build/cuda/$program"
   # The machine brings the C library, its loader and its threads; all else comes along.
   ldd "build/cuda/$program" | awk '$3 ~ /^\// {print $3}' |
     grep -vE '/(libc|libm|libpthread|libdl|librt|libresolv)\.so|/ld-linux' |
     while read -r library; do cp -nL "$library" "$bundle/lib/"; done
 done
-cp deploy/gpu_check.sh "$bundle/"
+cp deploy/gpu_check.sh deploy/zero_model.py "$bundle/"
 tar -czf "$target" -C build gpu_bundle
 bytes=$(stat -c %s "$target")
 echo "$target: $((bytes >> 20)) MiB"

@@ -91,16 +91,25 @@ export -f greedy likelihood tokens cluster
 export baton model out prompt
 step doctor 30 "$baton" doctor
 step op_tests 120 "$here/cuda_test"
+step engine_tests 60 "$here/cuda_engine_test"
 if command -v compute-sanitizer >/dev/null; then
   step sanitizer 120 compute-sanitizer --error-exitcode 9 "$here/cuda_test" \
     --gtest_filter='*RmsNorm*:*SwiGlu*:*KeepsNans*:*LongAttention*'
+  step sanitizer_draws 60 compute-sanitizer --error-exitcode 9 "$here/cuda_engine_test" \
+    --gtest_filter='*DeviceDraw*'
 else
   printf 'sanitizer\tskipped: no compute-sanitizer here\t0\n' >>"$out/steps.tsv"
 fi
 step likelihood 60 bash -c likelihood
 step tokens 60 bash -c tokens
 step cluster 90 bash -c cluster
-step bench_engine 90 "$baton" bench engine -m "$model" --device cuda --json --batch 1,32,64
+step bench_kernels 90 "$baton" bench kernels --device cuda --json
+step bench_engine 60 "$baton" bench engine -m "$model" --device cuda --json --batch 1,32,64
+# Of 8 billion parameters; its weights, zeros, need 16 GB of memory here and there.
+"$here/zero_model.py" "$out/zero_8b.gguf"
+step bench_8b 150 "$baton" bench engine -m "$out/zero_8b.gguf" --device cuda --json --repeat 1 \
+  --kv-dtype bf16 --block-tokens 32 --chunk-tokens 4096 --batch 1,32,128 --prompt 1000 --generate 100
+rm -f "$out/zero_8b.gguf"
 
 OUT=$out python3 - <<'PYTHON'
 import json, os
@@ -114,14 +123,32 @@ steps = []
 for line in open(f"{out}/steps.tsv"):
     name, status, seconds = line.rstrip("\n").split("\t")
     steps.append({"name": name, "status": status, "seconds": int(seconds)})
-rows = [json.loads(line) for line in log("bench_engine").splitlines() if line.startswith("{")]
-json.dump({"steps": steps, "machine": log("doctor").splitlines(), "bench_engine": rows},
+def rows_of(name):
+    return [json.loads(line) for line in log(name).splitlines() if line.startswith("{")]
+rows = {name: rows_of(name) for name in ("bench_kernels", "bench_engine", "bench_8b")}
+# Of the 8B model: weights that a step reads, KV of its mean context, and what the GPU copies a second.
+WEIGHT_BYTES, KV_BYTES, PARAMETERS = 15.0e9, 131072, 7.5e9
+ceilings = {row["unit"]: row["value"] for row in rows["bench_kernels"] if row["name"] == "ceiling"}
+for row in rows["bench_8b"]:
+    context = row["prompt_tokens"] + row["generated_tokens"] / 2
+    step_bytes = WEIGHT_BYTES + row["batch"] * context * KV_BYTES
+    if "GB/s" in ceilings:
+        row["decode_share_of_copy"] = round(
+            step_bytes * row["decode_tokens_per_s"] / row["batch"] / 1e9 / ceilings["GB/s"], 3)
+    if "GFLOP/s" in ceilings:
+        row["prefill_share_of_mma"] = round(
+            2 * PARAMETERS * row["prefill_tokens_per_s"] / 1e9 / ceilings["GFLOP/s"], 3)
+json.dump({"steps": steps, "machine": log("doctor").splitlines(), **rows},
           open(f"{out}/report.json", "w"), indent=1)
 with open(f"{out}/report.txt", "w") as report:
     for step in steps:
         report.write(f"{step['name']:<16}{step['status']}, {step['seconds']} s\n")
     report.write("\n" + log("doctor") + "\n")
-    for row in rows:
+    for row in rows["bench_kernels"]:
+        share = "" if row["share"] is None else f"{100 * row['share']:6.1f}%"
+        report.write(f"{row['name']:<18}{row['shape']:<32}{row['type']:<12}"
+                     f"{row['value']:>12.1f} {row['unit']:<8}{share}\n")
+    for row in rows["bench_engine"] + rows["bench_8b"]:
         report.write(json.dumps(row) + "\n")
     for step in steps:
         if not step["status"].startswith(("passed", "skipped")):

@@ -17,9 +17,11 @@ Executor::Executor(Model* model, std::span<std::byte> slab, const ExecutorOption
   const auto expected =
       LayoutFor(model->config(), options.layout.block_tokens, options.layout.dtype);
   BATON_CHECK(expected.ok() && options.layout == *expected, "the layout is of this model");
+  if (!model->ops().host_memory()) draws_.emplace(model->config().vocab);
   row_tokens_.reserve(static_cast<size_t>(model->max_rows()));
   rows_.reserve(static_cast<size_t>(model->max_rows()));
   logit_rows_.reserve(static_cast<size_t>(model->max_logit_rows()));
+  drawn_.reserve(static_cast<size_t>(model->max_logit_rows()));
   results_.reserve(static_cast<size_t>(model->max_rows()));
 }
 
@@ -140,7 +142,21 @@ void Executor::AppendRange(const StepRange& range) {
   for (int32_t row = 0; row < range.tokens; ++row) {
     const bool scores = sequence.computed_tokens + row + 1 < sequence.prompt_tokens;
     const bool last = samples && row + 1 == range.tokens;
-    if (last || (scores && sequence.wants_scores())) logit_rows_.push_back(first_row + row);
+    if (last || (scores && sequence.wants_scores())) {
+      AppendLogitRow(sequence, first_row + row, last);
+    }
+  }
+}
+
+void Executor::AppendLogitRow(const Sequence& sequence, int32_t row, bool samples) {
+  logit_rows_.push_back(row);
+  if (!draws_.has_value()) return;
+  if (samples && sequence.constraint == nullptr) {
+    const std::span<const TokenId> tokens = sequence.tokens;
+    draws_->Add(sequence.sampling, tokens.first(static_cast<size_t>(sequence.prompt_tokens)),
+                sequence.output(), model_->config().end_tokens);
+  } else {
+    draws_->AddForHost();
   }
 }
 
@@ -177,6 +193,7 @@ std::span<const std::optional<OutputToken>> Executor::Step(
   rows_.clear();
   logit_rows_.clear();
   written_blocks_.clear();
+  if (draws_.has_value()) draws_->Clear();
   results_.assign(ranges.size(), std::nullopt);
   if (ranges.empty()) return results_;
   for (const StepRange& range : ranges) AppendRange(range);
@@ -186,16 +203,21 @@ std::span<const std::optional<OutputToken>> Executor::Step(
   if (KvMirror* const mirror = options_.mirror; mirror != nullptr) {
     slab = mirror->device_slab();
     if (kv_stored != nullptr) {
-      downloaded = [&, done = 0](int32_t layers) mutable {
+      downloaded = [this, mirror, kv_stored, done = 0](int32_t layers) mutable {
         mirror->Download(written_blocks_, done, layers);
         done = layers;
         (*kv_stored)(layers);
       };
     }
   }
-  const std::span<float> logits =
-      model_->Forward({row_tokens_, rows_, logit_rows_, downloaded ? &downloaded : kv_stored},
-                      options_.layout, slab);
+  ForwardBatch batch{row_tokens_, rows_, logit_rows_, downloaded ? &downloaded : kv_stored};
+  drawn_.assign(logit_rows_.size(), kernels::kDrawnByHost);
+  if (draws_.has_value()) {
+    batch.draws = draws_->draws();
+    batch.edits = draws_->edits();
+    batch.drawn = drawn_;
+  }
+  const std::span<float> logits = model_->Forward(batch, options_.layout, slab);
   const auto vocab = static_cast<size_t>(model_->config().vocab);
   size_t logit_row = 0;
   for (size_t i = 0; i < ranges.size(); ++i) {
@@ -215,7 +237,9 @@ std::span<const std::optional<OutputToken>> Executor::Step(
                                 options_.layout.layers);
     }
     PublishFullBlocks(&sequence);
-    if (samples) results_[i] = SampleNext(logits.subspan(logit_row * vocab, vocab), &sequence);
+    if (samples) {
+      results_[i] = SampleNext(logit_row, logits.subspan(logit_row * vocab, vocab), &sequence);
+    }
     if (reaches_end) ++logit_row;
   }
   return results_;
@@ -247,13 +271,19 @@ void Executor::SettleEnding(Sequence* sequence) {
                          : Sequence::Ending::kGoesOn;
 }
 
-OutputToken Executor::SampleNext(std::span<float> logits, Sequence* sequence) {
+OutputToken Executor::SampleNext(size_t logit_row, std::span<float> logits, Sequence* sequence) {
   const std::span<const TokenId> tokens = sequence->tokens;
   const auto prompt_tokens = static_cast<size_t>(sequence->prompt_tokens);
   TokenConstraint* const constraint = sequence->constraint.get();
-  OutputToken sampled =
-      sampler_.Sample(logits, sequence->sampling, tokens.first(prompt_tokens),
-                      tokens.subspan(prompt_tokens), model_->config().end_tokens, constraint);
+  OutputToken sampled;
+  if (const TokenId drawn = drawn_[logit_row]; drawn != kernels::kDrawnByHost) {
+    sampled.token = drawn;
+    sampled.position = static_cast<int32_t>(sequence->output().size());
+  } else {
+    sampled =
+        sampler_.Sample(logits, sequence->sampling, tokens.first(prompt_tokens),
+                        tokens.subspan(prompt_tokens), model_->config().end_tokens, constraint);
+  }
   if (constraint == nullptr) {
     sequence->tokens.push_back(sampled.token);
     return sampled;

@@ -17,6 +17,7 @@
 #include "common/sampling.h"
 #include "common/token_constraint.h"
 #include "engine/block_pool.h"
+#include "engine/device_draw.h"
 #include "engine/kv_mirror.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -157,12 +158,15 @@ class Executor {
   size_t BlocksToPublish(const Sequence& sequence) const;
   size_t ScorePrompt(const StepRange& range, std::span<const float> logits);
   bool MaySample(Sequence* sequence) const;
-  OutputToken SampleNext(std::span<float> logits, Sequence* sequence);
+  void AppendLogitRow(const Sequence& sequence, int32_t row, bool samples);
+  OutputToken SampleNext(size_t logit_row, std::span<float> logits, Sequence* sequence);
 
   Model* model_;
   ExecutorOptions options_;
   BlockPool pool_;
   Sampler sampler_;
+  std::optional<DeviceDraws> draws_;  // of a device with memory of its own
+  std::vector<TokenId> drawn_;        // per logit row
   std::vector<TokenId> row_tokens_;
   std::vector<kernels::SequenceRows> rows_;
   std::vector<int32_t> logit_rows_;

@@ -14,6 +14,10 @@ absl::StatusOr<std::unique_ptr<KvMirror>> KvMirror::Create(kernels::Ops* ops,
   return std::unique_ptr<KvMirror>(new KvMirror(ops, layout, host_slab, std::move(device)));
 }
 
+KvMirror::~KvMirror() {
+  if (pinned_) ops_->UnpinHost(host_);
+}
+
 void KvMirror::Upload(std::span<const int32_t> blocks) {
   for (const int32_t block : blocks) {
     const int64_t offset = block * layout_.block_bytes();

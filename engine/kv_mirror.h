@@ -19,6 +19,8 @@ class KvMirror {
                                                           const kernels::KvLayout& layout,
                                                           std::span<std::byte> host_slab);
 
+  ~KvMirror();
+
   std::byte* device_slab() { return device_->data(); }
   // Whole blocks, host to device.
   void Upload(std::span<const int32_t> blocks);
@@ -28,12 +30,17 @@ class KvMirror {
  private:
   KvMirror(kernels::Ops* ops, const kernels::KvLayout& layout, std::span<std::byte> host_slab,
            std::unique_ptr<kernels::Buffer> device)
-      : ops_(ops), layout_(layout), host_(host_slab), device_(std::move(device)) {}
+      : ops_(ops),
+        layout_(layout),
+        host_(host_slab),
+        device_(std::move(device)),
+        pinned_(ops->PinHost(host_slab)) {}
 
   kernels::Ops* const ops_;
   const kernels::KvLayout layout_;
   const std::span<std::byte> host_;
   const std::unique_ptr<kernels::Buffer> device_;
+  const bool pinned_;  // the host's slab
   std::vector<kernels::CopyPiece> pieces_;
 };
 

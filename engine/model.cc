@@ -45,6 +45,7 @@ struct Model::Buffers {
     BATON_ASSIGN_OR_RETURN(b->logits, DeviceFloats::Create(ops, logits));
     if (!ops->host_memory()) b->host_logits.resize(logits);
     b->logit_sequences.reserve(logit_row_count);
+    b->pieces.reserve(logit_row_count);
     return b;
   }
 
@@ -58,6 +59,7 @@ struct Model::Buffers {
   DeviceFloats up;                 // [rows][feed_forward]
   DeviceFloats logits;             // [logit rows][vocab]
   std::vector<float> host_logits;  // of a device with memory of its own
+  std::vector<kernels::CopyPiece> pieces;
   std::vector<kernels::SequenceRows> logit_sequences;
 };
 
@@ -256,12 +258,26 @@ std::span<float> Model::Forward(const ForwardBatch& batch, const kernels::KvLayo
   const Matrix* const output = output_ ? output_.get() : embedding_.get();
   float* const logits = b.logits.data();
   ops_->MatMul({&output, 1}, b.normed.data(), logit_rows, {&logits, 1}, /*add=*/false);
-  const size_t count = static_cast<size_t>(logit_rows) * config_.vocab;
-  if (ops_->host_memory()) return {logits, count};
-  const kernels::CopyPiece piece{b.host_logits.data(), logits,
-                                 static_cast<int64_t>(count * sizeof(float))};
-  ops_->ToHost({&piece, 1});
-  return std::span(b.host_logits).first(count);
+  if (!batch.draws.empty()) {
+    ops_->DrawTokens(logits, config_.vocab, batch.draws, batch.edits, batch.drawn);
+  }
+  return BringLogits(batch);
+}
+
+// Those that the host has a use for, to where it reads them.
+std::span<float> Model::BringLogits(const ForwardBatch& batch) {
+  Buffers& b = *buffers_;
+  const auto vocab = static_cast<size_t>(config_.vocab);
+  const size_t rows = batch.logit_rows.size();
+  if (ops_->host_memory()) return {b.logits.data(), rows * vocab};
+  b.pieces.clear();
+  for (size_t row = 0; row < rows; ++row) {
+    if (!batch.draws.empty() && batch.drawn[row] != kernels::kDrawnByHost) continue;
+    b.pieces.push_back({b.host_logits.data() + row * vocab, b.logits.data() + row * vocab,
+                        static_cast<int64_t>(vocab * sizeof(float))});
+  }
+  if (!b.pieces.empty()) ops_->ToHost(b.pieces);
+  return std::span(b.host_logits).first(rows * vocab);
 }
 
 // Moves the logit rows' residuals and queries to the front, and gives the sequences of one row each

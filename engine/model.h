@@ -22,6 +22,11 @@ struct ForwardBatch {
   // Called when all rows' keys and values of so many layers, the lowest, are in the slab: after
   // each layer, the last time before the logits. Null: nobody.
   const std::function<void(int32_t layers)>* kv_stored = nullptr;
+  // Of a device with memory of its own, where it may draw tokens itself: how for each logit row,
+  // and where it puts them. Logits of rows that it drew from do not come to the host.
+  std::span<const kernels::Draw> draws = {};
+  std::span<const kernels::LogitEdit> edits = {};
+  std::span<TokenId> drawn = {};
 };
 
 struct ModelOptions {
@@ -78,6 +83,7 @@ class Model {
   void StoreKv(int32_t layer, int32_t rows, const KvTarget& kv);
   void FinishLayer(int32_t layer, int32_t rows, const KvTarget& kv);
   std::span<const kernels::SequenceRows> KeepLogitRows(const ForwardBatch& batch);
+  std::span<float> BringLogits(const ForwardBatch& batch);
 
   ModelConfig config_;
   ModelOptions options_;

@@ -17,23 +17,19 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kLargest = std::numeric_limits<float>::max();
 constexpr size_t kReservedMasks = 1024;  // more than end and stop tokens and bad words together
 
-// The index of the first weight with which the running sum exceeds `mass`, which is below the sum
-// of all; the last weight above 0 should rounding eat it.
+// The index of the first weight with which the running sum exceeds `mass`, of which `mass` is then
+// what that weight has of it; the last weight above 0, all of it, should rounding eat it.
 template <typename Weights, typename Projection>
-size_t Pick(const Weights& weights, Projection weight_of, double mass) {
+size_t Pick(const Weights& weights, Projection weight_of, double& mass) {
   size_t last = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
-    const float weight = std::invoke(weight_of, weights[i]);
+    const double weight = std::invoke(weight_of, weights[i]);
+    if (mass - weight < 0) return i;
     mass -= weight;
-    if (mass < 0) return i;
     if (weight > 0) last = i;
   }
+  mass = std::numeric_limits<double>::infinity();
   return last;
-}
-
-bool HasPenalties(const SamplingParams& params) {
-  return params.repetition_penalty != 1 || params.presence_penalty != 0 ||
-         params.frequency_penalty != 0;
 }
 
 }  // namespace
@@ -42,6 +38,12 @@ Sampler::Sampler(int32_t vocab_size)
     : weights_(static_cast<size_t>(vocab_size)), counts_(static_cast<size_t>(vocab_size)) {
   candidates_.reserve(counts_.size());
   masked_.reserve(kReservedMasks);
+  block_sums_.reserve(counts_.size() / kSoftmaxBlock + 1);
+}
+
+bool HasPenalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1 || params.presence_penalty != 0 ||
+         params.frequency_penalty != 0;
 }
 
 OutputToken Sampler::Sample(std::span<float> logits, const SamplingParams& params,
@@ -200,9 +202,13 @@ TokenId Sampler::Draw(std::span<const float> logits, float best, const SamplingP
     total = SoftmaxWeights(weights, best, params.temperature, weights);
     for (size_t i = 0; i < candidates_.size(); ++i) candidates_[i].value = weights[i];
   } else {
-    total = SoftmaxWeights(logits, best, params.temperature, weights_);
+    total = SoftmaxWeights(logits, best, params.temperature, weights_, &block_sums_);
     if (params.top_p == 1 && params.min_p == 0) {
-      return static_cast<TokenId>(Pick(weights_, std::identity(), uniform * total));
+      double mass = uniform * total;
+      const size_t begin = Pick(block_sums_, std::identity(), mass) * kSoftmaxBlock;
+      const auto block = std::span<const float>(weights_).subspan(
+          begin, std::min(kSoftmaxBlock, weights_.size() - begin));
+      return static_cast<TokenId>(begin + Pick(block, std::identity(), mass));
     }
     TakeHeaviest(params.top_p, params.min_p, total);
   }
@@ -210,7 +216,8 @@ TokenId Sampler::Draw(std::span<const float> logits, float best, const SamplingP
   std::erase_if(candidates_, [&](const Candidate& c) { return c.value < params.min_p; });
   double kept = 0;
   for (const Candidate& candidate : candidates_) kept += candidate.value;
-  return candidates_[Pick(candidates_, &Candidate::value, uniform * kept)].token;
+  double mass = uniform * kept;
+  return candidates_[Pick(candidates_, &Candidate::value, mass)].token;
 }
 
 // candidates_ = the `count` best logits above minus infinity, best first.

@@ -11,6 +11,8 @@
 
 namespace baton::engine {
 
+bool HasPenalties(const SamplingParams& params);
+
 // Pure but for its scratch memory: the result is a function of the arguments alone, bit for bit on
 // every machine, so a replay on another worker gives the same token (softmax.h, random.h). One per
 // device thread.
@@ -63,7 +65,8 @@ class Sampler {
   void TakeHeaviest(float top_p, float min_p, double total);
   void KeepNucleus(double mass);
 
-  std::vector<float> weights_;  // per token, or per candidate
+  std::vector<float> weights_;      // per token, or per candidate
+  std::vector<double> block_sums_;  // of weights_
   std::vector<Candidate> candidates_;
   std::vector<int32_t> counts_;    // per token; all 0 between calls
   std::vector<Candidate> masked_;  // as they were, in the order in which they were masked

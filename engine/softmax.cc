@@ -62,19 +62,24 @@ BestLogit FindBest(std::span<const float> logits) {
 }
 
 double SoftmaxWeights(std::span<const float> logits, float best, float temperature,
-                      std::span<float> weights) {
+                      std::span<float> weights, std::vector<double>* block_sums) {
   BATON_CHECK(weights.size() >= logits.size(), "there is room for the weights");
-  double sums[kLanes] = {};
-  ForEachLanes(logits, [&](size_t index, Floats lanes) {
-    lanes = Exp((lanes - best) / temperature);
-    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += lanes[lane];
-    if (index + kLanes <= logits.size()) {
-      std::memcpy(&weights[index], &lanes, sizeof lanes);
-    } else {
-      std::memcpy(&weights[index], &lanes, (logits.size() - index) * sizeof(float));
-    }
-  });
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  if (block_sums != nullptr) block_sums->clear();
+  double total = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += kSoftmaxBlock) {
+    const auto block = logits.subspan(begin, std::min(kSoftmaxBlock, logits.size() - begin));
+    double sums[kLanes] = {};
+    ForEachLanes(block, [&](size_t index, Floats lanes) {
+      lanes = Exp((lanes - best) / temperature);
+      for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += lanes[lane];
+      const size_t count = std::min(kLanes, block.size() - index);
+      std::memcpy(&weights[begin + index], &lanes, count * sizeof(float));
+    });
+    const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    if (block_sums != nullptr) block_sums->push_back(sum);
+    total += sum;
+  }
+  return total;
 }
 
 }  // namespace baton::engine

@@ -5,8 +5,13 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace baton::engine {
+
+// Sums go by blocks of so many weights, which are added in order, so that a GPU sums them side by
+// side and gets the same.
+inline constexpr size_t kSoftmaxBlock = 2048;
 
 struct BestLogit {
   float value = 0;    // minus infinity when nothing is above it
@@ -17,8 +22,9 @@ struct BestLogit {
 BestLogit FindBest(std::span<const float> logits);
 
 // weights[i] = exp((logits[i] - best) / temperature), with a relative error below 1e-6; 0 where
-// that is below e^-87, and for NaN. Returns their sum. best: at least every logit, and finite.
+// that is below e^-87, and for NaN. Returns their sum; block_sums get those of the blocks. best: at
+// least every logit, and finite.
 double SoftmaxWeights(std::span<const float> logits, float best, float temperature,
-                      std::span<float> weights);
+                      std::span<float> weights, std::vector<double>* block_sums = nullptr);
 
 }  // namespace baton::engine

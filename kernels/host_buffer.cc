@@ -37,4 +37,9 @@ void Ops::ToHost(std::span<const CopyPiece> pieces) {
 
 void Ops::Copy(float* to, const float* from, int64_t count) { std::copy_n(from, count, to); }
 
+void Ops::DrawTokens(const float*, int32_t, std::span<const Draw>, std::span<const LogitEdit>,
+                     std::span<TokenId> tokens) {
+  std::ranges::fill(tokens, kDrawnByHost);
+}
+
 }  // namespace baton::kernels

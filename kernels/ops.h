@@ -92,6 +92,28 @@ struct AttentionShape {
   float scale = 0;  // usually 1 / sqrt(head_dim)
 };
 
+// How the next token of a row of logits is drawn, as engine/sampler.h says.
+struct LogitEdit {
+  TokenId token = 0;
+  float bias = 0;
+  int32_t count = -1;  // of the token in the output, for penalties; -1: it has none
+  bool masked = false;
+};
+struct Draw {
+  bool by_host = false;  // the device need not try
+  float temperature = 0;
+  int32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  float repetition_penalty = 1;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  double uniform = 0;
+  int32_t first_edit = 0;  // in the edits of the step; each of another token
+  int32_t edit_count = 0;
+};
+inline constexpr TokenId kDrawnByHost = -1;
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -108,6 +130,10 @@ class Ops {
   // After what the ops before it write; done when it returns.
   virtual void ToHost(std::span<const CopyPiece> pieces);
   virtual void Copy(float* to, const float* from, int64_t count);  // apart, on the device
+  // Makes copies to and from this memory of the host fast, where the system lets it; true where it
+  // did, for UnpinHost to end it.
+  virtual bool PinHost(std::span<std::byte>) { return false; }
+  virtual void UnpinHost(std::span<std::byte>) {}
 
   // InvalidArgument for a KV layout that the backend's kernels do not know.
   virtual absl::Status CheckLayout(const KvLayout&) const { return absl::OkStatus(); }
@@ -144,6 +170,15 @@ class Ops {
   // out[r][c] = silu(gate[r][c]) * up[r][c]. out may be gate.
   virtual void SwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols,
                       float* out) = 0;
+
+  // tokens[r], on the host, = the token that is drawn from logits[r] [vocab], which stay as they
+  // are: the one that the host would draw. kDrawnByHost where a row says so or the device cannot.
+  virtual void DrawTokens(const float* logits, int32_t vocab, std::span<const Draw> draws,
+                          std::span<const LogitEdit> edits, std::span<TokenId> tokens);
+
+  // For benchmarks: 1e9 operations a second of the device's matrix units, by the instructions that
+  // its kernels use, over so many rounds; 0 where that is not known.
+  virtual double MeasureTensorGopS(int32_t) { return 0; }
 };
 
 // Plain loops in one thread, weights kept as float (block formats decoded exactly). Slow; the

@@ -4,7 +4,8 @@
 #   tests/run.sh           release preset with all tests, then asan over all but the RPC rooms, the
 #                          demo model (small models go through the same code) and the simulator's
 #                          longest runs, then tsan over
-#                          queues, thread pool, handoff and disk cache (all of it takes too long here)
+#                          queues, thread pool, handoff and disk cache (all of it takes too long here),
+#                          and the CUDA kernels for one architecture, compiled where nvcc is
 #   tests/run.sh --quick   the release preset only
 #
 # The closing lines of every preset's ctest come last, with what failed tests said; the exit code is
@@ -17,7 +18,7 @@ for argument in "$@"; do
   case "$argument" in
     --quick) quick=true ;;
     -h | --help)
-      sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *) echo "run.sh: unknown argument '$argument' (--quick)" >&2; exit 2 ;;
@@ -86,6 +87,15 @@ if ! $quick; then
   step "tsan: build"
   build_preset tsan common_test kernels_test kv_disk_test kv_transfer_test
   test_preset tsan -R '^(common_test|kv_disk_test|kv_transfer_test|kernels_test\.ThreadPool)'
+fi
+
+nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+if $quick || [ ! -x "$nvcc" ]; then
+  step "cuda: the kernels are not compiled (no nvcc, or --quick)"
+else
+  step "cuda: the kernels, for one architecture"
+  [ -f build/cuda/build.ninja ] || cmake --preset cuda -DBATON_CUDA_ARCHITECTURES=90-real
+  cmake --build --preset cuda -j "$(nproc)" --target baton_cuda_kernels
 fi
 
 step "all presets"

@@ -1,9 +1,11 @@
-// Paged attention in float, for prefill and decode alike. A block takes up to kQueryTile queries
-// that share a kv head, brings tiles of 32 keys and values to shared memory, and keeps an online
-// softmax for each query. A query's arithmetic is its own: tiles at fixed positions, segments of
-// kSegmentTokens merged in order, whether one block does all of them or one each.
+// Paged attention in float, for the caches and heads that attention_tensor.cu leaves. A block takes
+// up to kQueryTile queries that share a kv head, brings tiles of 32 keys and values to shared
+// memory, and keeps an online softmax for each query. A query's arithmetic is its own: tiles at
+// fixed positions, segments of kSegmentTokens merged in order, whether one block does all of them
+// or one each.
 
 #include "kernels/cuda/kv_element.cuh"
+#include "kernels/cuda/softmax.cuh"
 
 namespace baton::kernels::cuda {
 namespace {
@@ -13,7 +15,6 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kTile = 32;
 constexpr int kQueries = kQueryTile / kWarps;  // of a warp
 
-// The softmax over some positions: sum of exp(score - largest), and of that times the values.
 // Lane i holds elements i, i + 32, ...
 template <int kElements>
 struct Softmax {
@@ -29,19 +30,13 @@ struct Softmax {
   }
 };
 
-// The compiler may not fuse otherwise here and there: the bits must be the same wherever it is used.
 template <int kElements>
 __device__ void Merge(Softmax<kElements>& total, const Softmax<kElements>& next) {
-  const float largest = LargerOrNan(total.largest, next.largest);
-  const float keep = expf(__fsub_rn(total.largest, largest));
-  const float take = expf(__fsub_rn(next.largest, largest));
-  total.sum = __fadd_rn(__fmul_rn(total.sum, keep), __fmul_rn(next.sum, take));
+  const MergeFactors factors = MergeSums(total.largest, total.sum, next.largest, next.sum);
 #pragma unroll
   for (int e = 0; e < kElements; ++e) {
-    total.values[e] =
-        __fadd_rn(__fmul_rn(total.values[e], keep), __fmul_rn(next.values[e], take));
+    total.values[e] = MergeValue(total.values[e], next.values[e], factors);
   }
-  total.largest = largest;
 }
 
 struct SharedTiles {
@@ -107,8 +102,8 @@ __device__ void AddTile(const SharedTiles& shared, int query, int32_t dim, float
   const bool seen = first + lane <= position;
   score = seen ? score * scale : -INFINITY;
   const float largest = LargerOrNan(softmax.largest, WarpMax(score));
-  const float keep = expf(softmax.largest - largest);
-  const float weight = seen ? expf(score - largest) : 0.0f;
+  const float keep = exp2f(softmax.largest - largest);
+  const float weight = seen ? exp2f(score - largest) : 0.0f;
   softmax.sum = fmaf(softmax.sum, keep, WarpSum(weight));
   softmax.largest = largest;
   float* weights = shared.weights + query * kTile;
@@ -126,11 +121,6 @@ __device__ void AddTile(const SharedTiles& shared, int query, int32_t dim, float
       if (d < dim) softmax.values[e] = fmaf(weights[t], value[d], softmax.values[e]);
     }
   }
-}
-
-__device__ float* Partial(const AttentionArguments& a, int64_t row, int32_t head, int32_t segment) {
-  return a.partials +
-         ((row * a.heads + head) * a.segments + segment) * (a.cache.head_dim + 2);
 }
 
 // grid: x tiles, y kv heads, z segments where there are partials.
@@ -166,7 +156,8 @@ __global__ void AttentionKernel(AttentionArguments a) {
 #pragma unroll
     for (int r = 0; r < kQueries; ++r) part[r].Clear();
     const int32_t first_token = segment * kSegmentTokens;
-    const int32_t end_token = end < first_token + kSegmentTokens ? end : first_token + kSegmentTokens;
+    const int32_t end_token =
+        end < first_token + kSegmentTokens ? end : first_token + kSegmentTokens;
     for (int32_t first = first_token; first < end_token; first += kTile) {
       __syncthreads();
       LoadKeysAndValues(a, tile, kv_head, first, end_token, shared);
@@ -176,7 +167,7 @@ __global__ void AttentionKernel(AttentionArguments a) {
         const int query = warp * kQueries + r;
         const int32_t position = tile.first_position + (tile.first + query) / group;
         if (query < tile.count && first <= position) {
-          AddTile(shared, query, dim, a.scale, first, position, part[r]);
+          AddTile(shared, query, dim, a.scale * kLog2E, first, position, part[r]);
         }
       }
     }
@@ -244,15 +235,11 @@ __global__ void MergeSegmentsKernel(AttentionArguments a) {
 }
 
 template <int kElements>
-void Launch(const AttentionArguments& a, Stream stream) {
-  const bool split = a.partials != nullptr;
+void LaunchFloats(const AttentionArguments& a, Stream stream) {
   const dim3 grid(static_cast<uint32_t>(a.tile_count), static_cast<uint32_t>(a.cache.kv_heads),
-                  split ? static_cast<uint32_t>(a.segments) : 1u);
+                  a.partials != nullptr ? static_cast<uint32_t>(a.segments) : 1u);
   BATON_LAUNCH(AttentionKernel<kElements>, grid, kThreads,
                static_cast<size_t>(AttentionSharedBytes(a.cache.head_dim)), stream, a);
-  if (!split) return;
-  const dim3 rows(static_cast<uint32_t>(a.rows), static_cast<uint32_t>(a.heads));
-  BATON_LAUNCH(MergeSegmentsKernel<kElements>, rows, 32, 0, stream, a);
 }
 
 template <int kElements>
@@ -265,25 +252,34 @@ bool Allow(int32_t shared_bytes) {
 }  // namespace
 
 int32_t AttentionSharedBytes(int32_t head_dim) {
-  return 4 * (kQueryTile * head_dim + kTile * (head_dim + 1) + kTile * head_dim +
-              kQueryTile * kTile);
+  return 4 *
+         (kQueryTile * head_dim + kTile * (head_dim + 1) + kTile * head_dim + kQueryTile * kTile);
 }
 
 bool AllowAttention(int32_t shared_bytes) {
   return Allow<1>(shared_bytes) && Allow<2>(shared_bytes) && Allow<4>(shared_bytes) &&
-         Allow<8>(shared_bytes);
+         Allow<8>(shared_bytes) && AllowTensorAttention();
 }
 
-void LaunchAttention(const AttentionArguments& arguments, Stream stream) {
-  const int32_t dim = arguments.cache.head_dim;
-  if (dim <= 32) {
-    Launch<1>(arguments, stream);
+void LaunchAttention(const AttentionArguments& a, Stream stream) {
+  const int32_t dim = a.cache.head_dim;
+  if (UsesTensorCores(a.cache)) {
+    LaunchTensorAttention(a, stream);
+  } else if (dim <= 32) {
+    LaunchFloats<1>(a, stream);
   } else if (dim <= 64) {
-    Launch<2>(arguments, stream);
+    LaunchFloats<2>(a, stream);
   } else if (dim <= 128) {
-    Launch<4>(arguments, stream);
+    LaunchFloats<4>(a, stream);
   } else {
-    Launch<8>(arguments, stream);
+    LaunchFloats<8>(a, stream);
+  }
+  if (a.partials == nullptr) return;
+  const dim3 rows(static_cast<uint32_t>(a.rows), static_cast<uint32_t>(a.heads));
+  if (dim <= 128) {
+    BATON_LAUNCH(MergeSegmentsKernel<4>, rows, 32, 0, stream, a);
+  } else {
+    BATON_LAUNCH(MergeSegmentsKernel<8>, rows, 32, 0, stream, a);
   }
 }
 

@@ -49,12 +49,10 @@ void PutBlock(const QuantBlock& block, bool minus_eight, int64_t at, PackedWeigh
     return;
   }
   const int shift = minus_eight ? 8 : 0;
-  for (int32_t first = 0; first < block.elements; first += 32) {
-    for (int32_t j = 0; j < 16; ++j) {
-      const int low = block.quants[first + j] + shift;
-      const int high = block.quants[first + j + 16] + shift;
-      values[(at + first) / 2 + j] = static_cast<int8_t>(low | high << 4);
-    }
+  for (int32_t i = 0; i < block.elements; i += 2) {
+    const int low = block.quants[i] + shift;
+    const int high = block.quants[i + 1] + shift;
+    values[(at + i) / 2] = static_cast<int8_t>(low | high << 4);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,8 +18,6 @@ namespace {
 constexpr Stream kStream = nullptr;
 constexpr int32_t kLeastCapability = 80;
 constexpr int32_t kMostHeadDim = 256;
-// Of the softmaxes of segments; where they need more, a block does all segments of its queries.
-constexpr int64_t kMostSoftmaxBytes = int64_t{64} << 20;
 
 void Must(const absl::Status& status, const char* op) {
   if (status.ok()) return;
@@ -105,7 +104,8 @@ absl::StatusOr<std::unique_ptr<Ops>> CudaOps::Create(const CudaOptions& options)
         fmt::format("GPU {} is {}: the kernels need compute capability {}.{}", options.gpu,
                     info.name, kLeastCapability / 10, kLeastCapability % 10));
   }
-  if (!AllowAttention(std::min(info.shared_bytes, AttentionSharedBytes(kMostHeadDim)))) {
+  if (!AllowAttention(std::min(info.shared_bytes, AttentionSharedBytes(kMostHeadDim))) ||
+      !AllowDraw()) {
     return absl::FailedPreconditionError(fmt::format("GPU {} ({}) refuses the kernels: {}",
                                                      options.gpu, info.name,
                                                      std::string(LaunchError().message())));
@@ -124,12 +124,14 @@ absl::Status CudaOps::CheckLayout(const KvLayout& layout) const {
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> CudaOps::NewBuffer(int64_t bytes) {
+  rounded_rows_ = {};
   BATON_RETURN_IF_ERROR(UseDevice(gpu_));
   BATON_ASSIGN_OR_RETURN(void* memory, Allocate(std::max<int64_t>(bytes, 1)));
   return std::make_unique<DeviceBuffer>(memory);
 }
 
 void CudaOps::ToDevice(void* to, const void* from, int64_t bytes) {
+  rounded_rows_ = {};
   Must(UseDevice(gpu_), "choosing it");
   Must(CopyToDevice(to, from, bytes), "a copy to it");
 }
@@ -142,7 +144,18 @@ void CudaOps::ToHost(std::span<const CopyPiece> pieces) {
   Must(Synchronize(), "copies from it");
 }
 
+bool CudaOps::PinHost(std::span<std::byte> memory) {
+  Must(UseDevice(gpu_), "choosing it");
+  return Pin(memory.data(), std::ssize(memory)).ok();
+}
+
+void CudaOps::UnpinHost(std::span<std::byte> memory) {
+  Must(UseDevice(gpu_), "choosing it");
+  Unpin(memory.data());
+}
+
 void CudaOps::Copy(float* to, const float* from, int64_t count) {
+  rounded_rows_ = {};
   Must(UseDevice(gpu_), "choosing it");
   Must(CopyOnDevice(to, from, count * int64_t{sizeof(float)}), "a copy");
 }
@@ -165,9 +178,10 @@ absl::StatusOr<std::unique_ptr<Matrix>> CudaOps::LoadMatrix(const HostMatrix& ho
 }
 
 void CudaOps::Embed(const Matrix& table, std::span<const TokenId> tokens, float* out) {
+  rounded_rows_ = {};
   Must(UseDevice(gpu_), "choosing it");
   void* const sent = Reserve(tokens_, max_rows_ * int64_t{sizeof(TokenId)});
-  Must(CopyToDevice(sent, tokens.data(), static_cast<int64_t>(tokens.size_bytes())), "embedding");
+  Must(staging_.Send(sent, tokens.data(), static_cast<int64_t>(tokens.size_bytes())), "embedding");
   LaunchEmbed(WeightsOf(&table), static_cast<const int32_t*>(sent),
               static_cast<int32_t>(tokens.size()), out, kStream);
   Must(LaunchError(), "embedding");
@@ -176,39 +190,51 @@ void CudaOps::Embed(const Matrix& table, std::span<const TokenId> tokens, float*
 void CudaOps::RmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols,
                       float epsilon, float* out) {
   Must(UseDevice(gpu_), "choosing it");
-  LaunchRmsNorm(x, weight, rows, cols, epsilon, out, kStream);
+  LaunchRmsNorm(x, weight, rows, cols, epsilon, out, RoundingOfOutput(out, rows, cols), kStream);
   Must(LaunchError(), "a norm");
 }
 
 void CudaOps::SwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols, float* out) {
   Must(UseDevice(gpu_), "choosing it");
-  LaunchSwiGlu(gate, up, int64_t{rows} * cols, out, kStream);
+  LaunchSwiGlu(gate, up, rows, cols, out, RoundingOfOutput(out, rows, cols), kStream);
   Must(LaunchError(), "SwiGLU");
 }
 
-// Leaves the rows in rounded_, with room for whole tiles. What lies beyond the rows is read by the
-// kernels, but no result of it stored.
-void CudaOps::Round(const float* x, int32_t rows, const Weights& weights) {
-  const int64_t room = (int64_t{rows} + kMatMulManyRows - 1) / kMatMulManyRows * kMatMulManyRows;
-  void* const to = Reserve(rounded_, room * weights.padded_cols * 2);
-  auto* const scales = static_cast<float*>(Reserve(row_scales_, room * int64_t{sizeof(float)}));
-  LaunchRound(x, rows, weights.cols, weights.padded_cols, weights.format == WeightFormat::kBF16, to,
-              scales, kStream);
+// Where rows go that are rounded, which rounded_ then holds.
+Rounding CudaOps::RoundingOf(const RoundedRows& rows) {
+  const int32_t padded_cols = (rows.cols + kWeightCols - 1) / kWeightCols * kWeightCols;
+  Rounding rounding;
+  rounding.values = Reserve(rounded_, int64_t{rows.rows} * padded_cols * 2);
+  rounding.row_scales =
+      static_cast<float*>(Reserve(row_scales_, int64_t{rows.rows} * int64_t{sizeof(float)}));
+  rounding.padded_cols = padded_cols;
+  rounding.bf16 = rows.bf16;
+  rounded_rows_ = rows;
+  return rounding;
+}
+
+// A product is likely to come next that wants them as the last one did.
+Rounding CudaOps::RoundingOfOutput(const float* out, int32_t rows, int32_t cols) {
+  rounded_rows_ = {};
+  if (!likely_bf16_.has_value()) return {};
+  return RoundingOf({out, rows, cols, *likely_bf16_});
 }
 
 void CudaOps::MatMul(std::span<const Matrix* const> weights, const float* x, int32_t rows,
                      std::span<float* const> outs, bool add) {
   Must(UseDevice(gpu_), "choosing it");
-  enum class Rounded { kNot, kF16, kBF16 } rounded = Rounded::kNot;
   for (size_t i = 0; i < weights.size(); ++i) {
     const Weights& w = WeightsOf(weights[i]);
     if (w.format == WeightFormat::kF32) {
       LaunchMatMulF32(w, x, rows, outs[i], add, kStream);
+      rounded_rows_ = {};
       continue;
     }
-    const Rounded needed = w.format == WeightFormat::kBF16 ? Rounded::kBF16 : Rounded::kF16;
-    if (rounded != needed) Round(x, rows, w);
-    rounded = needed;
+    const RoundedRows needed{x, rows, w.cols, w.format == WeightFormat::kBF16};
+    if (rounded_rows_ != needed) {
+      LaunchRound(x, rows, w.cols, RoundingOf(needed), kStream);
+      likely_bf16_ = needed.bf16;
+    }
     const MatMulPlan plan = PlanMatMul(w.rows, w.padded_cols, rows, info_.multiprocessors);
     float* partials = nullptr;
     if (plan.split) {
@@ -230,7 +256,7 @@ void CudaOps::SendTables(std::span<const SequenceRows> sequences, const KvLayout
     const auto bytes = static_cast<int64_t>(values.size() * sizeof(values[0]));
     const bool same = scratch.buffer != nullptr && SameBytes(values, sent);
     void* const to = Reserve(scratch, bytes);
-    if (!same) Must(CopyToDevice(to, values.data(), bytes), "sending a step's sequences");
+    if (!same) Must(staging_.Send(to, values.data(), bytes), "sending a step's sequences");
   };
   send(places_, next_.places, tables_.places);
   send(block_tables_, next_.tables, tables_.tables);
@@ -241,6 +267,7 @@ void CudaOps::SendTables(std::span<const SequenceRows> sequences, const KvLayout
 void CudaOps::RopeAndStoreKv(const Rope& rope, const KvLayout& layout, std::byte* slab,
                              int32_t layer, int32_t heads, std::span<const SequenceRows> sequences,
                              float* q, const float* k, const float* v) {
+  rounded_rows_ = {};
   SendTables(sequences, layout, heads / layout.kv_heads);
   RopeArguments a;
   a.cache = CacheOf(layout, layer);
@@ -263,6 +290,7 @@ void CudaOps::RopeAndStoreKv(const Rope& rope, const KvLayout& layout, std::byte
 void CudaOps::Attention(const AttentionShape& shape, const KvLayout& layout, const std::byte* slab,
                         int32_t layer, std::span<const SequenceRows> sequences, const float* q,
                         float* out) {
+  rounded_rows_ = {};
   SendTables(sequences, layout, shape.heads / layout.kv_heads);
   AttentionArguments a;
   a.cache = CacheOf(layout, layer);
@@ -277,16 +305,85 @@ void CudaOps::Attention(const AttentionShape& shape, const KvLayout& layout, con
   a.q = q;
   a.out = out;
   a.slab = reinterpret_cast<const char*>(slab);
-  // Segments in blocks of their own where there are few tiles, as in decode.
   const int64_t bytes =
       int64_t{sizeof(float)} * AttentionPartialFloats(a.rows, a.heads, a.segments, layout.head_dim);
-  const int64_t blocks = int64_t{a.tile_count} * layout.kv_heads;
-  if (a.segments > 1 && a.segments <= 65'535 && bytes <= kMostSoftmaxBytes &&
-      blocks < 2 * info_.multiprocessors) {
+  if (SplitsAttention(a.tile_count, layout.kv_heads, a.segments, bytes, info_.multiprocessors)) {
     a.partials = static_cast<float*>(Reserve(softmaxes_, bytes));
   }
   LaunchAttention(a, kStream);
   Must(LaunchError(), "attention");
+}
+
+static_assert(kLeftToHost == kDrawnByHost && sizeof(TokenId) == sizeof(int32_t));
+
+void CudaOps::DrawTokens(const float* logits, int32_t vocab, std::span<const Draw> draws,
+                         std::span<const LogitEdit> edits, std::span<TokenId> tokens) {
+  std::ranges::fill(tokens, kDrawnByHost);
+  const bool all_by_host =
+      std::ranges::all_of(draws, [](const Draw& draw) { return draw.by_host; });
+  if (all_by_host || vocab > kMostVocab) return;
+  Must(UseDevice(gpu_), "choosing it");
+  next_draws_.clear();
+  for (const Draw& draw : draws) {
+    next_draws_.push_back({.uniform = draw.uniform,
+                           .temperature = draw.temperature,
+                           .top_p = draw.top_p,
+                           .min_p = draw.min_p,
+                           .repetition_penalty = draw.repetition_penalty,
+                           .presence_penalty = draw.presence_penalty,
+                           .frequency_penalty = draw.frequency_penalty,
+                           .top_k = draw.top_k,
+                           .first_edit = draw.first_edit,
+                           .edit_count = draw.edit_count,
+                           .drawn = !draw.by_host});
+    // More candidates than a block sorts: not worth the try.
+    if (draw.temperature > 0 && draw.top_k > kMostCandidates && draw.top_k < vocab) {
+      next_draws_.back().drawn = 0;
+    }
+  }
+  next_edits_.clear();
+  for (const LogitEdit& edit : edits) {
+    next_edits_.push_back({edit.token, edit.bias, edit.count, edit.masked});
+  }
+  const auto send = [this](Scratch& scratch, const auto& values) {
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(values[0]));
+    void* const to = Reserve(scratch, std::max<int64_t>(bytes, 1));
+    Must(staging_.Send(to, values.data(), bytes), "sending what to draw");
+    return to;
+  };
+  const auto rows = static_cast<int32_t>(draws.size());
+  const auto token_bytes = static_cast<int64_t>(tokens.size_bytes());
+  DrawArguments a;
+  a.logits = logits;
+  a.vocab = vocab;
+  a.rows = static_cast<const DrawRow*>(send(draw_rows_, next_draws_));
+  a.edits = static_cast<const DrawEdit*>(send(draw_edits_, next_edits_));
+  a.values =
+      static_cast<float*>(Reserve(draw_values_, int64_t{rows} * vocab * int64_t{sizeof(float)}));
+  a.tokens = static_cast<int32_t*>(Reserve(drawn_, token_bytes));
+  Must(staging_.Send(a.tokens, tokens.data(), token_bytes), "sending what to draw");
+  LaunchDraw(a, rows, kStream);
+  Must(LaunchError(), "drawing tokens");
+  Must(CopyToHost(tokens.data(), a.tokens, token_bytes), "bringing the tokens");
+}
+
+double CudaOps::MeasureTensorGopS(int32_t rounds) {
+  Must(UseDevice(gpu_), "choosing it");
+  constexpr int32_t kBlocksEach = 8;
+  const int32_t blocks = info_.multiprocessors * kBlocksEach;
+  auto* const out =
+      static_cast<float*>(Reserve(sums_, int64_t{blocks} * kProbeThreads * int64_t{sizeof(float)}));
+  double best = 0;
+  for (int i = 0; i < 4; ++i) {
+    Must(Synchronize(), "a probe");
+    const auto begin = std::chrono::steady_clock::now();
+    const double operations = LaunchTensorProbe(blocks, rounds, out, kStream);
+    Must(Synchronize(), "a probe");
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, operations / seconds.count() / 1e9);
+  }
+  Must(LaunchError(), "a probe");
+  return best;
 }
 
 }  // namespace cuda

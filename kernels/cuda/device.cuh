@@ -10,12 +10,12 @@
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <mma.h>
 
 #define BATON_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
-// The block's dynamic shared memory as floats.
+// The block's dynamic shared memory, in one of two types in a file.
 #define BATON_SHARED_FLOATS(name) extern __shared__ __align__(16) float name[]
+#define BATON_SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 
 namespace baton::kernels::cuda {
 
@@ -56,30 +56,43 @@ inline __device__ float ShuffleXor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
-// Tensor-core tiles of 16 x 16: sums[n][m] += weights[n][k] * inputs[m][k]. Each is one warp's, and
-// pointers are 32-byte aligned in shared memory.
+// Two numbers in a register of the tensor cores, the first in the low half.
 template <typename T>
-using WeightTile = nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, T,
-                                          nvcuda::wmma::row_major>;
-template <typename T>
-using InputTile = nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, T,
-                                         nvcuda::wmma::col_major>;
-using SumTile = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float>;
+__device__ uint32_t Pair(float low, float high);
+template <>
+inline __device__ uint32_t Pair<Half>(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+template <>
+inline __device__ uint32_t Pair<BFloat16>(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
 
-inline __device__ void Zero(SumTile& sums) { nvcuda::wmma::fill_fragment(sums, 0.0f); }
-template <typename Tile, typename T>
-__device__ void LoadTile(Tile& tile, const T* from, int stride) {
-  nvcuda::wmma::load_matrix_sync(tile, from, stride);
-}
+// sums[16][8] += a[16][16] * b[16][8] of one warp (PTX: mma.m16n8k16). Lane 4 g + q holds of
+//   a     rows g and g + 8 of columns 2q and 2q + 1 in a[0] and a[1], of 2q + 8 and 2q + 9 in a[2]
+//         and a[3]
+//   b     column g: rows 2q and 2q + 1 in b0, 2q + 8 and 2q + 9 in b1
+//   sums  columns 2q and 2q + 1: of row g in sums[0] and [1], of row g + 8 in [2] and [3]
 template <typename T>
-__device__ void MultiplyAdd(SumTile& sums, const WeightTile<T>& weights,
-                            const InputTile<T>& inputs) {
-  nvcuda::wmma::mma_sync(sums, weights, inputs, sums);
+__device__ void MultiplyAdd(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+#define BATON_MMA(type)                                                               \
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                 \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])           \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+template <>
+inline __device__ void MultiplyAdd<Half>(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
+                                         uint32_t b1) {
+  BATON_MMA("f16");
 }
-// to[m * stride + n] = sums[n][m]
-inline __device__ void StoreTile(float* to, int stride, const SumTile& sums) {
-  nvcuda::wmma::store_matrix_sync(to, sums, stride, nvcuda::wmma::mem_col_major);
+template <>
+inline __device__ void MultiplyAdd<BFloat16>(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
+  BATON_MMA("bf16");
 }
+#undef BATON_MMA
 
 }  // namespace baton::kernels::cuda
 #endif

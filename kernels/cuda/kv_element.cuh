@@ -11,8 +11,7 @@ namespace baton::kernels::cuda {
 inline __device__ int64_t KvIndex(const Cache& cache, int32_t row, int32_t column,
                                   int32_t columns) {
   if (cache.together == 1) return int64_t{row} * columns + column;
-  return (int64_t{row / cache.together} * columns + column) * cache.together +
-         row % cache.together;
+  return (int64_t{row / cache.together} * columns + column) * cache.together + row % cache.together;
 }
 inline __device__ int64_t KeyIndex(const Cache& cache, int32_t token, int32_t element) {
   return KvIndex(cache, element, token, cache.block_tokens);

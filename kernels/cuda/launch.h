@@ -17,7 +17,7 @@ using Stream = CUstream_st*;
 // kWeightCols. kNibbles and kBytes hold element = quant * scale.x + scale.y, with one scale for
 // each `group` columns:
 //   kF32, kF16, kBF16  [rows][cols] as such
-//   kNibbles           [rows][cols / 32][16]: byte j has elements j (low) and j + 16 of 32, from 0
+//   kNibbles           [rows][cols / 32][16]: byte j has elements 2 j (low) and 2 j + 1, from 0
 //   kBytes             [rows][cols] signed
 enum class WeightFormat : uint8_t { kF32, kF16, kBF16, kNibbles, kBytes };
 inline constexpr int32_t kWeightRows = 64;
@@ -41,24 +41,40 @@ struct Weights {
 
 void LaunchEmbed(const Weights& table, const int32_t* tokens, int32_t count, float* out,
                  Stream stream);
-void LaunchRmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols, float epsilon,
-                   float* out, Stream stream);
-void LaunchSwiGlu(const float* gate, const float* up, int64_t count, float* out, Stream stream);
-
 // Rows of inputs for the tensor cores: [rows][padded_cols] of F16 or BF16, zeros in the padding.
 // F16 rows are multiplied by a power of two that keeps their largest element in range;
-// `row_scales` are its inverses.
-void LaunchRound(const float* x, int32_t rows, int32_t cols, int32_t padded_cols, bool bf16,
-                 void* out, float* row_scales, Stream stream);
+// `row_scales` are its inverses. Ops that make rows round them at once where `values` is not null.
+struct Rounding {
+  void* values = nullptr;
+  float* row_scales = nullptr;
+  int32_t padded_cols = 0;
+  bool bf16 = false;
+};
+void LaunchRound(const float* x, int32_t rows, int32_t cols, const Rounding& rounding,
+                 Stream stream);
+
+void LaunchRmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols, float epsilon,
+                   float* out, const Rounding& rounding, Stream stream);
+void LaunchSwiGlu(const float* gate, const float* up, int32_t rows, int32_t cols, float* out,
+                  const Rounding& rounding, Stream stream);
 
 // Sums over k go by segments, at most kMatMulSegments, that depend on the columns alone, and are
 // added in order: a row's bits depend on neither the number of rows nor the split.
 inline constexpr int32_t kMatMulSegments = 8;
-inline constexpr int32_t kMatMulFewRows = 16;
-inline constexpr int32_t kMatMulManyRows = 64;
+
+// The results of a block: rows, and weight rows. Of kFew its warps do a segment each; of the others
+// a block does all, or one.
+enum class MatMulTile : uint8_t { kFew, kSome, kMany };
+struct MatMulTileSize {
+  int32_t rows;
+  int32_t weight_rows;
+};
+inline constexpr MatMulTileSize kMatMulTiles[] = {{16, 16}, {64, 128}, {128, 128}};
+// Of more, blocks of 16 weight rows would read more inputs than weights.
+inline constexpr int32_t kMatMulFewRows = 8;
 
 struct MatMulPlan {
-  int32_t tile_rows = 0;  // kMatMulFewRows or kMatMulManyRows
+  MatMulTile tile = MatMulTile::kFew;
   int32_t row_tiles = 0;
   int32_t column_tiles = 0;
   int32_t segment_cols = 0;  // a multiple of kWeightCols
@@ -69,8 +85,8 @@ struct MatMulPlan {
 MatMulPlan PlanMatMul(int32_t weight_rows, int32_t padded_cols, int32_t rows,
                       int32_t multiprocessors);
 
-// out[r][n] (+)= sum_k x[r][k] * weights[n][k], of all formats but kF32, from LaunchRound's rows,
-// of which there is room for whole tiles. `partials`: plan.partial_floats.
+// out[r][n] (+)= sum_k x[r][k] * weights[n][k], of all formats but kF32, from LaunchRound's rows.
+// `partials`: plan.partial_floats.
 void LaunchMatMul(const Weights& weights, const MatMulPlan& plan, const void* x,
                   const float* row_scales, int32_t rows, float* out, bool add, float* partials,
                   Stream stream);
@@ -150,5 +166,55 @@ int32_t AttentionSharedBytes(int32_t head_dim);
 // Raises the kernels' limit to `shared_bytes`; false where the device refuses.
 bool AllowAttention(int32_t shared_bytes);
 void LaunchAttention(const AttentionArguments& arguments, Stream stream);
+
+// Of attention on the tensor cores, for LaunchAttention: whether it knows the cache; its kernels,
+// without the merging of segments.
+bool UsesTensorCores(const Cache& cache);
+bool AllowTensorAttention();
+void LaunchTensorAttention(const AttentionArguments& arguments, Stream stream);
+
+// Whether the segments of a step's tiles go to blocks of their own.
+bool SplitsAttention(int32_t tile_count, int32_t kv_heads, int32_t segments, int64_t partial_bytes,
+                     int32_t multiprocessors);
+
+// Drawing tokens. A row's result is kLeftToHost where the host must draw it.
+inline constexpr int32_t kSumBlock = 2048;  // engine/softmax.h's kSoftmaxBlock
+inline constexpr int32_t kMostVocab = 1 << 19;
+inline constexpr int32_t kMostCandidates = 1024;
+inline constexpr int32_t kLeftToHost = -1;
+
+struct DrawEdit {
+  int32_t token;
+  float bias;
+  int32_t count;  // of the token in the output; -1: it is not penalised
+  int32_t masked;
+};
+struct DrawRow {
+  double uniform;
+  float temperature;
+  float top_p;
+  float min_p;
+  float repetition_penalty;
+  float presence_penalty;
+  float frequency_penalty;
+  int32_t top_k;
+  int32_t first_edit;
+  int32_t edit_count;
+  int32_t drawn;  // 0: nothing is done
+};
+struct DrawArguments {
+  const float* logits = nullptr;  // [rows][vocab]
+  int32_t vocab = 0;
+  const DrawRow* rows = nullptr;
+  const DrawEdit* edits = nullptr;  // each row's of different tokens
+  float* values = nullptr;          // scratch as large as the logits
+  int32_t* tokens = nullptr;
+};
+bool AllowDraw();
+void LaunchDraw(const DrawArguments& arguments, int32_t rows, Stream stream);
+
+// Gives the operations that it starts. out: [blocks][kProbeThreads].
+inline constexpr int32_t kProbeThreads = 256;
+double LaunchTensorProbe(int32_t blocks, int32_t iterations, float* out, Stream stream);
 
 }  // namespace baton::kernels::cuda

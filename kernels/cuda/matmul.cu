@@ -1,16 +1,18 @@
-// Matrix products on the tensor cores, for one row and for hundreds by the same arithmetic: tiles of
-// 64 weight rows, k in steps of 64, segments of k added in order.
+// Matrix products on the tensor cores, for one row and for hundreds by the same arithmetic: k in
+// steps of 16, segments of k added in order. Weights and inputs go from memory straight into the
+// registers of the tensor cores: of each 32 columns a lane takes 8 neighbours, which the order of k
+// in these registers is made for. Whatever else reads the same bytes finds them in the caches.
 
+#include "kernels/cuda/round.cuh"
 #include "kernels/cuda/weight_value.cuh"
 
 namespace baton::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kColumns = kWeightRows;   // weight rows of a tile are columns of the output
-constexpr int kDepth = kWeightCols;
-constexpr int kStride = kDepth + 8;     // 144 bytes: rows shift by 4 banks
-constexpr int kOutStride = kColumns + 4;
+constexpr int kGroup = 32;  // columns: two products of 16
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * 32;
+static_assert(kWarps == kMatMulSegments && kWeightCols % kGroup == 0 && kWeightRows % 16 == 0);
 
 struct MatMulArguments {
   Weights weights;
@@ -23,54 +25,53 @@ struct MatMulArguments {
   float* partials;
 };
 
-__device__ void Copy16Bytes(void* to, const void* from) {
-  *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
-}
+// A warp's tile, in units of what one product gives: 16 weight rows, 8 rows; and how many warps lie
+// side by side in a block's tile.
+template <MatMulTile kTile>
+struct Shape;
+template <>
+struct Shape<MatMulTile::kFew> {
+  static constexpr int kStrips = 1, kRowTiles = 2, kStripWarps = 1, kRowWarps = 1;
+};
+template <>
+struct Shape<MatMulTile::kSome> {
+  static constexpr int kStrips = 2, kRowTiles = 4, kStripWarps = 4, kRowWarps = 2;
+};
+template <>
+struct Shape<MatMulTile::kMany> {
+  static constexpr int kStrips = 4, kRowTiles = 4, kStripWarps = 2, kRowWarps = 4;
+};
 
-// A tile of 16-bit elements as they are.
-__device__ void LoadPlain(const void* values, int64_t first_row, int32_t rows, int32_t padded_cols,
-                          int32_t first_col, uint16_t* to) {
-  const auto* from = static_cast<const uint16_t*>(values);
-  for (int32_t i = threadIdx.x; i < rows * (kDepth / 8); i += kThreads) {
-    const int32_t row = i / (kDepth / 8);
-    const int32_t col = i % (kDepth / 8) * 8;
-    Copy16Bytes(to + row * kStride + col,
-                from + (first_row + row) * padded_cols + first_col + col);
-  }
-}
-
-// A tile of weights as T.
+// Elements [col, col + 8) of a weight row, two a register; col is a multiple of 8.
 template <WeightFormat kFormat, typename T>
-__device__ void LoadWeights(const Weights& w, int64_t first_row, int32_t first_col, T* to) {
+__device__ void LoadEight(const Weights& w, int64_t row, int32_t col, uint32_t (&to)[4]) {
+  const int64_t at = row * w.padded_cols + col;
   if constexpr (kFormat == WeightFormat::kF16 || kFormat == WeightFormat::kBF16) {
-    LoadPlain(w.values, first_row, kColumns, w.padded_cols, first_col,
-              reinterpret_cast<uint16_t*>(to));
-  } else if constexpr (kFormat == WeightFormat::kNibbles) {
-    for (int32_t i = threadIdx.x; i < kColumns * (kDepth / 32); i += kThreads) {
-      const int32_t row = i / (kDepth / 32);
-      const int32_t col = i % (kDepth / 32) * 32;
-      const int64_t group = ((first_row + row) * w.padded_cols + first_col + col) / 32;
-      alignas(16) uint8_t bytes[16];
-      Copy16Bytes(bytes, static_cast<const uint8_t*>(w.values) + group * 16);
-      const Scale scale = w.scales[group];
-      T* out = to + row * kStride + col;
+    const uint4 words =
+        *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(w.values) + at);
+    to[0] = words.x;
+    to[1] = words.y;
+    to[2] = words.z;
+    to[3] = words.w;
+  } else {
+    const Scale scale = w.scales[at / w.group];
+    int quants[8];
+    if constexpr (kFormat == WeightFormat::kNibbles) {
+      const uint32_t word = static_cast<const uint32_t*>(w.values)[at / 8];
 #pragma unroll
-      for (int j = 0; j < 16; ++j) {
-        out[j] = FromFloat<T>(Scaled(bytes[j] & 15, scale));
-        out[j + 16] = FromFloat<T>(Scaled(bytes[j] >> 4, scale));
+      for (int i = 0; i < 8; ++i) quants[i] = static_cast<int>(word >> (4 * i) & 15);
+    } else {
+      const uint2 words =
+          *reinterpret_cast<const uint2*>(static_cast<const int8_t*>(w.values) + at);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        quants[i] = static_cast<int8_t>(words.x >> (8 * i));
+        quants[4 + i] = static_cast<int8_t>(words.y >> (8 * i));
       }
     }
-  } else {
-    for (int32_t i = threadIdx.x; i < kColumns * (kDepth / 16); i += kThreads) {
-      const int32_t row = i / (kDepth / 16);
-      const int32_t col = i % (kDepth / 16) * 16;
-      const int64_t at = (first_row + row) * w.padded_cols + first_col + col;
-      alignas(16) int8_t bytes[16];
-      Copy16Bytes(bytes, static_cast<const int8_t*>(w.values) + at);
-      const Scale scale = w.scales[at / w.group];
-      T* out = to + row * kStride + col;
 #pragma unroll
-      for (int j = 0; j < 16; ++j) out[j] = FromFloat<T>(Scaled(bytes[j], scale));
+    for (int i = 0; i < 4; ++i) {
+      to[i] = Pair<T>(Scaled(quants[2 * i], scale), Scaled(quants[2 * i + 1], scale));
     }
   }
 }
@@ -81,71 +82,146 @@ __device__ void StoreResult(const MatMulArguments& a, int64_t row, int32_t colum
   *to = a.add ? __fadd_rn(*to, value) : value;
 }
 
-// grid: x columns, y rows, z segments where they are split. Warp w does columns [16 w, 16 w + 16).
-template <WeightFormat kFormat, typename T, int kRows>
-__global__ void MatMulKernel(MatMulArguments a) {
-  __shared__ __align__(32) T weights[kColumns * kStride];
-  __shared__ __align__(32) T inputs[kRows * kStride];
-  __shared__ __align__(32) float sums_out[kRows * kOutStride];
-  constexpr int kRowTiles = kRows / 16;
-  const int64_t first_column = int64_t{blockIdx.x} * kColumns;
-  const int64_t first_row = int64_t{blockIdx.y} * kRows;
-  const int warp = threadIdx.x / 32;
-  const MatMulPlan& plan = a.plan;
-  const int32_t first_segment = plan.split ? static_cast<int32_t>(blockIdx.z) : 0;
-  const int32_t end_segment = plan.split ? first_segment + 1 : plan.segments;
+// What lane 4 g + q of a warp has of the warp's tile.
+template <WeightFormat kFormat, typename T, MatMulTile kTile>
+struct WarpTile {
+  using S = Shape<kTile>;
 
-  SumTile total[kRowTiles];
+  const MatMulArguments& a;
+  const int g, q;
+  int64_t first_row;
+  int32_t first_column;
+  float sums[S::kStrips][S::kRowTiles][4];
+
+  __device__ WarpTile(const MatMulArguments& arguments, int strip_warp, int row_warp)
+      : a(arguments),
+        g(static_cast<int>(threadIdx.x % 32 / 4)),
+        q(static_cast<int>(threadIdx.x % 4)),
+        first_row((int64_t{blockIdx.y} * S::kRowWarps + row_warp) * S::kRowTiles * 8),
+        first_column((static_cast<int32_t>(blockIdx.x) * S::kStripWarps + strip_warp) * S::kStrips *
+                     16) {}
+
+  // sums = the products of a segment's columns.
+  __device__ void Multiply(int32_t segment) {
 #pragma unroll
-  for (int r = 0; r < kRowTiles; ++r) Zero(total[r]);
-  for (int32_t segment = first_segment; segment < end_segment; ++segment) {
-    SumTile sums[kRowTiles];
+    for (int s = 0; s < S::kStrips; ++s) {
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) Zero(sums[r]);
-    const int32_t begin = segment * plan.segment_cols;
+      for (int r = 0; r < S::kRowTiles; ++r) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[s][r][i] = 0;
+      }
+    }
     const int32_t all = a.weights.padded_cols;
-    const int32_t end = begin + plan.segment_cols < all ? begin + plan.segment_cols : all;
-    for (int32_t col = begin; col < end; col += kDepth) {
-      __syncthreads();  // the step before has been read
-      LoadWeights<kFormat>(a.weights, first_column, col, weights);
-      LoadPlain(a.x, first_row, kRows, all, col, reinterpret_cast<uint16_t*>(inputs));
-      __syncthreads();
+    const int32_t begin = segment * a.plan.segment_cols;
+    const int32_t end = begin + a.plan.segment_cols < all ? begin + a.plan.segment_cols : all;
+    // Rows that are none take the first's inputs, which are there anyway.
+    const uint16_t* x[S::kRowTiles];
 #pragma unroll
-      for (int k = 0; k < kDepth; k += 16) {
-        WeightTile<T> weight_tile;
-        LoadTile(weight_tile, weights + warp * 16 * kStride + k, kStride);
+    for (int r = 0; r < S::kRowTiles; ++r) {
+      const int64_t row = first_row + 8 * r + g;
+      x[r] = static_cast<const uint16_t*>(a.x) + (row < a.rows ? row : 0) * all + 8 * q;
+    }
+#pragma unroll 2
+    for (int32_t col = begin; col < end; col += kGroup) {
+      uint4 inputs[S::kRowTiles];
 #pragma unroll
-        for (int r = 0; r < kRowTiles; ++r) {
-          InputTile<T> input_tile;
-          LoadTile(input_tile, inputs + r * 16 * kStride + k, kStride);
-          MultiplyAdd<T>(sums[r], weight_tile, input_tile);
+      for (int r = 0; r < S::kRowTiles; ++r) {
+        inputs[r] = *reinterpret_cast<const uint4*>(x[r] + col);
+      }
+#pragma unroll
+      for (int s = 0; s < S::kStrips; ++s) {
+        // Strips beyond the matrix: any other will do, whose results nobody stores.
+        const int32_t strip =
+            first_column + 16 * s < a.weights.padded_rows ? first_column + 16 * s : 0;
+        uint32_t low[4], high[4];  // rows g and g + 8
+        LoadEight<kFormat, T>(a.weights, strip + g, col + 8 * q, low);
+        LoadEight<kFormat, T>(a.weights, strip + 8 + g, col + 8 * q, high);
+        const uint32_t first[4] = {low[0], high[0], low[1], high[1]};
+        const uint32_t second[4] = {low[2], high[2], low[3], high[3]};
+#pragma unroll
+        for (int r = 0; r < S::kRowTiles; ++r) {
+          MultiplyAdd<T>(sums[s][r], first, inputs[r].x, inputs[r].y);
+          MultiplyAdd<T>(sums[s][r], second, inputs[r].z, inputs[r].w);
         }
       }
     }
+  }
+
+  // Calls visit(row, column, i-th sum) for those of lane 4 g + q that are results.
+  template <typename Visit>
+  __device__ void VisitResults(Visit visit) const {
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
+    for (int s = 0; s < S::kStrips; ++s) {
 #pragma unroll
-      for (int i = 0; i < total[r].num_elements; ++i) {
-        total[r].x[i] = __fadd_rn(total[r].x[i], sums[r].x[i]);
+      for (int r = 0; r < S::kRowTiles; ++r) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int64_t row = first_row + 8 * r + 2 * q + i % 2;
+          const int32_t column = first_column + 16 * s + g + i / 2 * 8;
+          if (row < a.rows && column < a.weights.rows) visit(row, column, s, r, i);
+        }
       }
     }
   }
+};
+
+// grid: x columns, y rows. Warp w does segment w; then each stores its share of the results.
+template <WeightFormat kFormat, typename T>
+__global__ void FewRowsKernel(MatMulArguments a) {
+  using Tile = WarpTile<kFormat, T, MatMulTile::kFew>;
+  constexpr int kSums = Tile::S::kRowTiles * 4;
+  static_assert(kSums == kWarps);  // the i-th sum of each lane is the i-th warp's to store
+  __shared__ float sums[kMatMulSegments][kSums][32];
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  Tile tile(a, 0, 0);
+  if (warp < a.plan.segments) {
+    tile.Multiply(warp);
 #pragma unroll
-  for (int r = 0; r < kRowTiles; ++r) {
-    StoreTile(sums_out + r * 16 * kOutStride + warp * 16, kOutStride, total[r]);
+    for (int i = 0; i < kSums; ++i) sums[warp][i][lane] = tile.sums[0][i / 4][i % 4];
   }
   __syncthreads();
-  for (int32_t i = threadIdx.x; i < kRows * kColumns; i += kThreads) {
-    const int64_t row = first_row + i / kColumns;
-    const auto column = static_cast<int32_t>(first_column + i % kColumns);
-    if (row >= a.rows || column >= a.weights.rows) continue;
-    const float sum = sums_out[i / kColumns * kOutStride + i % kColumns];
-    if (plan.split) {
-      a.partials[(first_segment * int64_t{a.rows} + row) * a.weights.rows + column] = sum;
-    } else {
-      StoreResult(a, row, column, sum);
+  float total = 0;
+  for (int32_t s = 0; s < a.plan.segments; ++s) total = __fadd_rn(total, sums[s][warp][lane]);
+  tile.VisitResults([&](int64_t row, int32_t column, int, int r, int i) {
+    if (4 * r + i == warp) StoreResult(a, row, column, total);
+  });
+}
+
+// grid: x columns, y rows, z segments where they are split.
+template <WeightFormat kFormat, typename T, MatMulTile kTile>
+__global__ void __launch_bounds__(kThreads, 1) MatMulKernel(MatMulArguments a) {
+  using Tile = WarpTile<kFormat, T, kTile>;
+  using S = Shape<kTile>;
+  static_assert(S::kStripWarps * S::kRowWarps == kWarps);
+  static_assert(S::kStrips * S::kStripWarps * 16 ==
+                kMatMulTiles[static_cast<int>(kTile)].weight_rows);
+  static_assert(S::kRowTiles * S::kRowWarps * 8 == kMatMulTiles[static_cast<int>(kTile)].rows);
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  Tile tile(a, warp % S::kStripWarps, warp / S::kStripWarps);
+  if (a.plan.split) {
+    const auto segment = static_cast<int32_t>(blockIdx.z);
+    tile.Multiply(segment);
+    tile.VisitResults([&](int64_t row, int32_t column, int s, int r, int i) {
+      a.partials[(segment * int64_t{a.rows} + row) * a.weights.rows + column] = tile.sums[s][r][i];
+    });
+    return;
+  }
+  float total[S::kStrips][S::kRowTiles][4] = {};
+  for (int32_t segment = 0; segment < a.plan.segments; ++segment) {
+    tile.Multiply(segment);
+#pragma unroll
+    for (int s = 0; s < S::kStrips; ++s) {
+#pragma unroll
+      for (int r = 0; r < S::kRowTiles; ++r) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) total[s][r][i] = __fadd_rn(total[s][r][i], tile.sums[s][r][i]);
+      }
     }
   }
+  tile.VisitResults([&](int64_t row, int32_t column, int s, int r, int i) {
+    StoreResult(a, row, column, total[s][r][i]);
+  });
 }
 
 __global__ void SumSegmentsKernel(MatMulArguments a) {
@@ -162,10 +238,16 @@ void Launch(const MatMulArguments& a, Stream stream) {
   const dim3 grid(static_cast<uint32_t>(a.plan.column_tiles),
                   static_cast<uint32_t>(a.plan.row_tiles),
                   a.plan.split ? static_cast<uint32_t>(a.plan.segments) : 1u);
-  if (a.plan.tile_rows == kMatMulFewRows) {
-    BATON_LAUNCH((MatMulKernel<kFormat, T, kMatMulFewRows>), grid, kThreads, 0, stream, a);
-  } else {
-    BATON_LAUNCH((MatMulKernel<kFormat, T, kMatMulManyRows>), grid, kThreads, 0, stream, a);
+  switch (a.plan.tile) {
+    case MatMulTile::kFew:
+      BATON_LAUNCH((FewRowsKernel<kFormat, T>), grid, kThreads, 0, stream, a);
+      break;
+    case MatMulTile::kSome:
+      BATON_LAUNCH((MatMulKernel<kFormat, T, MatMulTile::kSome>), grid, kThreads, 0, stream, a);
+      break;
+    case MatMulTile::kMany:
+      BATON_LAUNCH((MatMulKernel<kFormat, T, MatMulTile::kMany>), grid, kThreads, 0, stream, a);
+      break;
   }
   if (!a.plan.split) return;
   const int64_t count = int64_t{a.rows} * a.weights.rows;
@@ -174,29 +256,8 @@ void Launch(const MatMulArguments& a, Stream stream) {
 }
 
 // One block a row.
-template <typename T>
-__global__ void RoundKernel(const float* x, int32_t cols, int32_t padded_cols, T* out,
-                            float* row_scales, bool scaled) {
-  __shared__ float largest_of[kThreads / 32];
-  const float* from = x + int64_t{blockIdx.x} * cols;
-  T* to = out + int64_t{blockIdx.x} * padded_cols;
-  float largest = 0;
-  for (int32_t c = threadIdx.x; c < cols; c += kThreads) {
-    largest = LargerOrNan(largest, fabsf(from[c]));
-  }
-  largest = WarpMax(largest);
-  if (threadIdx.x % 32 == 0) largest_of[threadIdx.x / 32] = largest;
-  __syncthreads();
-  for (int i = 0; i < kThreads / 32; ++i) largest = LargerOrNan(largest, largest_of[i]);
-  // The largest element to [2^14, 2^15). Zeros, infinities and NaNs stay as they are.
-  int exponent = 0;
-  if (scaled && largest > 0 && largest < INFINITY) exponent = 14 - ilogbf(largest);
-  if (exponent > 100) exponent = 100;  // 2^-113 at least, so both factors are finite
-  const float factor = ldexpf(1.0f, exponent);
-  if (threadIdx.x == 0) row_scales[blockIdx.x] = ldexpf(1.0f, -exponent);
-  for (int32_t c = threadIdx.x; c < padded_cols; c += kThreads) {
-    to[c] = FromFloat<T>(c < cols ? from[c] * factor : 0.0f);
-  }
+__global__ void RoundKernel(const float* x, int32_t cols, Rounding rounding) {
+  RoundRow<kThreads>(x + int64_t{blockIdx.x} * cols, cols, rounding, blockIdx.x);
 }
 
 constexpr int kSide = 16;
@@ -226,15 +287,9 @@ __global__ void MatMulF32Kernel(Weights w, const float* x, int32_t rows, float* 
 
 }  // namespace
 
-void LaunchRound(const float* x, int32_t rows, int32_t cols, int32_t padded_cols, bool bf16,
-                 void* out, float* row_scales, Stream stream) {
-  if (bf16) {
-    BATON_LAUNCH(RoundKernel<BFloat16>, rows, kThreads, 0, stream, x, cols, padded_cols,
-                 static_cast<BFloat16*>(out), row_scales, false);
-  } else {
-    BATON_LAUNCH(RoundKernel<Half>, rows, kThreads, 0, stream, x, cols, padded_cols,
-                 static_cast<Half*>(out), row_scales, true);
-  }
+void LaunchRound(const float* x, int32_t rows, int32_t cols, const Rounding& rounding,
+                 Stream stream) {
+  BATON_LAUNCH(RoundKernel, rows, kThreads, 0, stream, x, cols, rounding);
 }
 
 void LaunchMatMul(const Weights& weights, const MatMulPlan& plan, const void* x,

@@ -1,5 +1,4 @@
-#include "kernels/cuda/device.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/round.cuh"
 
 namespace baton::kernels::cuda {
 namespace {
@@ -9,7 +8,7 @@ constexpr int kThreads = 256;
 // One block a row. `out` may be `x`: each thread writes what it alone has read, after all have
 // summed.
 __global__ void RmsNormKernel(const float* x, const float* weight, int32_t cols, float epsilon,
-                              float* out) {
+                              float* out, Rounding rounding) {
   __shared__ float sums[kThreads / 32];
   const float* from = x + int64_t{blockIdx.x} * cols;
   float* to = out + int64_t{blockIdx.x} * cols;
@@ -22,13 +21,14 @@ __global__ void RmsNormKernel(const float* x, const float* weight, int32_t cols,
   for (int i = 0; i < kThreads / 32; ++i) total += sums[i];
   const float factor = 1.0f / sqrtf(total / static_cast<float>(cols) + epsilon);
   for (int32_t c = threadIdx.x; c < cols; c += kThreads) to[c] = from[c] * factor * weight[c];
+  if (rounding.values != nullptr) RoundRow<kThreads>(to, cols, rounding, blockIdx.x);
 }
 
 }  // namespace
 
 void LaunchRmsNorm(const float* x, const float* weight, int32_t rows, int32_t cols, float epsilon,
-                   float* out, Stream stream) {
-  BATON_LAUNCH(RmsNormKernel, rows, kThreads, 0, stream, x, weight, cols, epsilon, out);
+                   float* out, const Rounding& rounding, Stream stream) {
+  BATON_LAUNCH(RmsNormKernel, rows, kThreads, 0, stream, x, weight, cols, epsilon, out, rounding);
 }
 
 }  // namespace baton::kernels::cuda

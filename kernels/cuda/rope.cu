@@ -39,14 +39,14 @@ __device__ void StoreVector(const RopeArguments& a, int32_t row, int32_t kv_head
   float to_number = 1;
   if (IsScaled(cache)) {
     float largest = 0;
-    VisitRotated(a, place.position, rotary_dim, from, [&](int32_t, float value) {
-      largest = LargerOrNan(largest, fabsf(value));
-    });
+    VisitRotated(a, place.position, rotary_dim, from,
+                 [&](int32_t, float value) { largest = LargerOrNan(largest, fabsf(value)); });
     largest = WarpMax(largest);
     const float most = cache.dtype == KvDType::kInt8 ? 127.0f : 448.0f;
     const bool zero = largest < 1e-30f;
     to_number = zero ? 0.0f : __fdiv_rn(most, largest);
-    if (threadIdx.x % 32 == 0) *KvScale(cache, head, token) = zero ? 0.0f : __fdiv_rn(largest, most);
+    if (threadIdx.x % 32 == 0)
+      *KvScale(cache, head, token) = zero ? 0.0f : __fdiv_rn(largest, most);
   }
   VisitRotated(a, place.position, rotary_dim, from, [&](int32_t element, float value) {
     float number = __fmul_rn(value, to_number);

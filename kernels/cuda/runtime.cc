@@ -65,6 +65,24 @@ absl::StatusOr<void*> Allocate(int64_t bytes) {
 
 void Free(void* memory) { cudaFree(memory); }
 
+absl::StatusOr<void*> AllocatePinned(int64_t bytes) {
+  void* memory = nullptr;
+  BATON_RETURN_IF_ERROR(
+      ToStatus(cudaMallocHost(&memory, static_cast<size_t>(bytes)), "pinned memory of the host"));
+  return memory;
+}
+
+void FreePinned(void* memory) { cudaFreeHost(memory); }
+
+absl::Status Pin(void* memory, int64_t bytes) {
+  const cudaError_t error =
+      cudaHostRegister(memory, static_cast<size_t>(bytes), cudaHostRegisterDefault);
+  if (error != cudaSuccess) cudaGetLastError();  // this one is told here
+  return ToStatus(error, "pinning memory of the host");
+}
+
+void Unpin(void* memory) { cudaHostUnregister(memory); }
+
 absl::Status CopyToDevice(void* to, const void* from, int64_t bytes) {
   return ToStatus(cudaMemcpy(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
                   "copying to the GPU");
@@ -73,6 +91,11 @@ absl::Status CopyToDevice(void* to, const void* from, int64_t bytes) {
 absl::Status CopyToHost(void* to, const void* from, int64_t bytes) {
   return ToStatus(cudaMemcpy(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost),
                   "copying from the GPU");
+}
+
+absl::Status StartCopyToDevice(void* to, const void* pinned, int64_t bytes) {
+  return ToStatus(cudaMemcpyAsync(to, pinned, static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
+                  "copying to the GPU");
 }
 
 absl::Status StartCopyToHost(void* to, const void* from, int64_t bytes) {

@@ -30,10 +30,18 @@ absl::StatusOr<DeviceInfo> OpenDevice(int32_t index);
 absl::StatusOr<void*> Allocate(int64_t bytes);
 void Free(void* memory);
 
+// The host's memory that copies in the stream read and write directly.
+absl::StatusOr<void*> AllocatePinned(int64_t bytes);
+void FreePinned(void* memory);
+// Makes memory of the host pinned, and what it was before. A failure changes nothing.
+absl::Status Pin(void* memory, int64_t bytes);
+void Unpin(void* memory);
+
 // In the order of the default stream. The host's side may be reused when they return.
 absl::Status CopyToDevice(void* to, const void* from, int64_t bytes);
 absl::Status CopyToHost(void* to, const void* from, int64_t bytes);
-// Starts; the host's side is ready after Synchronize.
+// Start; the host's side, pinned for the first, is free or ready after Synchronize.
+absl::Status StartCopyToDevice(void* to, const void* pinned, int64_t bytes);
 absl::Status StartCopyToHost(void* to, const void* from, int64_t bytes);
 absl::Status CopyOnDevice(void* to, const void* from, int64_t bytes);
 absl::Status Synchronize();

@@ -21,9 +21,8 @@ inline __device__ float WeightValue(const Weights& w, int64_t row, int32_t col) 
     case WeightFormat::kBF16:
       return ToFloat(BitsTo<BFloat16>(static_cast<const uint16_t*>(w.values)[at]));
     case WeightFormat::kNibbles: {
-      const int in_group = col % 32;
-      const int byte = static_cast<const uint8_t*>(w.values)[at / 32 * 16 + in_group % 16];
-      return Scaled(in_group < 16 ? byte & 15 : byte >> 4, w.scales[at / w.group]);
+      const int byte = static_cast<const uint8_t*>(w.values)[at / 2];
+      return Scaled(at % 2 == 0 ? byte & 15 : byte >> 4, w.scales[at / w.group]);
     }
     case WeightFormat::kBytes:
       return Scaled(static_cast<const int8_t*>(w.values)[at], w.scales[at / w.group]);

@@ -29,19 +29,29 @@ TEST(StepTablesTest, PlacesRowsAndCutsQueries) {
   EXPECT_EQ(tables.tiles[2].count, 3);
 }
 
+// Few queries of long sequences are split; many queries, or softmaxes that need much memory, not.
+TEST(AttentionPlanTest, SplitsWhereWarpsAreFew) {
+  EXPECT_TRUE(SplitsAttention(128, 8, 4, 1 << 20, 132));
+  EXPECT_FALSE(SplitsAttention(128, 8, 1, 1 << 20, 132)) << "one segment";
+  EXPECT_FALSE(SplitsAttention(264, 8, 4, 1 << 20, 132)) << "16 warps for each multiprocessor";
+  EXPECT_TRUE(SplitsAttention(263, 8, 4, 64 << 20, 132));
+  EXPECT_FALSE(SplitsAttention(263, 8, 4, (64 << 20) + 1, 132)) << "memory";
+  EXPECT_FALSE(SplitsAttention(1, 1, 65'536, 1 << 20, 132)) << "more than a grid's depth";
+}
+
 // Segments hang on the columns alone, and cover them.
 TEST(MatMulPlanTest, SegmentsAreOfTheColumns) {
   for (const int32_t cols : {64, 128, 576, 1536, 4096, 14336}) {
-    const MatMulPlan one = PlanMatMul(4096, cols, 1, 132);
+    const MatMulPlan one = PlanMatMul(4096, cols, 17, 132);
     EXPECT_LE(one.segments, kMatMulSegments);
     EXPECT_GE(one.segments * one.segment_cols, cols);
     EXPECT_LT((one.segments - 1) * one.segment_cols, cols);
-    for (const int32_t rows : {16, 17, 512}) {
+    for (const int32_t rows : {1, 16, 17, 512}) {
       const MatMulPlan plan = PlanMatMul(128256, cols, rows, 132);
       EXPECT_EQ(plan.segment_cols, one.segment_cols);
       EXPECT_EQ(plan.segments, one.segments);
-      EXPECT_GE(plan.row_tiles * plan.tile_rows, rows);
-      EXPECT_FALSE(plan.split);
+      EXPECT_GE(plan.row_tiles * kMatMulTiles[static_cast<int>(plan.tile)].rows, rows);
+      EXPECT_FALSE(plan.split) << "1,002 tiles of 128 weight rows";
     }
     EXPECT_EQ(one.split, cols > 64);
   }

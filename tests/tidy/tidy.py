@@ -120,6 +120,7 @@ PROVEN_BY = {
     "kernels/cpu/large_buffer.cc": "tests/kernels/cpu_ops_test.cc",
     "kernels/cpu/panel_matrix.cc": "tests/kernels/matmul_test.cc",
     "kernels/cpu/usable_cpus.cc": "tests/kernels/cpu_ops_test.cc",
+    "kernels/cuda/attention_plan.cc": "tests/kernels/step_tables_test.cc",
     "kernels/cuda/cuda_absent.cc": "tests/kernels/cuda_ops_test.cc",
     "kernels/cuda/matmul_plan.cc": "tests/kernels/step_tables_test.cc",
     "kernels/cuda/runtime.cc": "tests/kernels/cuda_ops_test.cc",

@@ -1,5 +1,6 @@
 #include "tests/kernels/emulated/device.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdio>
@@ -22,12 +23,16 @@ struct Barrier {
 };
 
 struct Fiber {
-  ucontext_t context;
+  ucontext_t first;  // where it begins; then it goes on at `next`, which costs no system call
+  jmp_buf next;
   std::vector<char> stack;
+  bool begun = false;
   bool done = false;
+  int exchanges = 0;
 };
 
-ucontext_t scheduler;
+ucontext_t unused;  // nobody returns from Main
+jmp_buf scheduler;
 std::vector<std::unique_ptr<Fiber>> fibers;
 int running = 0;
 int threads = 0;
@@ -36,12 +41,24 @@ const std::function<void()>* body = nullptr;
 Barrier block_barrier;
 Barrier warp_barriers[kMostThreads / 32];
 float exchanged[kMostThreads];
+Fragments fragments_of[2][kMostThreads];  // by turns: a lane is one exchange ahead at most
 
 void Main() {
   (*body)();
   fibers[running]->done = true;
   progress = true;
-  swapcontext(&fibers[running]->context, &scheduler);
+  _longjmp(scheduler, 1);
+}
+
+void Yield() {
+  if (_setjmp(fibers[running]->next) == 0) _longjmp(scheduler, 1);
+}
+
+void Resume(Fiber& fiber) {
+  if (_setjmp(scheduler) != 0) return;
+  if (fiber.begun) _longjmp(fiber.next, 1);
+  fiber.begun = true;
+  setcontext(&fiber.first);
 }
 
 void Wait(Barrier& barrier, int count) {
@@ -52,9 +69,7 @@ void Wait(Barrier& barrier, int count) {
     return;
   }
   const uint64_t generation = barrier.generation;
-  while (barrier.generation == generation) {
-    swapcontext(&fibers[running]->context, &scheduler);
-  }
+  while (barrier.generation == generation) Yield();
 }
 
 void RunBlock() {
@@ -62,12 +77,13 @@ void RunBlock() {
   for (Barrier& barrier : warp_barriers) barrier = {};
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = *fibers[i];
-    fiber.done = false;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
-    fiber.context.uc_stack.ss_size = fiber.stack.size();
-    fiber.context.uc_link = &scheduler;
-    makecontext(&fiber.context, Main, 0);
+    fiber.begun = fiber.done = false;
+    fiber.exchanges = 0;
+    getcontext(&fiber.first);
+    fiber.first.uc_stack.ss_sp = fiber.stack.data();
+    fiber.first.uc_stack.ss_size = fiber.stack.size();
+    fiber.first.uc_link = &unused;
+    makecontext(&fiber.first, Main, 0);
   }
   for (int left = threads; left > 0;) {
     progress = false;
@@ -75,7 +91,7 @@ void RunBlock() {
       Fiber& fiber = *fibers[running];
       if (fiber.done) continue;
       thread_index.x = static_cast<uint32_t>(running);
-      swapcontext(&scheduler, &fiber.context);
+      Resume(fiber);
       if (fiber.done) --left;
     }
     BATON_CHECK(progress || left == 0, "every thread of a block or warp reaches its barriers");
@@ -89,6 +105,7 @@ void Launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void
               "a block is whole warps");
   BATON_CHECK(grid.x >= 1 && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535,
               "the grid is one that a GPU takes");
+  Fetch();
   threads = static_cast<int>(block.x);
   while (static_cast<int>(fibers.size()) < threads) {
     fibers.push_back(std::make_unique<Fiber>());
@@ -118,6 +135,13 @@ float Exchange(float value, int mask) {
   const float other = exchanged[running ^ mask];
   WarpBarrier();
   return other;
+}
+
+const Fragments* Exchange(const Fragments& fragments) {
+  Fragments* const all = fragments_of[fibers[running]->exchanges++ % 2];
+  all[running] = fragments;
+  WarpBarrier();
+  return all + running / 32 * 32;
 }
 
 }  // namespace baton::kernels::cuda::emulated

@@ -17,6 +17,9 @@ struct dim3 {
   dim3(uint32_t x_, uint32_t y_ = 1, uint32_t z_ = 1) : x(x_), y(y_), z(z_) {}
   dim3() = default;
 };
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
@@ -24,11 +27,13 @@ struct alignas(16) uint4 {
 #define __global__
 #define __device__
 #define __shared__ static
+#define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define BATON_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                   \
   ((void)(stream), ::baton::kernels::cuda::emulated::Launch(grid, block, shared_bytes, \
                                                             [&] { kernel(__VA_ARGS__); }))
 #define BATON_SHARED_FLOATS(name) float* const name = ::baton::kernels::cuda::emulated::shared
+#define BATON_SHARED_BYTES(name) float* const name = ::baton::kernels::cuda::emulated::shared
 
 namespace baton::kernels::cuda {
 namespace emulated {
@@ -38,9 +43,17 @@ inline float* shared = nullptr;
 
 // Of the running thread.
 void Launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
+// Does the copies to the device that were started: before a kernel, a copy, or the end of a wait.
+void Fetch();
 void BlockBarrier();
 void WarpBarrier();
 float Exchange(float value, int mask);
+// What a lane brings to a product of the tensor cores; gives that of all lanes of its warp.
+struct Fragments {
+  uint32_t a[4];
+  uint32_t b[2];
+};
+const Fragments* Exchange(const Fragments& fragments);
 
 }  // namespace emulated
 
@@ -50,6 +63,11 @@ float Exchange(float value, int mask);
 inline void __syncthreads() { emulated::BlockBarrier(); }
 inline void __syncwarp() { emulated::WarpBarrier(); }
 inline float ShuffleXor(float value, int mask) { return emulated::Exchange(value, mask); }
+
+inline uint32_t atomicAdd(uint32_t* to, uint32_t value) {
+  *to += value;
+  return *to - value;
+}
 
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
@@ -83,41 +101,36 @@ T BitsTo(uint16_t bits) {
 inline uint16_t HalfBits(float value) { return FloatToHalf(value); }
 inline uint16_t BFloat16Bits(float value) { return FloatToBFloat16(value); }
 
-// Tiles are read where they lie, which barriers allow: nobody writes there before the warp is done.
 template <typename T>
-struct WeightTile {
-  const T* from;
-  int stride;
-};
-template <typename T>
-struct InputTile {
-  const T* from;
-  int stride;
-};
-struct SumTile {
-  static constexpr int num_elements = 8;
-  float x[num_elements];  // lane i has n of i / 2, and m from i % 2 * 8 on
-};
-inline void Zero(SumTile& sums) {
-  for (float& x : sums.x) x = 0;
-}
-template <typename Tile, typename T>
-void LoadTile(Tile& tile, const T* from, int stride) {
-  tile = {from, stride};
+uint32_t Pair(float low, float high) {
+  return FromFloat<T>(low).bits | uint32_t{FromFloat<T>(high).bits} << 16;
 }
 template <typename T>
-void MultiplyAdd(SumTile& sums, const WeightTile<T>& weights, const InputTile<T>& inputs) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  for (int i = 0; i < SumTile::num_elements; ++i) {
-    const T* weight = weights.from + lane / 2 * weights.stride;
-    const T* input = inputs.from + (lane % 2 * 8 + i) * inputs.stride;
-    for (int k = 0; k < 16; ++k) sums.x[i] += ToFloat(weight[k]) * ToFloat(input[k]);
+float Half16(uint32_t pair, int index) {
+  return ToFloat(BitsTo<T>(static_cast<uint16_t>(pair >> (16 * index))));
+}
+inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
+  const uint64_t bytes = uint64_t{high} << 32 | low;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    result |= static_cast<uint32_t>(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
   }
+  return result;
 }
-inline void StoreTile(float* to, int stride, const SumTile& sums) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  for (int i = 0; i < SumTile::num_elements; ++i) {
-    to[(lane % 2 * 8 + i) * stride + lane / 2] = sums.x[i];
+
+// By PTX's table of which lane holds what (mma.m16n8k16); k in order.
+template <typename T>
+void MultiplyAdd(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  const auto lane = static_cast<int>(threadIdx.x % 32);
+  const emulated::Fragments* const warp = emulated::Exchange({{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + i / 2 * 8;
+    const int column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t weight = warp[row % 8 * 4 + k % 8 / 2].a[k / 8 * 2 + row / 8];
+      const uint32_t input = warp[column * 4 + k % 8 / 2].b[k / 8];
+      sums[i] += Half16<T>(weight, k % 2) * Half16<T>(input, k % 2);
+    }
   }
 }
 

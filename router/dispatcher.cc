@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
@@ -85,7 +85,8 @@ class DispatcherImpl final : public Dispatcher {
   bool MayPlaceAgain(TimePoint now);
   bool MustWait(QueuedRequest place);
   void Forget(Handle handle);
-  std::vector<LivePtr> AllLive() const;
+  std::vector<LivePtr> AllLive() const;                  // in order of arrival
+  std::vector<LivePtr> DueForTick(TimePoint now) const;  // likewise
   void TickAll();
   void RunTimer();
 
@@ -97,7 +98,7 @@ class DispatcherImpl final : public Dispatcher {
 
   mutable std::mutex mutex_;  // never held while a LiveRequest or the registry is called
   std::condition_variable changed_;
-  std::map<Handle, LivePtr> live_;  // in order of arrival
+  absl::flat_hash_map<Handle, LivePtr> live_;
   Handle last_handle_ = 0;
   bool drain_announced_ = false;
   bool draining_ = false;
@@ -215,6 +216,8 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   request.stop = std::move(input.stop);
   request.include_stop = input.include_stop;
   request.show_special_tokens = input.show_special_tokens;
+  request.in_pieces = input.in_pieces;
+  request.tells_tokens = input.tells_tokens;
   request.resume_tokens = std::move(input.resume_tokens);
   if (!input.session.empty()) request.session = SessionKey(input.cache_salt, input.session);
   request.arrival = arrival;
@@ -304,6 +307,7 @@ void DispatcherImpl::Cancel(Handle handle) {
 
 void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
   const WakeBatch batch;
+  const TimePoint now = SystemClock().Now();
   std::vector<LivePtr> targets(events.size());
   {
     const std::lock_guard lock(mutex_);
@@ -315,7 +319,7 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
     }
   }
   for (size_t i = 0; i < events.size(); ++i) {
-    if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]));
+    if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]), now);
   }
   Pump();
 }
@@ -340,8 +344,8 @@ void DispatcherImpl::Forget(Handle handle) {
     if (found == live_.end()) return;
     last = std::move(found->second);
     live_.erase(found);
+    if (draining_ && live_.empty()) changed_.notify_all();
   }
-  changed_.notify_all();
   Pump();
 }
 
@@ -350,12 +354,23 @@ std::vector<DispatcherImpl::LivePtr> DispatcherImpl::AllLive() const {
   std::vector<LivePtr> all;
   all.reserve(live_.size());
   for (const auto& [handle, live] : live_) all.push_back(live);
+  std::ranges::sort(all, {}, &LiveRequest::handle);
   return all;
+}
+
+std::vector<DispatcherImpl::LivePtr> DispatcherImpl::DueForTick(TimePoint now) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<LivePtr> due;
+  for (const auto& [handle, live] : live_) {
+    if (live->IsDue(now)) due.push_back(live);
+  }
+  std::ranges::sort(due, {}, &LiveRequest::handle);
+  return due;
 }
 
 void DispatcherImpl::TickAll() {
   const TimePoint now = SystemClock().Now();
-  for (const LivePtr& live : AllLive()) live->OnTick(now);
+  for (const LivePtr& live : DueForTick(now)) live->OnTick(now);
   for (const uint64_t handle : queue_.TakeExpired(now)) {
     if (const LivePtr live = Find(handle)) {
       live->Fail(absl::DeadlineExceededError(

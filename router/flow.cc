@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace baton::router {
@@ -25,6 +26,14 @@ bool Transient(const absl::Status& status) {
 
 // What another worker may have room for.
 bool Refused(const absl::Status& status) { return absl::IsResourceExhausted(status); }
+
+bool IsEmpty(const Delta& delta) {
+  return delta.text.empty() && delta.tokens.empty() && delta.prompt.empty();
+}
+
+// Tokens with their details that an answer in few pieces gathers: turning them to JSON takes time.
+constexpr size_t kMostGathered = 128;
+constexpr int32_t kExpectedTokens = 64;  // more make the list of them grow
 
 std::string Text(const absl::Status& status) {
   return std::string(status.message().data(), status.message().size());
@@ -53,6 +62,9 @@ Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
       tokenizer_(tokenizer),
       detokenizer_(tokenizer),
       stop_matcher_(request_.stop, request_.include_stop) {
+  delivered_.reserve(
+      request_.resume_tokens.size() +
+      static_cast<size_t>(std::clamp(request_.sampling.max_tokens, 0, kExpectedTokens)));
   Replay();
 }
 
@@ -193,10 +205,25 @@ void Flow::OnTokens(TokensEvent event, TimePoint now, FlowActions& actions) {
     cached_prompt_tokens_ = event.prefill->cached_prompt_tokens;
     if (!times_.prefill) times_.prefill = *event.prefill;
   }
+  Delta delta;
+  delta.index = tokens_delivered();
+  bool stopped = false;
   for (OutputToken& token : event.tokens) {
-    if (!Hold(std::move(token), actions)) return;
+    if (!stopped && held_.empty() && InTurn(token)) {  // as nearly always
+      Take(std::move(token), &delta, &stopped);
+    } else if (!Hold(std::move(token), actions)) {
+      return;
+    }
   }
-  DeliverHeld(now, actions);
+  while (!stopped && !held_.empty() && InTurn(held_.begin()->second)) {
+    Take(std::move(held_.extract(held_.begin()).mapped()), &delta, &stopped);
+  }
+  if (tokens_delivered() > delta.index) {
+    if (!times_.first_token) times_.first_token = now - request_.arrival;
+    times_.last_token = now;
+    Give(std::move(delta), actions);
+    if (stopped) EndWithFinish(FinishReason::kStop, now, actions);
+  }
   if (state_ == State::kRunning) FinishIfComplete(now, actions);
 }
 
@@ -291,23 +318,33 @@ bool Flow::Hold(OutputToken token, FlowActions& actions) {
   return false;
 }
 
-void Flow::DeliverHeld(TimePoint now, FlowActions& actions) {
-  if (awaits_scores()) return;
-  Delta delta;
-  delta.index = tokens_delivered();
-  if (!held_.empty()) BeginPrompt(&delta);
-  bool stopped = false;
-  while (!stopped && !held_.empty() && held_.begin()->first == tokens_delivered()) {
-    OutputToken token = std::move(held_.extract(held_.begin()).mapped());
-    delta.text += TextOf(token, stopped);
-    delivered_.push_back(token.token);
-    delta.tokens.push_back(Detail(std::move(token)));
+bool Flow::InTurn(const OutputToken& token) const {
+  return token.position == tokens_delivered() && token.position < request_.sampling.max_tokens &&
+         !awaits_scores();
+}
+
+void Flow::Take(OutputToken token, Delta* delta, bool* stopped) {
+  BeginPrompt(delta);
+  delta->text += TextOf(token, *stopped);
+  delivered_.push_back(token.token);
+  if (request_.tells_tokens) delta->tokens.push_back(Detail(token));
+}
+
+void Flow::Give(Delta delta, FlowActions& actions) {
+  if (request_.in_pieces) {
+    // The first one says that the answer has begun.
+    if (delta.index == 0 || !IsEmpty(delta)) actions.outputs.emplace_back(std::move(delta));
+    return;
   }
-  if (delta.tokens.empty()) return;
-  if (!times_.first_token) times_.first_token = now - request_.arrival;
-  times_.last_token = now;
-  actions.outputs.emplace_back(std::move(delta));
-  if (stopped) EndWithFinish(FinishReason::kStop, now, actions);
+  if (IsEmpty(gathered_)) {
+    gathered_ = std::move(delta);
+  } else {
+    gathered_.text += delta.text;
+    std::ranges::move(delta.tokens, std::back_inserter(gathered_.tokens));
+  }
+  if (gathered_.tokens.size() >= kMostGathered) {
+    actions.outputs.emplace_back(std::exchange(gathered_, {}));
+  }
 }
 
 // A stop token is part of the output's tokens but, unless asked for, not of its text. Before
@@ -327,7 +364,7 @@ std::string Flow::TextOf(const OutputToken& token, bool& stopped) {
   return std::move(result.text);
 }
 
-TokenDetail Flow::Detail(OutputToken token) const {
+TokenDetail Flow::Detail(const OutputToken& token) const {
   TokenDetail detail{token.token, {}, token.logprob, {}};
   if (request_.sampling.logprobs < 0) return detail;  // nobody asked what its text is
   detail.text = tokenizer_->TokenText(token.token);
@@ -350,12 +387,13 @@ void Flow::EndWithRest(FinishReason reason, TimePoint now, FlowActions& actions)
   StopMatcher::Result last = stop_matcher_.Push(detokenizer_.Flush());
   rest.text = std::move(last.text);
   if (!last.stopped) rest.text += stop_matcher_.Flush();
-  if (!rest.text.empty()) actions.outputs.emplace_back(std::move(rest));
+  if (!rest.text.empty()) Give(std::move(rest), actions);
   EndWithFinish(last.stopped ? FinishReason::kStop : reason, now, actions);
 }
 
 void Flow::EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions) {
   state_ = State::kEnded;
+  if (!IsEmpty(gathered_)) actions.outputs.emplace_back(std::exchange(gathered_, {}));
   actions.outputs.emplace_back(
       Finish{reason, request_.prompt_tokens, tokens_delivered(), Stats(now)});
   times_.finished = finished_;

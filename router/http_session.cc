@@ -1,5 +1,6 @@
 #include "router/http_session.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
 #include <utility>
@@ -14,6 +15,7 @@ namespace net = boost::asio;
 using boost::system::error_code;
 
 constexpr size_t kInlineBodyBytes = 32 << 10;  // longer ones are tokenized off the loop's thread
+constexpr size_t kReadyAtOnce = 16;
 constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 // Compiling a constraint may take as long as tokenizing a long prompt. A false alarm costs a change
@@ -28,12 +30,12 @@ bool MayCompile(std::string_view body) {
 
 }  // namespace
 
-void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number) {
+void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number, bool urgent) {
   bool first = false;
   {
     const std::lock_guard lock(mutex_);
-    first = ready_.empty();
-    ready_.emplace_back(std::move(session), call_number);
+    first = ready_.empty() && urgent_.empty();
+    (urgent ? urgent_ : ready_).emplace_back(std::move(session), call_number);
   }
   if (first) WakeBatch::Wake(shared_from_this());
 }
@@ -42,13 +44,23 @@ void HttpLoop::Wake() {
   net::post(io, [this] { CallReady(); });
 }
 
+// A few at a time: a step of a large batch brings pieces for a thousand streams, and new requests
+// and their first tokens shall not wait behind all of them.
 void HttpLoop::CallReady() {
   {
     const std::lock_guard lock(mutex_);
-    taken_.swap(ready_);
+    taken_urgent_.swap(urgent_);
+    if (taken_.empty()) taken_.swap(ready_);
   }
-  for (const auto& [session, call_number] : taken_) session->OnWake(call_number);
+  for (const auto& [session, call_number] : taken_urgent_) session->OnWake(call_number);
+  taken_urgent_.clear();
+  const size_t end = std::min(taken_.size(), next_taken_ + kReadyAtOnce);
+  for (; next_taken_ < end; ++next_taken_) {
+    taken_[next_taken_].first->OnWake(taken_[next_taken_].second);
+  }
+  if (next_taken_ < taken_.size()) return net::post(io, [this] { CallReady(); });
   taken_.clear();
+  next_taken_ = 0;
 }
 
 HttpSession::HttpSession(net::ip::tcp::socket socket, SslContext tls, HttpLoop* loop,
@@ -134,7 +146,9 @@ void HttpSession::StartCall() {
   call_ = std::make_shared<CompletionCall>(
       context_->dispatcher(), context_->options().limits, *route_.endpoint(), TakeCall(),
       context_->options().telemetry, std::move(visit_),
-      [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
+      [self = shared_from_this(), number = ++call_number_](bool first) {
+        self->loop_->Ready(self, number, first);
+      });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
   if (body.size() <= kInlineBodyBytes && !MayCompile(body)) {

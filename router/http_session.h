@@ -31,8 +31,9 @@ class HttpSession;
 // so what belongs to it needs no locks.
 class HttpLoop final : public Wakeable, public std::enable_shared_from_this<HttpLoop> {
  public:
-  // The call of this number has something for the session to do. Any thread.
-  void Ready(std::shared_ptr<HttpSession> session, uint64_t call_number);
+  // The call of this number has something for the session to do; what is urgent goes before what
+  // is not. Any thread.
+  void Ready(std::shared_ptr<HttpSession> session, uint64_t call_number, bool urgent);
   void Wake() override;
 
   boost::asio::io_context io{1};
@@ -41,11 +42,17 @@ class HttpLoop final : public Wakeable, public std::enable_shared_from_this<Http
   bool closing = false;                       // new ones are closed at once
 
  private:
+  using Calls = std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>>;
+
   void CallReady();
 
   std::mutex mutex_;
-  std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>> ready_;  // guarded by mutex_
-  std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>> taken_;  // the loop's thread
+  Calls ready_;   // guarded by mutex_
+  Calls urgent_;  // guarded by mutex_
+  // The loop's thread only:
+  Calls taken_;
+  size_t next_taken_ = 0;
+  Calls taken_urgent_;
 };
 
 inline constexpr size_t kReadAheadBytes = 64 << 10;  // of later requests, while one is answered

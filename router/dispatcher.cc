@@ -12,6 +12,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "common/logging.h"
+#include "common/prefetch.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
 #include "router/fleet_control.h"
@@ -319,6 +320,7 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
     }
   }
   for (size_t i = 0; i < events.size(); ++i) {
+    if (i + 1 < events.size()) Prefetch(targets[i + 1].get());
     if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]), now);
   }
   Pump();

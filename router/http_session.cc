@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "common/prefetch.h"
 #include "router/http_error.h"
 #include "router/telemetry.h"
 
@@ -16,6 +19,7 @@ using boost::system::error_code;
 
 constexpr size_t kInlineBodyBytes = 32 << 10;  // longer ones are tokenized off the loop's thread
 constexpr size_t kReadyAtOnce = 16;
+constexpr size_t kKeptScratchBytes = 1 << 20;
 constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 // Compiling a constraint may take as long as tokenizing a long prompt. A false alarm costs a change
@@ -56,6 +60,7 @@ void HttpLoop::CallReady() {
   taken_urgent_.clear();
   const size_t end = std::min(taken_.size(), next_taken_ + kReadyAtOnce);
   for (; next_taken_ < end; ++next_taken_) {
+    if (next_taken_ + 1 < end) Prefetch(taken_[next_taken_ + 1].first.get());
     taken_[next_taken_].first->OnWake(taken_[next_taken_].second);
   }
   if (next_taken_ < taken_.size()) return net::post(io, [this] { CallReady(); });
@@ -146,8 +151,8 @@ void HttpSession::StartCall() {
   call_ = std::make_shared<CompletionCall>(
       context_->dispatcher(), context_->options().limits, *route_.endpoint(), TakeCall(),
       context_->options().telemetry, std::move(visit_),
-      [self = shared_from_this(), number = ++call_number_](bool first) {
-        self->loop_->Ready(self, number, first);
+      [self = shared_from_this(), loop = loop_, number = ++call_number_](bool first) {
+        loop->Ready(self, number, first);
       });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
@@ -166,40 +171,36 @@ void HttpSession::StartCall() {
 
 void HttpSession::OnWake(uint64_t call_number) {
   if (call_ == nullptr || call_number != call_number_) return;
-  const size_t waiting = outgoing_.size() + writing_.size() - write_offset_;
-  scratch_.clear();
-  switch (call_->Advance(&scratch_)) {
+  std::string& scratch = loop_->scratch;
+  if (scratch.capacity() > kKeptScratchBytes) scratch = {};
+  scratch.assign(kChunkHeadBytes, '\0');
+  switch (call_->Advance(&scratch)) {
     case CompletionCall::Progress::kWaiting:
       return;
     case CompletionCall::Progress::kStreaming:
-      if (waiting > context_->options().max_outgoing_bytes) {
+      if (outgoing_.size() + writing_.size() - write_offset_ >
+          context_->options().max_outgoing_bytes) {
         context_->CountSlowClient();
         Close();
         return;
       }
-      AppendStream(scratch_);
-      break;
+      return SendStream(/*last=*/false);
     case CompletionCall::Progress::kStreamFailed:
       keep_alive_ = false;
       [[fallthrough]];
     case CompletionCall::Progress::kStreamed:
-      AppendStream(scratch_);
-      EndStream();
-      break;
+      return SendStream(/*last=*/true);
     case CompletionCall::Progress::kAnswered: {
       HttpResponse response;
-      response.body = std::move(scratch_);
-      Respond(response);
-      return;
+      response.body = scratch.substr(kChunkHeadBytes);
+      return Respond(response);
     }
     case CompletionCall::Progress::kFailed: {
       HttpResponse response = ErrorResponse(call_->error(), call_->error_param());
       if (call_->is_tgi()) response.body = TgiErrorBody(call_->error());
-      Respond(response);
-      return;
+      return Respond(response);
     }
   }
-  Flush();
 }
 
 std::shared_ptr<const CallInfo> HttpSession::TakeCall() {
@@ -236,20 +237,37 @@ void HttpSession::Respond(const HttpResponse& response) {
   Flush();
 }
 
-void HttpSession::AppendStream(std::string_view bytes) {
-  if (!stream_begun_) {
-    if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the stream
-    context_->CountResponse(200);
-    AppendStreamHead(framing(), &outgoing_);
-    stream_begun_ = true;
-  }
-  AppendStreamBytes(bytes, framing(), &outgoing_);
+void HttpSession::BeginStream() {
+  if (std::exchange(stream_begun_, true)) return;
+  if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the stream
+  context_->CountResponse(200);
+  AppendStreamHead(framing(), &outgoing_);
 }
 
-void HttpSession::EndStream() {
-  AppendStreamEnd(framing(), &outgoing_);
-  call_.reset();
-  afterwards_ = keep_alive_ ? Afterwards::kNextRequest : Afterwards::kLinger;
+// The loop's scratch has room for a chunk's head, then the stream's next bytes.
+void HttpSession::SendStream(bool last) {
+  BeginStream();
+  std::string& scratch = loop_->scratch;
+  const std::string_view bytes = FrameStreamBytes(!http_1_0_, last, &scratch);
+  if (last) {
+    call_.reset();
+    afterwards_ = keep_alive_ ? Afterwards::kNextRequest : Afterwards::kLinger;
+  }
+  SendNow(bytes);
+}
+
+// What the socket takes at once is copied nowhere else.
+void HttpSession::SendNow(std::string_view bytes) {
+  if (writing_.empty() && outgoing_.empty() && !stream_.encrypted()) {
+    error_code error;
+    const size_t written =
+        stream_.socket().write_some(net::buffer(bytes.data(), bytes.size()), error);
+    if (error && error != net::error::would_block) return OnWriteError();
+    bytes.remove_prefix(written);
+    if (bytes.empty()) return OnAllWritten();
+  }
+  outgoing_.append(bytes);
+  Flush();
 }
 
 void HttpSession::Flush() {

@@ -38,6 +38,7 @@ class HttpLoop final : public Wakeable, public std::enable_shared_from_this<Http
 
   boost::asio::io_context io{1};
   // The loop's thread only:
+  std::string scratch;                        // what a session is about to write
   std::unordered_set<HttpSession*> sessions;  // open ones
   bool closing = false;                       // new ones are closed at once
 
@@ -112,8 +113,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void TakeTrace();  // from the headers
   std::shared_ptr<const CallInfo> TakeCall();
   void NoteRefusal(const HttpResponse& response);
-  void AppendStream(std::string_view bytes);
-  void EndStream();
+  void BeginStream();
+  void SendStream(bool last);
+  void SendNow(std::string_view bytes);
   void Flush();
   void WriteOn();
   void OnWritten(Error error, size_t bytes);
@@ -158,7 +160,6 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::shared_ptr<CompletionCall> call_;
   uint64_t call_number_ = 0;  // tells a late wake of an earlier call
   bool stream_begun_ = false;
-  std::string scratch_;
 
   std::string outgoing_;  // to be written next
   std::string writing_;   // being written from write_offset_ on, when not empty

@@ -57,6 +57,9 @@ struct FlowRequest {
   int32_t max_migrations = 3;
 };
 
+// What an input asks of a flow, moved out of it. Prompt, times and bounds are the owner's to set.
+FlowRequest TakeFlowRequest(GenerateInput* input);
+
 struct FlowWorker {
   WorkerId id = 0;
   std::string name;
@@ -159,6 +162,7 @@ class Flow {
   bool InTurn(const OutputToken& token) const;
   void Take(OutputToken token, Delta* delta, bool* stopped);
   void Give(Delta delta, FlowActions& actions);
+  void GiveGathered(FlowActions& actions);
   std::string TextOf(const OutputToken& token, bool& stopped);
   TokenDetail Detail(const OutputToken& token) const;
   void FinishIfComplete(TimePoint now, FlowActions& actions);

@@ -15,8 +15,6 @@
 namespace baton::router {
 namespace {
 
-constexpr size_t kMostWaiting = 128;  // pieces of an answer that is not streamed
-
 template <typename Piece>
 void AddTo(StreamAnswer& answer, int32_t choice, const Piece& piece, std::string* out) {
   answer.Add(choice, piece, out);
@@ -35,7 +33,7 @@ void AddTo(Answer& answer, int32_t, const Piece& piece, std::string* out) {
 CompletionCall::CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits,
                                Endpoint endpoint, std::shared_ptr<const CallInfo> call,
                                Telemetry* telemetry, std::shared_ptr<Visit> visit,
-                               std::function<void()> wake)
+                               std::function<void(bool)> wake)
     : dispatcher_(dispatcher),
       limits_(limits),
       endpoint_(endpoint),
@@ -88,11 +86,11 @@ absl::Status CompletionCall::Submit(std::string_view body) {
     case Endpoint::kGenerateStream: {
       const bool stream = endpoint_ == Endpoint::kGenerateStream;
       TgiOptions options;
-      BATON_ASSIGN_OR_RETURN(const OpenAiRequest request,
+      BATON_ASSIGN_OR_RETURN(OpenAiRequest request,
                              ParseTgiRequest(body, stream, limits_, &options, &error_param_));
       streams_ = stream;
       answer_.emplace(TgiAnswer(std::move(options), stream));
-      return SubmitChoices(request);
+      return SubmitChoices(std::move(request));
     }
     default:
       return SubmitOpenAi(body);
@@ -106,14 +104,14 @@ absl::Status CompletionCall::PutReady() {
 
 absl::Status CompletionCall::SubmitResponses(std::string_view body) {
   ResponsesOptions options;
-  BATON_ASSIGN_OR_RETURN(const OpenAiRequest request,
+  BATON_ASSIGN_OR_RETURN(OpenAiRequest request,
                          ParseResponsesRequest(body, limits_, &options, &error_param_));
   options.id = call_->request_id;
   options.model = ModelName(request.prompts.front());
   options.created_s = UnixSeconds();
   streams_ = request.stream;
   answer_.emplace(ResponsesAnswer(std::move(options), request.stream));
-  return SubmitChoices(request);
+  return SubmitChoices(std::move(request));
 }
 
 absl::Status CompletionCall::SubmitOpenAi(std::string_view body) {
@@ -127,12 +125,16 @@ absl::Status CompletionCall::SubmitOpenAi(std::string_view body) {
   } else {
     answer_.emplace(WholeAnswer(std::move(shape)));
   }
-  return SubmitChoices(request);
+  return SubmitChoices(std::move(request));
 }
 
-absl::Status CompletionCall::SubmitChoices(const OpenAiRequest& request) {
-  for (int32_t choice = 0; choice < request.choices(); ++choice) {
-    GenerateInput input = request.Choice(choice);
+absl::Status CompletionCall::SubmitChoices(OpenAiRequest request) {
+  const int32_t choices = request.choices();
+  const bool tells_tokens = is_tgi() || request.return_token_ids;
+  for (int32_t choice = 0; choice < choices; ++choice) {
+    GenerateInput input = choices == 1 ? std::move(request).OnlyChoice() : request.Choice(choice);
+    input.in_pieces = streams_;
+    input.tells_tokens = tells_tokens || input.sampling.logprobs >= 0;
     input.visit = visit_;
     input.call = call_;
     input.choice = choice;
@@ -235,14 +237,13 @@ ResponseSink CompletionCall::SinkOf(int32_t choice) {
 void CompletionCall::Put(Event event) {
   const std::lock_guard lock(mutex_);
   if (ended_) return;
-  // An answer in one piece has nothing to send before its end.
-  const bool later = !streams_ && std::holds_alternative<Delta>(event.piece);
   mailbox_.push_back(std::move(event));
-  if (submitted_ && (!later || mailbox_.size() >= kMostWaiting)) WakeLocked();
+  if (submitted_) WakeLocked();
 }
 
 void CompletionCall::WakeLocked() {
-  if (!std::exchange(woken_, true)) wake_();
+  if (std::exchange(woken_, true)) return;
+  wake_(!std::exchange(advanced_, true));
 }
 
 void CompletionCall::Apply(const Event& event, std::string* out) {
@@ -311,7 +312,7 @@ void CompletionCall::Cancel() {
 
 std::vector<Dispatcher::Handle> CompletionCall::End() {
   std::vector<Dispatcher::Handle> handles;
-  std::function<void()> wake;  // may own this object's owner: destroyed outside the lock
+  std::function<void(bool)> wake;  // may own this object's owner: destroyed outside the lock
   const std::lock_guard lock(mutex_);
   ended_ = true;
   handles.swap(handles_);

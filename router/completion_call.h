@@ -37,12 +37,12 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   // `wake` is called on any thread, at most once between two calls of Advance, and never after
-  // Cancel has returned or Advance has told the ending; it is freed then. It must not call back
-  // into this object, nor block. `telemetry` is told of a call that becomes no request; may be
-  // null.
+  // Cancel has returned or Advance has told the ending; it is freed then. It is told whether the
+  // call is the first. It must not call back into this object, nor block. `telemetry` is told of a
+  // call that becomes no request; may be null.
   CompletionCall(Dispatcher* dispatcher, const RequestLimits& limits, Endpoint endpoint,
                  std::shared_ptr<const CallInfo> call, Telemetry* telemetry,
-                 std::shared_ptr<Visit> visit, std::function<void()> wake);
+                 std::shared_ptr<Visit> visit, std::function<void(bool)> wake);
 
   // Once, on any thread: parses, tokenizes (so it takes milliseconds for a long prompt) and
   // submits. Every outcome comes through Advance.
@@ -70,7 +70,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void Note(const absl::Status& status) const;
   absl::Status SubmitResponses(std::string_view body);
   absl::Status SubmitOpenAi(std::string_view body);
-  absl::Status SubmitChoices(const OpenAiRequest& request);
+  absl::Status SubmitChoices(OpenAiRequest request);
   absl::Status PutReady();
   absl::Status ConstrainToTools(OpenAiRequest* request);
   ToolFormat ToolFormatHere() const;
@@ -91,11 +91,12 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   const std::shared_ptr<Visit> visit_;
 
   std::mutex mutex_;
-  std::function<void()> wake_;               // guarded by mutex_
+  std::function<void(bool)> wake_;           // guarded by mutex_
   std::vector<Event> mailbox_;               // guarded by mutex_
   std::vector<Dispatcher::Handle> handles_;  // guarded by mutex_
   bool submitted_ = false;                   // guarded by mutex_: wakes begin
   bool woken_ = false;                       // guarded by mutex_: Advance is due
+  bool advanced_ = false;                    // guarded by mutex_: it was due before
   bool ended_ = false;                       // guarded by mutex_
 
   // Written by Start before the first wake, then the connection's thread's.

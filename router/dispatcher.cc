@@ -4,14 +4,16 @@
 
 #include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <condition_variable>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "common/logging.h"
+#include "common/prefetch.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
 #include "router/fleet_control.h"
@@ -85,7 +87,19 @@ class DispatcherImpl final : public Dispatcher {
   bool MayPlaceAgain(TimePoint now);
   bool MustWait(QueuedRequest place);
   void Forget(Handle handle);
-  std::vector<LivePtr> AllLive() const;
+  // In order of arrival.
+  std::vector<LivePtr> Live(std::predicate<const LiveRequest&> auto wanted) const {
+    std::vector<LivePtr> found;
+    const std::lock_guard lock(mutex_);
+    for (const auto& [handle, live] : live_) {
+      if (wanted(*live)) found.push_back(live);
+    }
+    std::ranges::sort(found, {}, &LiveRequest::handle);
+    return found;
+  }
+  std::vector<LivePtr> AllLive() const {
+    return Live([](const LiveRequest&) { return true; });
+  }
   void TickAll();
   void RunTimer();
 
@@ -97,7 +111,7 @@ class DispatcherImpl final : public Dispatcher {
 
   mutable std::mutex mutex_;  // never held while a LiveRequest or the registry is called
   std::condition_variable changed_;
-  std::map<Handle, LivePtr> live_;  // in order of arrival
+  absl::flat_hash_map<Handle, LivePtr> live_;
   Handle last_handle_ = 0;
   bool drain_announced_ = false;
   bool draining_ = false;
@@ -195,14 +209,10 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   BATON_RETURN_IF_ERROR(Admit(input, prompt.size(), context_tokens,
                               model_->tokenizer().vocab_size(), options_.limits));
   if (!input.has_seed) input.sampling.seed = RandomU64();
-  FlowRequest request;
-  request.prompt_tokens = static_cast<int32_t>(prompt.size());
-  request.first_prompt_token = prompt.front();
-  const int32_t prompt_tokens = request.prompt_tokens;
-  const std::shared_ptr<Visit> visit = std::move(input.visit);
-  request.visit = visit;
+  const std::shared_ptr<Visit> visit = input.visit;
   QueuedRequest place;
-  place.tokens = request.prompt_tokens;
+  const auto prompt_tokens = static_cast<int32_t>(prompt.size());
+  place.tokens = prompt_tokens;
   if (visit != nullptr) {
     place.tenant = visit->key().tenant;
     place.priority = visit->key().priority;
@@ -212,16 +222,12 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
   if (input.timeout > Duration::zero()) {
     place.deadline = std::min(place.deadline, arrival + input.timeout);
   }
-  request.sampling = std::move(input.sampling);
-  request.stop = std::move(input.stop);
-  request.include_stop = input.include_stop;
-  request.show_special_tokens = input.show_special_tokens;
-  request.resume_tokens = std::move(input.resume_tokens);
+  FlowRequest request = TakeFlowRequest(&input);
+  request.prompt_tokens = prompt_tokens;
+  request.first_prompt_token = prompt.front();
   if (!input.session.empty()) request.session = SessionKey(input.cache_salt, input.session);
   request.arrival = arrival;
   request.tokenized = SystemClock().Now();
-  request.call = std::move(input.call);
-  request.choice = input.choice;
   request.max_migrations = options_.max_migrations;
   BATON_ASSIGN_OR_RETURN(const LivePtr live,
                          Accept(std::move(request), std::move(prompt), std::move(input.cache_salt),
@@ -305,6 +311,7 @@ void DispatcherImpl::Cancel(Handle handle) {
 
 void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
   const WakeBatch batch;
+  const TimePoint now = SystemClock().Now();
   std::vector<LivePtr> targets(events.size());
   {
     const std::lock_guard lock(mutex_);
@@ -316,7 +323,8 @@ void DispatcherImpl::OnEvents(WorkerId from, std::vector<Event> events) {
     }
   }
   for (size_t i = 0; i < events.size(); ++i) {
-    if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]));
+    if (i + 1 < events.size()) Prefetch(targets[i + 1].get());
+    if (targets[i] != nullptr) targets[i]->OnEvent(from, std::move(events[i]), now);
   }
   Pump();
 }
@@ -341,22 +349,15 @@ void DispatcherImpl::Forget(Handle handle) {
     if (found == live_.end()) return;
     last = std::move(found->second);
     live_.erase(found);
+    if (draining_ && live_.empty()) changed_.notify_all();
   }
-  changed_.notify_all();
   Pump();
-}
-
-std::vector<DispatcherImpl::LivePtr> DispatcherImpl::AllLive() const {
-  const std::lock_guard lock(mutex_);
-  std::vector<LivePtr> all;
-  all.reserve(live_.size());
-  for (const auto& [handle, live] : live_) all.push_back(live);
-  return all;
 }
 
 void DispatcherImpl::TickAll() {
   const TimePoint now = SystemClock().Now();
-  for (const LivePtr& live : AllLive()) live->OnTick(now);
+  const auto due = Live([now](const LiveRequest& live) { return live.IsDue(now); });
+  for (const LivePtr& live : due) live->OnTick(now);
   for (const uint64_t handle : queue_.TakeExpired(now)) {
     if (const LivePtr live = Find(handle)) {
       live->Fail(absl::DeadlineExceededError(

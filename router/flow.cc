@@ -26,6 +26,8 @@ bool Transient(const absl::Status& status) {
 // What another worker may have room for.
 bool Refused(const absl::Status& status) { return absl::IsResourceExhausted(status); }
 
+constexpr int32_t kExpectedTokens = 64;  // more make the list of them grow
+
 std::string Text(const absl::Status& status) {
   return std::string(status.message().data(), status.message().size());
 }
@@ -48,11 +50,29 @@ std::string_view MoveReasonName(MoveReason reason) {
   return "";
 }
 
+FlowRequest TakeFlowRequest(GenerateInput* input) {
+  FlowRequest request;
+  request.sampling = std::move(input->sampling);
+  request.stop = std::move(input->stop);
+  request.include_stop = input->include_stop;
+  request.show_special_tokens = input->show_special_tokens;
+  request.in_pieces = input->in_pieces;
+  request.tells_tokens = input->tells_tokens;
+  request.visit = std::move(input->visit);
+  request.call = std::move(input->call);
+  request.choice = input->choice;
+  request.resume_tokens = std::move(input->resume_tokens);
+  return request;
+}
+
 Flow::Flow(FlowRequest request, const text::Tokenizer* tokenizer)
     : request_(std::move(request)),
       tokenizer_(tokenizer),
       detokenizer_(tokenizer),
       stop_matcher_(request_.stop, request_.include_stop) {
+  delivered_.reserve(
+      request_.resume_tokens.size() +
+      static_cast<size_t>(std::clamp(request_.sampling.max_tokens, 0, kExpectedTokens)));
   Replay();
 }
 
@@ -188,18 +208,6 @@ FlowActions Flow::OnCancel() {
   return actions;
 }
 
-void Flow::OnTokens(TokensEvent event, TimePoint now, FlowActions& actions) {
-  if (event.prefill) {
-    cached_prompt_tokens_ = event.prefill->cached_prompt_tokens;
-    if (!times_.prefill) times_.prefill = *event.prefill;
-  }
-  for (OutputToken& token : event.tokens) {
-    if (!Hold(std::move(token), actions)) return;
-  }
-  DeliverHeld(now, actions);
-  if (state_ == State::kRunning) FinishIfComplete(now, actions);
-}
-
 void Flow::OnPrefilled(FlowActions& actions) {
   prefill_.reset();
   if (finished_) EndIncomplete(actions);
@@ -264,80 +272,6 @@ void Flow::OnDonorGone(FlowActions& actions) {
   if (prefill_) actions.no_offer = prefill_->id;
 }
 
-bool Flow::Hold(OutputToken token, FlowActions& actions) {
-  const int32_t next = tokens_delivered();
-  if (token.position < 0 || token.position >= request_.sampling.max_tokens) {
-    EndWithError(absl::InternalError(
-                     fmt::format("a worker sent the token of position {}, but max_tokens is {}",
-                                 token.position, request_.sampling.max_tokens)),
-                 actions);
-    return false;
-  }
-  std::optional<TokenId> twin;
-  if (token.position < next) {
-    twin = delivered_[static_cast<size_t>(token.position)];
-  } else if (const auto held = held_.find(token.position); held != held_.end()) {
-    twin = held->second.token;
-  }
-  if (!twin) {
-    held_.emplace(token.position, std::move(token));
-    return true;
-  }
-  if (*twin == token.token) return true;
-  EndWithError(absl::InternalError(fmt::format(
-                   "workers '{}' and '{}' disagree about the token of position {}: {} and {}",
-                   prefill_name_, decode_name_, token.position, *twin, token.token)),
-               actions);
-  return false;
-}
-
-void Flow::DeliverHeld(TimePoint now, FlowActions& actions) {
-  if (awaits_scores()) return;
-  Delta delta;
-  delta.index = tokens_delivered();
-  if (!held_.empty()) BeginPrompt(&delta);
-  bool stopped = false;
-  while (!stopped && !held_.empty() && held_.begin()->first == tokens_delivered()) {
-    OutputToken token = std::move(held_.extract(held_.begin()).mapped());
-    delta.text += TextOf(token, stopped);
-    delivered_.push_back(token.token);
-    delta.tokens.push_back(Detail(std::move(token)));
-  }
-  if (delta.tokens.empty()) return;
-  if (!times_.first_token) times_.first_token = now - request_.arrival;
-  times_.last_token = now;
-  actions.outputs.emplace_back(std::move(delta));
-  if (stopped) EndWithFinish(FinishReason::kStop, now, actions);
-}
-
-// A stop token is part of the output's tokens but, unless asked for, not of its text. Before
-// min_tokens nothing stops the answer, stop strings neither.
-std::string Flow::TextOf(const OutputToken& token, bool& stopped) {
-  const auto& stop_tokens = request_.sampling.stop_token_ids;
-  const bool stops =
-      std::find(stop_tokens.begin(), stop_tokens.end(), token.token) != stop_tokens.end();
-  if (stops && !request_.include_stop) return "";
-  std::string text = detokenizer_.Push(token.token);
-  if (request_.show_special_tokens && tokenizer_->TokenBytes(token.token).empty()) {
-    text += tokenizer_->TokenText(token.token);
-  }
-  if (token.position < request_.sampling.min_tokens) return text;
-  StopMatcher::Result result = stop_matcher_.Push(text);
-  stopped = result.stopped;
-  return std::move(result.text);
-}
-
-TokenDetail Flow::Detail(OutputToken token) const {
-  TokenDetail detail{token.token, {}, token.logprob, {}};
-  if (request_.sampling.logprobs < 0) return detail;  // nobody asked what its text is
-  detail.text = tokenizer_->TokenText(token.token);
-  detail.top.reserve(token.top.size());
-  for (const TokenLogprob& top : token.top) {
-    detail.top.push_back({top.token, tokenizer_->TokenText(top.token), top.logprob});
-  }
-  return detail;
-}
-
 void Flow::FinishIfComplete(TimePoint now, FlowActions& actions) {
   if (!finished_ || finished_->output_tokens != tokens_delivered()) return;
   EndWithRest(finished_->reason, now, actions);
@@ -350,12 +284,13 @@ void Flow::EndWithRest(FinishReason reason, TimePoint now, FlowActions& actions)
   StopMatcher::Result last = stop_matcher_.Push(detokenizer_.Flush());
   rest.text = std::move(last.text);
   if (!last.stopped) rest.text += stop_matcher_.Flush();
-  if (!rest.text.empty()) actions.outputs.emplace_back(std::move(rest));
+  if (!rest.text.empty()) Give(std::move(rest), actions);
   EndWithFinish(last.stopped ? FinishReason::kStop : reason, now, actions);
 }
 
 void Flow::EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions) {
   state_ = State::kEnded;
+  GiveGathered(actions);
   actions.outputs.emplace_back(
       Finish{reason, request_.prompt_tokens, tokens_delivered(), Stats(now)});
   times_.finished = finished_;

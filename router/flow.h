@@ -21,6 +21,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "common/clock.h"
 #include "common/ids.h"
@@ -41,6 +42,8 @@ struct FlowRequest {
   std::vector<std::string> stop;
   bool include_stop = false;  // as GenerateInput's, and the next
   bool show_special_tokens = false;
+  bool in_pieces = true;     // likewise
+  bool tells_tokens = true;  // likewise
   TimePoint arrival;
   TimePoint tokenized;
   std::shared_ptr<Visit> visit;          // as GenerateInput's
@@ -53,6 +56,9 @@ struct FlowRequest {
   // its workers kill the fleet.
   int32_t max_migrations = 3;
 };
+
+// What an input asks of a flow, moved out of it. Prompt, times and bounds are the owner's to set.
+FlowRequest TakeFlowRequest(GenerateInput* input);
 
 struct FlowWorker {
   WorkerId id = 0;
@@ -73,7 +79,7 @@ struct FlowActions {
   // This worker waits for attempt()'s KV in vain, if it still waits.
   std::optional<WorkerId> no_offer;
   // For the client. A Finish or a Status is the last.
-  std::vector<std::variant<Delta, Finish, absl::Status>> outputs;
+  absl::InlinedVector<std::variant<Delta, Finish, absl::Status>, 1> outputs;
   struct Place {
     MoveReason reason = MoveReason::kLost;
     absl::Status why;  // the request's error, should it not be placed; OK for kDrained
@@ -152,9 +158,13 @@ class Flow {
   // False (and the request has ended with an error) when a twin differs or a position is absurd.
   void Replay();
   bool Hold(OutputToken token, FlowActions& actions);
-  void DeliverHeld(TimePoint now, FlowActions& actions);
+  // Whether it is the next one, and may be delivered.
+  bool InTurn(const OutputToken& token) const;
+  void Take(OutputToken token, Delta* delta, bool* stopped);
+  void Give(Delta delta, FlowActions& actions);
+  void GiveGathered(FlowActions& actions);
   std::string TextOf(const OutputToken& token, bool& stopped);
-  TokenDetail Detail(OutputToken token) const;
+  TokenDetail Detail(const OutputToken& token) const;
   void FinishIfComplete(TimePoint now, FlowActions& actions);
   void EndWithRest(FinishReason reason, TimePoint now, FlowActions& actions);
   void EndWithFinish(FinishReason reason, TimePoint now, FlowActions& actions);
@@ -180,6 +190,7 @@ class Flow {
   std::optional<FlowWorker> prefill_;
   std::optional<FlowWorker> donor_;
   std::vector<TokenId> delivered_;
+  Delta gathered_;             // of an answer that is not given in pieces
   int32_t scored_tokens_ = 0;  // of the prompt, delivered
   std::optional<FinishReason> resumed_end_;
   std::map<int32_t, OutputToken> held_;  // came before their turn; positions < max_tokens

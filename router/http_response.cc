@@ -1,5 +1,6 @@
 #include "router/http_response.h"
 
+#include <algorithm>
 #include <charconv>
 #include <ctime>
 
@@ -132,19 +133,16 @@ void AppendStreamHead(const AnswerFraming& framing, std::string* out) {
   out->append("\r\n");
 }
 
-void AppendStreamBytes(std::string_view bytes, const AnswerFraming& framing, std::string* out) {
-  if (!framing.chunked) {
-    out->append(bytes);
-    return;
-  }
-  char size[20];
-  const auto end = std::to_chars(size, size + sizeof(size), bytes.size(), 16).ptr;
-  out->append(size, static_cast<size_t>(end - size)).append("\r\n");
-  out->append(bytes).append("\r\n");
-}
-
-void AppendStreamEnd(const AnswerFraming& framing, std::string* out) {
-  if (framing.chunked) out->append("0\r\n\r\n");
+std::string_view FrameStreamBytes(bool chunked, bool last, std::string* piece) {
+  if (!chunked) return std::string_view(*piece).substr(kChunkHeadBytes);
+  char size[kChunkHeadBytes];
+  char* end = std::to_chars(size, size + sizeof(size), piece->size() - kChunkHeadBytes, 16).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  const size_t begin = kChunkHeadBytes - static_cast<size_t>(end - size);
+  std::copy(size, end, piece->begin() + static_cast<ptrdiff_t>(begin));
+  piece->append(last ? "\r\n0\r\n\r\n" : "\r\n");
+  return std::string_view(*piece).substr(begin);
 }
 
 }  // namespace baton::router

@@ -37,9 +37,12 @@ struct AnswerFraming {
 
 void AppendResponse(const HttpResponse& response, const AnswerFraming& framing, std::string* out);
 
-// A stream's headers; then AppendStreamBytes with each piece (not empty), then AppendStreamEnd.
+// A stream's headers; then what FrameStreamBytes gives of each piece (not empty).
 void AppendStreamHead(const AnswerFraming& framing, std::string* out);
-void AppendStreamBytes(std::string_view bytes, const AnswerFraming& framing, std::string* out);
-void AppendStreamEnd(const AnswerFraming& framing, std::string* out);
+
+// Of `piece`, whose first kChunkHeadBytes are only room, what goes to the client; with the stream's
+// end behind the last one. Valid until `piece` changes.
+inline constexpr size_t kChunkHeadBytes = 18;  // sixteen digits and a line's end
+std::string_view FrameStreamBytes(bool chunked, bool last, std::string* piece);
 
 }  // namespace baton::router

@@ -1,9 +1,13 @@
 #include "router/http_session.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "common/prefetch.h"
 #include "router/http_error.h"
 #include "router/long_work.h"
 #include "router/telemetry.h"
@@ -14,16 +18,18 @@ namespace {
 namespace net = boost::asio;
 using boost::system::error_code;
 
+constexpr size_t kReadyAtOnce = 16;
+constexpr size_t kKeptScratchBytes = 1 << 20;
 constexpr Duration kLingerTime = std::chrono::seconds(5);
 
 }  // namespace
 
-void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number) {
+void HttpLoop::Ready(std::shared_ptr<HttpSession> session, uint64_t call_number, bool urgent) {
   bool first = false;
   {
     const std::lock_guard lock(mutex_);
-    first = ready_.empty();
-    ready_.emplace_back(std::move(session), call_number);
+    first = ready_.empty() && urgent_.empty();
+    (urgent ? urgent_ : ready_).emplace_back(std::move(session), call_number);
   }
   if (first) WakeBatch::Wake(shared_from_this());
 }
@@ -32,13 +38,24 @@ void HttpLoop::Wake() {
   net::post(io, [this] { CallReady(); });
 }
 
+// A few at a time: a step of a large batch brings pieces for a thousand streams, and new requests
+// and their first tokens shall not wait behind all of them.
 void HttpLoop::CallReady() {
   {
     const std::lock_guard lock(mutex_);
-    taken_.swap(ready_);
+    taken_urgent_.swap(urgent_);
+    if (taken_.empty()) taken_.swap(ready_);
   }
-  for (const auto& [session, call_number] : taken_) session->OnWake(call_number);
+  for (const auto& [session, call_number] : taken_urgent_) session->OnWake(call_number);
+  taken_urgent_.clear();
+  const size_t end = std::min(taken_.size(), next_taken_ + kReadyAtOnce);
+  for (; next_taken_ < end; ++next_taken_) {
+    if (next_taken_ + 1 < end) Prefetch(taken_[next_taken_ + 1].first.get());
+    taken_[next_taken_].first->OnWake(taken_[next_taken_].second);
+  }
+  if (next_taken_ < taken_.size()) return net::post(io, [this] { CallReady(); });
   taken_.clear();
+  next_taken_ = 0;
 }
 
 HttpSession::HttpSession(net::ip::tcp::socket socket, SslContext tls, HttpLoop* loop,
@@ -124,7 +141,9 @@ void HttpSession::StartCall() {
   call_ = std::make_shared<CompletionCall>(
       context_->dispatcher(), context_->options().limits, *route_.endpoint(), TakeCall(),
       context_->options().telemetry, std::move(visit_),
-      [self = shared_from_this(), number = ++call_number_] { self->loop_->Ready(self, number); });
+      [self = shared_from_this(), loop = loop_, number = ++call_number_](bool first) {
+        loop->Ready(self, number, first);
+      });
   std::string body = std::move(parser_->get().body());
   if (buffer_.size() < kReadAheadBytes) ReadMore();  // notices when the client goes away
   if (body.size() <= kLongRequestBytes && !MayCompile(body)) {
@@ -142,40 +161,36 @@ void HttpSession::StartCall() {
 
 void HttpSession::OnWake(uint64_t call_number) {
   if (call_ == nullptr || call_number != call_number_) return;
-  const size_t waiting = outgoing_.size() + writing_.size() - write_offset_;
-  scratch_.clear();
-  switch (call_->Advance(&scratch_)) {
+  std::string& scratch = loop_->scratch;
+  if (scratch.capacity() > kKeptScratchBytes) scratch = {};
+  scratch.assign(kChunkHeadBytes, '\0');
+  switch (call_->Advance(&scratch)) {
     case CompletionCall::Progress::kWaiting:
       return;
     case CompletionCall::Progress::kStreaming:
-      if (waiting > context_->options().max_outgoing_bytes) {
+      if (outgoing_.size() + writing_.size() - write_offset_ >
+          context_->options().max_outgoing_bytes) {
         context_->CountSlowClient();
         Close();
         return;
       }
-      AppendStream(scratch_);
-      break;
+      return SendStream(/*last=*/false);
     case CompletionCall::Progress::kStreamFailed:
       keep_alive_ = false;
       [[fallthrough]];
     case CompletionCall::Progress::kStreamed:
-      AppendStream(scratch_);
-      EndStream();
-      break;
+      return SendStream(/*last=*/true);
     case CompletionCall::Progress::kAnswered: {
       HttpResponse response;
-      response.body = std::move(scratch_);
-      Respond(response);
-      return;
+      response.body = scratch.substr(kChunkHeadBytes);
+      return Respond(response);
     }
     case CompletionCall::Progress::kFailed: {
       HttpResponse response = ErrorResponse(call_->error(), call_->error_param());
       if (call_->is_tgi()) response.body = TgiErrorBody(call_->error());
-      Respond(response);
-      return;
+      return Respond(response);
     }
   }
-  Flush();
 }
 
 std::shared_ptr<const CallInfo> HttpSession::TakeCall() {
@@ -212,20 +227,37 @@ void HttpSession::Respond(const HttpResponse& response) {
   Flush();
 }
 
-void HttpSession::AppendStream(std::string_view bytes) {
-  if (!stream_begun_) {
-    if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the stream
-    context_->CountResponse(200);
-    AppendStreamHead(framing(), &outgoing_);
-    stream_begun_ = true;
-  }
-  AppendStreamBytes(bytes, framing(), &outgoing_);
+void HttpSession::BeginStream() {
+  if (std::exchange(stream_begun_, true)) return;
+  if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the stream
+  context_->CountResponse(200);
+  AppendStreamHead(framing(), &outgoing_);
 }
 
-void HttpSession::EndStream() {
-  AppendStreamEnd(framing(), &outgoing_);
-  call_.reset();
-  afterwards_ = keep_alive_ ? Afterwards::kNextRequest : Afterwards::kLinger;
+// The loop's scratch has room for a chunk's head, then the stream's next bytes.
+void HttpSession::SendStream(bool last) {
+  BeginStream();
+  std::string& scratch = loop_->scratch;
+  const std::string_view bytes = FrameStreamBytes(!http_1_0_, last, &scratch);
+  if (last) {
+    call_.reset();
+    afterwards_ = keep_alive_ ? Afterwards::kNextRequest : Afterwards::kLinger;
+  }
+  SendNow(bytes);
+}
+
+// What the socket takes at once is copied nowhere else.
+void HttpSession::SendNow(std::string_view bytes) {
+  if (writing_.empty() && outgoing_.empty() && !stream_.encrypted()) {
+    error_code error;
+    const size_t written =
+        stream_.socket().write_some(net::buffer(bytes.data(), bytes.size()), error);
+    if (error && error != net::error::would_block) return OnWriteError();
+    bytes.remove_prefix(written);
+    if (bytes.empty()) return OnAllWritten();
+  }
+  outgoing_.append(bytes);
+  Flush();
 }
 
 void HttpSession::Flush() {

@@ -31,21 +31,29 @@ class HttpSession;
 // so what belongs to it needs no locks.
 class HttpLoop final : public Wakeable, public std::enable_shared_from_this<HttpLoop> {
  public:
-  // The call of this number has something for the session to do. Any thread.
-  void Ready(std::shared_ptr<HttpSession> session, uint64_t call_number);
+  // The call of this number has something for the session to do; what is urgent goes before what
+  // is not. Any thread.
+  void Ready(std::shared_ptr<HttpSession> session, uint64_t call_number, bool urgent);
   void Wake() override;
 
   boost::asio::io_context io{1};
   // The loop's thread only:
+  std::string scratch;                        // what a session is about to write
   std::unordered_set<HttpSession*> sessions;  // open ones
   bool closing = false;                       // new ones are closed at once
 
  private:
+  using Calls = std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>>;
+
   void CallReady();
 
   std::mutex mutex_;
-  std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>> ready_;  // guarded by mutex_
-  std::vector<std::pair<std::shared_ptr<HttpSession>, uint64_t>> taken_;  // the loop's thread
+  Calls ready_;   // guarded by mutex_
+  Calls urgent_;  // guarded by mutex_
+  // The loop's thread only:
+  Calls taken_;
+  size_t next_taken_ = 0;
+  Calls taken_urgent_;
 };
 
 inline constexpr size_t kReadAheadBytes = 64 << 10;  // of later requests, while one is answered
@@ -105,8 +113,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void TakeTrace();  // from the headers
   std::shared_ptr<const CallInfo> TakeCall();
   void NoteRefusal(const HttpResponse& response);
-  void AppendStream(std::string_view bytes);
-  void EndStream();
+  void BeginStream();
+  void SendStream(bool last);
+  void SendNow(std::string_view bytes);
   void Flush();
   void WriteOn();
   void OnWritten(Error error, size_t bytes);
@@ -151,7 +160,6 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::shared_ptr<CompletionCall> call_;
   uint64_t call_number_ = 0;  // tells a late wake of an earlier call
   bool stream_begun_ = false;
-  std::string scratch_;
 
   std::string outgoing_;  // to be written next
   std::string writing_;   // being written from write_offset_ on, when not empty

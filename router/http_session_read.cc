@@ -47,7 +47,6 @@ void HttpSession::NextRequest() {
   call_.reset();
   if (outgoing_.capacity() > kKeptBufferBytes) outgoing_ = {};
   if (writing_.capacity() > kKeptBufferBytes) writing_ = {};
-  if (scratch_.capacity() > kKeptBufferBytes) scratch_ = {};
   SetDeadline(context_->options().idle_timeout);
   if (reading_) {
     // The read that watched for a disconnect now waits for the next request. When that is here

@@ -57,6 +57,8 @@ absl::StatusOr<Dispatcher::Handle> Submit(const GrpcBackend& backend, Caller cal
   input.call = std::move(caller.info);
   answer->call = *std::move(call);
   answer->call.stream = answer->call.stream && may_stream;
+  input.in_pieces = answer->call.stream;
+  input.tells_tokens = false;
   answer->model = ModelName(*backend.dispatcher);
   if (answer->call.repeat_prompt) answer->text = answer->call.prompt;
   ResponseSink sink;

@@ -32,7 +32,8 @@ LiveRequest::LiveRequest(const LiveContext* context, FlowRequest request,
       cache_salt_(std::move(cache_salt)),
       flow_(std::move(request), tokenizer),
       sink_(std::move(sink)),
-      wait_until_(flow_.request().arrival + context->worker_wait) {}
+      wait_until_(flow_.request().arrival + context->worker_wait),
+      measured_tokens_(flow_.tokens_delivered()) {}
 
 absl::Status LiveRequest::Start() {
   ResponseSink over;  // destroyed without the lock
@@ -80,9 +81,10 @@ void LiveRequest::PlaceFirstLocked() {
   waiting_ = flow_.waiting();
 }
 
-void LiveRequest::OnEvent(WorkerId from, worker_link::Event event) {
+void LiveRequest::OnEvent(WorkerId from, worker_link::Event event, TimePoint now) {
   std::unique_lock lock(mutex_);
-  ApplyLocked(flow_.OnEvent(from, std::move(event), context_.clock->Now()));
+  // What came while the placement was under way came after it.
+  ApplyLocked(flow_.OnEvent(from, std::move(event), std::max(now, placed_.last)));
   Deliver(std::move(lock));
 }
 
@@ -120,7 +122,6 @@ bool LiveRequest::MayLeaveLocked(WorkerId worker) const {
 }
 
 void LiveRequest::OnTick(TimePoint now) {
-  if (now < deadline_ && !waiting()) return;
   std::unique_lock lock(mutex_);
   if (!started_ || flow_.ended()) return;
   if (now >= deadline_) {
@@ -151,7 +152,7 @@ void LiveRequest::Cancel() {
     NoteEndLocked(absl::CancelledError("the client is gone"), "");
   }
   ApplyLocked(flow_.OnCancel());
-  outbox_.clear();
+  outbox_next_ = outbox_.size();
   Deliver(std::move(lock));
 }
 
@@ -311,8 +312,9 @@ void LiveRequest::ApplyLocked(FlowActions actions) {
   if (actions.no_offer) {
     context_.registry->Send(*actions.no_offer, NoOfferCommand{flow_.attempt()});
   }
+  MeasureTokensLocked();
   for (Output& output : actions.outputs) {
-    MeasureLocked(output);
+    MeasureEndLocked(output);
     outbox_.push_back(std::move(output));
   }
   ReleaseLocked();
@@ -330,7 +332,24 @@ void LiveRequest::ReleaseLocked() {
   }
 }
 
-void LiveRequest::MeasureLocked(const Output& output) {
+void LiveRequest::MeasureTokensLocked() {
+  const int32_t delivered = flow_.tokens_delivered();
+  int32_t tokens = delivered - std::exchange(measured_tokens_, delivered);
+  if (tokens <= 0) return;
+  const TimePoint now = *flow_.times().last_token;
+  if (context_.watch != nullptr) context_.watch->OnTokens(handle_, delivered);
+  if (const auto& visit = flow_.request().visit) visit->Charge(tokens, now);
+  if (!last_token_) {
+    NoteFirstTokenLocked();
+    context_.metrics->OnFirstToken(*flow_.times().first_token);
+    last_token_ = now;
+    --tokens;
+  }
+  if (tokens > 0) context_.metrics->OnMoreTokens(now - *last_token_, static_cast<size_t>(tokens));
+  last_token_ = now;
+}
+
+void LiveRequest::MeasureEndLocked(const Output& output) {
   if (const auto* finish = std::get_if<Finish>(&output)) {
     const Duration waited =
         placed_.first == TimePoint{} ? Duration{} : placed_.first - flow_.request().tokenized;
@@ -342,35 +361,20 @@ void LiveRequest::MeasureLocked(const Output& output) {
   } else if (const auto* status = std::get_if<absl::Status>(&output)) {
     context_.metrics->OnError(*status);
     NoteEndLocked(*status, "");
-  } else {
-    size_t tokens = std::get<Delta>(output).tokens.size();
-    if (tokens == 0) return;
-    if (context_.watch != nullptr) context_.watch->OnTokens(handle_, flow_.tokens_delivered());
-    const TimePoint now = context_.clock->Now();
-    if (const auto& visit = flow_.request().visit) {
-      visit->Charge(static_cast<int64_t>(tokens), now);
-    }
-    if (!last_token_) {
-      NoteFirstTokenLocked();
-      context_.metrics->OnFirstToken(*flow_.times().first_token);
-      last_token_ = now;
-      --tokens;
-    }
-    if (tokens > 0) context_.metrics->OnMoreTokens(now - *last_token_, tokens);
-    last_token_ = now;
   }
 }
 
 void LiveRequest::Deliver(std::unique_lock<std::mutex> lock) {
   if (delivering_) return;
   delivering_ = true;
-  while (!outbox_.empty()) {
-    Output output = std::move(outbox_.front());
-    outbox_.pop_front();
+  while (outbox_next_ < outbox_.size()) {
+    Output output = std::move(outbox_[outbox_next_++]);
     lock.unlock();
     Call(std::move(output));
     lock.lock();
   }
+  outbox_.clear();  // its memory is the next ones'
+  outbox_next_ = 0;
   delivering_ = false;
   if (!flow_.ended() || reported_) return;
   reported_ = true;

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -62,13 +61,15 @@ class LiveRequest {
   // before it is placed again. Every outcome comes through the sink.
   void Begin();
 
-  void OnEvent(WorkerId from, worker_link::Event event);
+  void OnEvent(WorkerId from, worker_link::Event event, TimePoint now);
   void OnWorkerLost(WorkerId worker, const absl::Status& why);
   void OnWorkerStalled(WorkerId worker, const absl::Status& why);
   void OnWorkerLeaving(WorkerId worker);
   // Now and then, and when a worker became usable: deadlines, and placement of what waits for a
   // worker (not of what waits for its turn).
   void OnTick(TimePoint now);
+  // Whether a tick would do anything. Takes no lock.
+  bool IsDue(TimePoint now) const { return now >= deadline_ || waiting(); }
   void Fail(absl::Status status);
   void Cancel();
 
@@ -99,7 +100,8 @@ class LiveRequest {
   void RefusedLocked(const Refusal& refusal);
   void ApplyLocked(FlowActions actions);
   void ReleaseLocked();
-  void MeasureLocked(const Output& output);
+  void MeasureTokensLocked();
+  void MeasureEndLocked(const Output& output);
   void NoteEndLocked(absl::Status status, std::string_view finish_reason);
   void NoteFirstTokenLocked() { placed_.of_first_token = placed_.last; }
   RequestRecord RecordLocked(TimePoint now) const;
@@ -126,9 +128,11 @@ class LiveRequest {
   std::string why_again_;  // ends in "; " when a worker has failed it
   std::optional<Share> decode_share_;
   std::optional<Share> prefill_share_;
-  std::deque<Output> outbox_;
+  std::vector<Output> outbox_;
+  size_t outbox_next_ = 0;  // of outbox_: those before it are delivered
   bool delivering_ = false;
-  bool reported_ = false;  // on_ended was called
+  bool reported_ = false;    // on_ended was called
+  int32_t measured_tokens_;  // of those delivered
   std::optional<TimePoint> last_token_;
   Placements placed_;
   std::vector<RequestRecord::Move> moves_;  // at most kMaxMoves

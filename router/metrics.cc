@@ -6,7 +6,9 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "router/fleet_metrics.h"
@@ -40,6 +42,35 @@ struct RouterMetrics::Instruments {
 
   explicit Instruments(const Labels& model);
 
+  // A thousand streams have a thousand tokens a step: they are counted here, and told to the
+  // library when somebody asks.
+  class TokenCounts {
+   public:
+    void Add(double gap_s, uint64_t tokens) {
+      const auto bucket = std::ranges::lower_bound(kInterTokenBuckets, gap_s);
+      const auto at = static_cast<size_t>(bucket - kInterTokenBuckets.begin());
+      in_bucket_[at].fetch_add(tokens, std::memory_order_relaxed);
+      sum_ns_.fetch_add(static_cast<uint64_t>(std::max(gap_s, 0.0) * kNanoseconds) * tokens,
+                        std::memory_order_relaxed);
+    }
+    void MoveTo(prometheus::Histogram& gaps, prometheus::Counter& tokens) {
+      std::vector<double> counts;
+      for (std::atomic<uint64_t>& count : in_bucket_) {
+        counts.push_back(static_cast<double>(count.exchange(0, std::memory_order_relaxed)));
+      }
+      const uint64_t sum_ns = sum_ns_.exchange(0, std::memory_order_relaxed);
+      gaps.ObserveMultiple(counts, static_cast<double>(sum_ns) / kNanoseconds);
+      tokens.Increment(std::accumulate(counts.begin(), counts.end(), 0.0));
+    }
+
+   private:
+    static constexpr double kNanoseconds = 1e9;
+
+    std::vector<std::atomic<uint64_t>> in_bucket_ =
+        std::vector<std::atomic<uint64_t>>(kInterTokenBuckets.size() + 1);
+    std::atomic<uint64_t> sum_ns_{0};
+  };
+
   prometheus::Counter& Counter(const char* name, const char* help, const Labels& labels) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add(labels);
   }
@@ -63,6 +94,7 @@ struct RouterMetrics::Instruments {
   }
 
   const Labels model;
+  TokenCounts more_tokens;
   prometheus::Registry registry;
   prometheus::Histogram& first_token;
   prometheus::Histogram& inter_token;
@@ -153,10 +185,7 @@ void RouterMetrics::OnFirstToken(Duration since_arrival) {
 }
 
 void RouterMetrics::OnMoreTokens(Duration since_last, size_t tokens) {
-  instruments_->generation_tokens.Increment(static_cast<double>(tokens));
-  for (size_t i = 0; i < tokens; ++i) {
-    instruments_->inter_token.Observe(Seconds(since_last) / static_cast<double>(tokens));
-  }
+  instruments_->more_tokens.Add(Seconds(since_last) / static_cast<double>(tokens), tokens);
 }
 
 void RouterMetrics::OnLeftQueue(Duration waited) {
@@ -217,6 +246,7 @@ void RouterMetrics::OnPlacedAgain(std::string_view reason, bool in_stream) {
 
 std::string RouterMetrics::Text(int32_t requests_running, int32_t requests_waiting,
                                 const std::vector<WorkerView>& fleet) const {
+  instruments_->more_tokens.MoveTo(instruments_->inter_token, instruments_->generation_tokens);
   std::vector<prometheus::MetricFamily> families = instruments_->registry.Collect();
   AddRequests(model_name_, requests_running, requests_waiting, families);
   AddFleet(model_name_, fleet, families);

@@ -41,6 +41,8 @@ struct OpenAiRequest {
   // What choice `index` asks of the dispatcher: its prompt's input; a given seed counts up within
   // the prompt's choices.
   GenerateInput Choice(int32_t index) const;
+  // Without copies of a long prompt, where there is one choice.
+  GenerateInput OnlyChoice() && { return std::move(prompts.front()); }
 };
 
 // InvalidArgument for unsound JSON, unknown fields (naming the nearest known one), wrong types,

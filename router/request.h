@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "common/clock.h"
 #include "common/ids.h"
@@ -55,6 +56,10 @@ struct GenerateInput {
   bool has_seed = false;             // false: the router draws one
   std::vector<std::string> stop;
   std::vector<std::string> bad_words;  // the router makes sampling.bad_words of them
+  // What the answer's deltas have to be: one for each piece as it comes, or few, the last with the
+  // end; with their tokens, or with the text alone.
+  bool in_pieces = true;
+  bool tells_tokens = true;
   std::string cache_salt;
   // What the client calls the conversation: a hint to serve it where it was served before.
   std::string session;
@@ -85,8 +90,8 @@ struct TokenDetail {
 // A piece of the answer: consecutive tokens, and the text that they made final. Text that may yet
 // turn out to begin a stop string, and incomplete characters, come with a later piece.
 struct Delta {
-  int32_t index = 0;                // of the first of `tokens`
-  std::vector<TokenDetail> tokens;  // logprobs only when asked for
+  int32_t index = 0;                           // of the first token
+  absl::InlinedVector<TokenDetail, 1> tokens;  // where asked for, as their logprobs
   std::string text;
   // Where sampling.prompt_logprobs asks for them, before the answer's first token: consecutive
   // tokens of the prompt. Its first one has no log probability.

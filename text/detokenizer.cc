@@ -1,8 +1,18 @@
 #include "text/detokenizer.h"
 
+#include <algorithm>
+#include <string_view>
+
 #include "text/utf8.h"
 
 namespace baton::text {
+namespace {
+
+bool IsAscii(std::string_view bytes) {
+  return std::ranges::all_of(bytes, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+}  // namespace
 
 std::string Detokenizer::Push(TokenId token) {
   std::string_view bytes = tokenizer_->TokenBytes(token);
@@ -10,6 +20,7 @@ std::string Detokenizer::Push(TokenId token) {
     first_ = false;
     if (tokenizer_->strips_leading_space() && bytes.front() == ' ') bytes.remove_prefix(1);
   }
+  if (held_.empty() && IsAscii(bytes)) return std::string(bytes);
   held_ += bytes;
   std::string out;
   size_t at = 0;

@@ -1,6 +1,7 @@
 #include "worker_link/client.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/arena.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -71,22 +72,27 @@ class ClientStream final : public grpc::ClientBidiReactor<v1::RouterMessage, v1:
     v1::RouterMessage message;
     size_t bytes = 0;
   };
+  void Read();
   absl::Status TakeMessage();
   void TakeWaitingLocked();
   void CloseLocked();
+  void ReleaseLocked();
 
   const std::string address_;
   const std::function<void(ClientInput)>* const on_input_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WorkerLink::Stub> stub_;
   grpc::ClientContext context_;
-  v1::WorkerMessage incoming_;  // belongs to the read in flight
+  // A message has an object for each token: the arena makes them one.
+  google::protobuf::Arena arena_;
+  v1::WorkerMessage* incoming_ = nullptr;  // belongs to the read in flight, in the arena
   absl::Status unsound_;        // why a message was not taken; OnReadDone and OnDone touch it
   bool was_connected_ = false;  // likewise
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool open_ = false;  // between the worker's hello and the stream's end
+  bool closed_ = false;
   bool held_ = false;  // gRPC's hold, which allows writes from outside its calls
   bool writing_ = false;
   bool done_ = false;
@@ -102,37 +108,48 @@ void ClientStream::Start() {
   held_ = true;
   writing_ = true;
   StartWrite(&outgoing_);
-  StartRead(&incoming_);
+  Read();
   StartCall();
+}
+
+void ClientStream::Read() {
+  arena_.Reset();
+  incoming_ = google::protobuf::Arena::CreateMessage<v1::WorkerMessage>(&arena_);
+  StartRead(incoming_);
 }
 
 bool ClientStream::Send(const Command& command) {
   Waiting next;
   ToWire(command, &next.message);
   next.bytes = next.message.ByteSizeLong();
-  const std::lock_guard lock(mutex_);
-  if (!open_ || waiting_bytes_ + next.bytes > kMaxWaitingBytes) return false;
-  if (!writing_) {
-    outgoing_ = std::move(next.message);
+  {
+    const std::lock_guard lock(mutex_);
+    if (!open_ || waiting_bytes_ + next.bytes > kMaxWaitingBytes) return false;
+    if (writing_) {
+      waiting_bytes_ += next.bytes;
+      waiting_.push_back(std::move(next));
+      return true;
+    }
     writing_ = true;
-    StartWrite(&outgoing_);
-    return true;
+    outgoing_ = std::move(next.message);
   }
-  waiting_bytes_ += next.bytes;
-  waiting_.push_back(std::move(next));
+  // Without the lock: the write sends on this thread, and is often done on another before it
+  // returns.
+  StartWrite(&outgoing_);
   return true;
 }
 
 void ClientStream::OnWriteDone(bool ok) {
-  const std::lock_guard lock(mutex_);
-  writing_ = false;
-  if (!ok) {
-    CloseLocked();
-    return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!ok) CloseLocked();
+    if (waiting_.empty()) {
+      writing_ = false;
+      if (closed_) ReleaseLocked();
+      return;
+    }
+    TakeWaitingLocked();
   }
-  if (waiting_.empty() || !held_) return;
-  TakeWaitingLocked();
-  writing_ = true;
   StartWrite(&outgoing_);
 }
 
@@ -153,7 +170,7 @@ void ClientStream::OnReadDone(bool ok) {
   if (ok) {
     unsound_ = TakeMessage();
     if (unsound_.ok()) {
-      StartRead(&incoming_);
+      Read();
       return;
     }
     context_.TryCancel();
@@ -163,36 +180,36 @@ void ClientStream::OnReadDone(bool ok) {
 }
 
 absl::Status ClientStream::TakeMessage() {
-  const bool hello = incoming_.message_case() == v1::WorkerMessage::kHello;
+  const bool hello = incoming_->message_case() == v1::WorkerMessage::kHello;
   if (hello == was_connected_) {
     return absl::InvalidArgumentError(hello ? "a second hello on one stream"
                                             : "the first message is not a hello");
   }
   if (hello) {
-    absl::StatusOr<WorkerInfo> info = FromWire(incoming_.hello());
+    absl::StatusOr<WorkerInfo> info = FromWire(incoming_->hello());
     if (!info.ok()) return info.status();
     {
       const std::lock_guard lock(mutex_);
-      open_ = held_;
+      open_ = !closed_;
     }
     was_connected_ = true;
     (*on_input_)(WorkerConnected{*std::move(info)});
     return absl::OkStatus();
   }
-  if (incoming_.message_case() == v1::WorkerMessage::kEvents) {
-    absl::StatusOr<std::vector<Event>> events = FromWire(incoming_.events());
+  if (incoming_->message_case() == v1::WorkerMessage::kEvents) {
+    absl::StatusOr<std::vector<Event>> events = FromWire(incoming_->events());
     if (!events.ok()) return events.status();
     (*on_input_)(*std::move(events));
     return absl::OkStatus();
   }
-  if (incoming_.message_case() == v1::WorkerMessage::kStatus) {
-    absl::StatusOr<WorkerStatus> status = FromWire(incoming_.status());
+  if (incoming_->message_case() == v1::WorkerMessage::kStatus) {
+    absl::StatusOr<WorkerStatus> status = FromWire(incoming_->status());
     if (!status.ok()) return status.status();
     (*on_input_)(*status);
     return absl::OkStatus();
   }
-  if (incoming_.message_case() == v1::WorkerMessage::kBlocks) {
-    absl::StatusOr<BlockNews> news = FromWire(incoming_.blocks());
+  if (incoming_->message_case() == v1::WorkerMessage::kBlocks) {
+    absl::StatusOr<BlockNews> news = FromWire(incoming_->blocks());
     if (!news.ok()) return news.status();
     (*on_input_)(*std::move(news));
     return absl::OkStatus();
@@ -204,6 +221,11 @@ void ClientStream::CloseLocked() {
   open_ = false;
   waiting_.clear();
   waiting_bytes_ = 0;
+  closed_ = true;
+  if (!writing_) ReleaseLocked();
+}
+
+void ClientStream::ReleaseLocked() {
   if (std::exchange(held_, false)) RemoveHold();
 }
 

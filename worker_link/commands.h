@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "common/clock.h"
 #include "common/ids.h"
@@ -219,7 +220,7 @@ struct PrefillTimes {
 };
 struct TokensEvent {
   Attempt attempt;
-  std::vector<OutputToken> tokens;  // consecutive positions
+  absl::InlinedVector<OutputToken, 1> tokens;  // consecutive positions
   // With an attempt's first token, from the worker that computed the prompt.
   std::optional<PrefillTimes> prefill{};
 };

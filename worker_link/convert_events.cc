@@ -312,6 +312,9 @@ void AppendEvent(const Event& event, v1::WireEvents* wire) {
 
 absl::StatusOr<std::vector<Event>> FromWire(const v1::WireEvents& wire) {
   std::vector<Event> events;
+  events.reserve(static_cast<size_t>(wire.prompt_scores_size() + wire.tokens_size() +
+                                     wire.prefilled_size() + wire.finished_size() +
+                                     wire.failed_size()));
   BATON_RETURN_IF_ERROR(AppendAll(wire.prompt_scores(), PromptScoresFromWire, &events));
   BATON_RETURN_IF_ERROR(AppendAll(wire.tokens(), TokensFromWire, &events));
   for (const v1::WirePrefilled& prefilled : wire.prefilled()) {

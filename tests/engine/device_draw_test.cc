@@ -132,13 +132,15 @@ TEST_F(DeviceDrawTest, KnowsTheEdges) {
 }
 
 TEST_F(DeviceDrawTest, LeavesToTheHostWhatOnlyItDoes) {
-  std::vector<Row> rows(5, Row{Logits(3000), {}, {}, {}});
+  std::vector<Row> rows(7, Row{Logits(3000), {}, {}, {}});
   rows[0].params.watermark = true;
   rows[1].params.logprobs = 0;
   rows[2].params.logit_bias = {{1, 1.0f}, {1, 1.0f}};
   rows[3].params.top_k = 1025;
   rows[4].logits[7] = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(Check(rows), 5u);
+  rows[5].params.allowed_token_ids = {5, 6};
+  rows[6].params.bad_words = {{8}};
+  EXPECT_EQ(Check(rows), 7u);
 }
 
 }  // namespace

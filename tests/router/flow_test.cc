@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -91,7 +92,7 @@ class Driver {
   static FlowRequest Complete(FlowRequest request) {
     request.id = kRequest;
     request.prompt_tokens = 7;
-    request.sampling.max_tokens = 100;
+    request.sampling.max_tokens = std::max(request.sampling.max_tokens, 100);
     return request;
   }
 };
@@ -171,6 +172,61 @@ TEST(FlowTest, DeliversTokensTextAndStats) {
   EXPECT_EQ(driver.deltas[0].tokens[0].text, "Paris");
   EXPECT_FLOAT_EQ(driver.deltas[0].tokens[0].logprob, -0.5f);
   EXPECT_EQ(driver.deltas[0].tokens[0].top.at(0).text, "Paris");
+}
+
+TEST(FlowTest, AnAnswerInOnePieceComesWithItsEnd) {
+  FlowRequest request;
+  request.in_pieces = request.tells_tokens = false;
+  Driver driver(request);
+  driver.Place();
+  const std::vector<TokenId> ids = DemoTokens("Paris is big");
+  for (size_t i = 0; i < ids.size(); ++i) {
+    driver.Tokens(kDecode, static_cast<int32_t>(i), {ids[i]});
+    EXPECT_EQ(driver.flow.tokens_delivered(), static_cast<int32_t>(i) + 1);
+  }
+  EXPECT_THAT(driver.deltas, IsEmpty());
+  driver.Finished(3);
+  ASSERT_THAT(driver.deltas, SizeIs(1));
+  EXPECT_EQ(driver.text, "Paris is big");
+  EXPECT_THAT(driver.tokens, IsEmpty()) << "nobody asked for them";
+  ASSERT_TRUE(driver.finish);
+  EXPECT_EQ(driver.finish->output_tokens, 3);
+}
+
+TEST(FlowTest, DetailsOfALongAnswerInOnePieceComeInParts) {
+  FlowRequest request;
+  request.in_pieces = false;
+  request.sampling.logprobs = 1;
+  request.sampling.max_tokens = 300;
+  Driver driver(request);
+  driver.Place();
+  const TokenId id = DemoTokens("a").front();
+  for (int32_t i = 0; i < 300; ++i) driver.Tokens(kDecode, i, {id});
+  driver.Finished(300, FinishReason::kLength);
+  EXPECT_EQ(driver.tokens, std::vector<TokenId>(300, id));
+  EXPECT_EQ(driver.text, std::string(300, 'a'));
+  ASSERT_THAT(driver.deltas, SizeIs(3));
+  EXPECT_EQ(driver.deltas[1].index, 128);
+  EXPECT_EQ(driver.deltas[2].index, 256);
+}
+
+TEST(FlowTest, TokensWithoutTextAreNoPieceWhereOnlyTextIsAskedFor) {
+  const std::vector<TokenId> ids = DemoTokens("a\xF0\x9F\xA6\x94");  // a rare character
+  ASSERT_GT(ids.size(), 2u) << "of several tokens";
+  FlowRequest request;
+  request.tells_tokens = false;
+  Driver driver(request);
+  driver.Place();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    driver.Tokens(kDecode, static_cast<int32_t>(i), {ids[i]});
+  }
+  EXPECT_EQ(driver.text, "a\xF0\x9F\xA6\x94");
+  EXPECT_THAT(driver.deltas, SizeIs(2));
+  // The first one tells that the answer has begun, whatever is in it.
+  Driver half(request);
+  half.Place().Tokens(kDecode, 0, {ids[1]});
+  EXPECT_THAT(half.deltas, SizeIs(1));
+  EXPECT_EQ(half.text, "");
 }
 
 TEST(FlowTest, LocalPrefillNamesTheDecodeWorkerTwice) {

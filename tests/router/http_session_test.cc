@@ -4,8 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
+#include "router/http_response.h"
+#include "router/wake_batch.h"
 #include "tests/router/http_test_server.h"
 
 namespace baton::router {
@@ -96,6 +102,52 @@ TEST(HttpSession, RequestSentDuringAStreamIsAnsweredAfterIt) {
   EXPECT_EQ(client.Read().status, 200);
   EXPECT_EQ(client.Read().body, R"({"status":"ok"})");
   EXPECT_EQ(dispatcher.cancelled_count(), 0u);
+}
+
+TEST(HttpSession, MoreStreamsThanAreServedAtATimeAllGetTheirPieces) {
+  constexpr size_t kStreams = 50;
+  std::vector<Submission> open;
+  ScriptedDispatcher dispatcher([&](const Submission& submission) {
+    open.push_back(submission);
+    if (open.size() < kStreams) return;
+    for (int32_t step = 0; step < 20; ++step) {
+      const WakeBatch batch;
+      for (const Submission& one : open) one.sink.on_delta(TextDelta(step, "t"));
+    }
+    const WakeBatch batch;
+    for (const Submission& one : open) one.sink.on_finish(TestFinish(20));
+  });
+  HttpOptions options;
+  options.threads = 1;
+  const auto server = Serve(&dispatcher, options);
+  std::vector<std::unique_ptr<HttpTestClient>> clients;
+  for (size_t i = 0; i < kStreams; ++i) {
+    clients.push_back(std::make_unique<HttpTestClient>(server->address()));
+    clients.back()->SendPost(kChatPath, kStreamBody);
+  }
+  for (const auto& client : clients) {
+    const TestResponse answer = client->Read();
+    ASSERT_EQ(answer.status, 200);
+    EXPECT_TRUE(answer.body.ends_with("data: [DONE]\n\n"));
+    size_t pieces = 0;
+    for (size_t at = 0; (at = answer.body.find("\"content\":\"", at)) != std::string::npos; ++at) {
+      const size_t text = at + std::string_view("\"content\":\"").size();
+      pieces += answer.body.find('"', text) - text;
+    }
+    EXPECT_EQ(pieces, 20u) << answer.body;
+  }
+}
+
+TEST(HttpResponse, FramesAStreamsBytes) {
+  const auto framed = [](bool chunked, bool last, const std::string& bytes) {
+    std::string piece = std::string(kChunkHeadBytes, '\0') + bytes;
+    return std::string(FrameStreamBytes(chunked, last, &piece));
+  };
+  EXPECT_EQ(framed(true, false, "abc"), "3\r\nabc\r\n");
+  EXPECT_EQ(framed(true, true, std::string(255, 'x')),
+            "ff\r\n" + std::string(255, 'x') + "\r\n0\r\n\r\n");
+  EXPECT_EQ(framed(false, false, "abc"), "abc");
+  EXPECT_EQ(framed(false, true, "abc"), "abc") << "the connection's end is the stream's";
 }
 
 TEST_F(HttpSessionTest, Http10AndClose) {

@@ -103,6 +103,7 @@ PROVEN_BY = {
     "grammar/json_object.cc": "tests/grammar/json_schema_test.cc",
     "decode_worker/loop_ending.cc": "tests/decode_worker/loop_test.cc",
     "router/flow_scores.cc": "tests/router/flow_test.cc",
+    "router/flow_tokens.cc": "tests/router/flow_test.cc",
     "worker_common/constraints.cc": "tests/e2e/constraints_test.py",
     "kernels/cpu/cpu_attention.cc": "tests/kernels/attention_test.cc",
     "kernels/cpu/cpu_isa.cc": "tests/kernels/cpu_ops_test.cc",

@@ -210,6 +210,7 @@ class Restless : public FleetControl {
   void OnArrival(double, int64_t, int32_t) override { ++arrivals; }
   void OnFirstToken(double, int64_t, int32_t) override { ++first_tokens; }
   void OnEnd(double, int64_t, int32_t output_tokens) override { tokens += output_tokens; }
+  void OnProgress(int64_t, int32_t) override {}
   std::vector<RoleChange> Decide(const FleetView& fleet) override {
     const size_t worker = asked_++ % fleet.workers.size();
     for (const FleetView::Worker& one : fleet.workers) {

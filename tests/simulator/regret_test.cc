@@ -88,7 +88,7 @@ TEST(Regret, TheControllerIsWithinATenthOfWhoKnowsAllWhereTrafficFlips) {
   const planner::Workload prompts = Traffic(4000, 40), answers = Traffic(400, 500);
   for (const bool prompts_first : {true, false}) {
     LiveQuestion question = prompts_first ? Flip(prompts, answers) : Flip(answers, prompts);
-    question.first.requests = prompts_first ? 5'000 : 22'000;
+    question.first.requests = prompts_first ? 3'000 : 13'000;
     const auto report = LiveRegret(question);
     ASSERT_TRUE(report.ok()) << report.status();
     Print(*report);
@@ -103,7 +103,7 @@ TEST(Regret, TheControllerIsWithinATenthOfWhoKnowsAllWhereTrafficFlips) {
 TEST(Regret, TrafficThatStaysLeavesTheSplit) {
   const planner::Workload traffic = Traffic(2000, 200);
   LiveQuestion question = Flip(traffic, traffic);
-  question.first.requests = 8'000;
+  question.first.requests = 4'000;
   const auto report = LiveRegret(question);
   ASSERT_TRUE(report.ok()) << report.status();
   Print(*report);

@@ -175,6 +175,7 @@ class ControlTest(unittest.TestCase):
             self.assertIn("left to", fleet.plan()[1]["changes"][0]["outcome"])
             self.assertEqual(fleet.roles(), (2, 2))
             fleet.router.kill()
+            fleet.processes.remove(fleet.router)
             fleet.wait_for_roles(1, 3)
             self.assertEqual(traffic.stop(), [])
             self.assertTrue(fleet.plan()[1]["leads"])

@@ -56,6 +56,7 @@ struct Load {
   int64_t concurrency = 0;
 };
 
+// The trace's requests at its own times; or, for each rate, in random arrivals.
 absl::StatusOr<std::vector<Load>> TraceLoads(const ServeFlags& flags) {
   BATON_ASSIGN_OR_RETURN(const std::string text, ReadText(flags.trace));
   BATON_ASSIGN_OR_RETURN(const planner::Trace trace, ParseTrace(text));
@@ -63,20 +64,35 @@ absl::StatusOr<std::vector<Load>> TraceLoads(const ServeFlags& flags) {
   options.longest_input = flags.load.longest_input;
   options.longest_output = flags.load.longest_output;
   options.seed = flags.load.arrivals.seed;
-  Load load;
-  BATON_ASSIGN_OR_RETURN(load.requests, bench::MakeTraceLoad(trace, options));
-  const double last_s = load.requests.back().due_s;
-  if (last_s > 0) load.rate_per_s = static_cast<double>(load.requests.size()) / last_s;
-  return std::vector<Load>{std::move(load)};
+  std::vector<Load> loads;
+  if (flags.rates.empty()) {
+    Load load;
+    BATON_ASSIGN_OR_RETURN(load.requests, bench::MakeTraceLoad(trace, options));
+    const double last_s = load.requests.back().due_s;
+    if (last_s > 0) load.rate_per_s = static_cast<double>(load.requests.size()) / last_s;
+    loads.push_back(std::move(load));
+  }
+  bench::ArrivalOptions arrivals = flags.load.arrivals;
+  BATON_ASSIGN_OR_RETURN(arrivals.kind, bench::ArrivalKindFromName(flags.arrivals));
+  for (const double rate : flags.rates) {
+    Load load{.rate_per_s = rate};
+    BATON_ASSIGN_OR_RETURN(load.requests, bench::MakeTraceLoad(trace, options));
+    arrivals.rate_per_s = rate;
+    BATON_ASSIGN_OR_RETURN(const std::vector<double> due_s,
+                           bench::ArrivalTimes(arrivals, std::ssize(load.requests)));
+    for (size_t i = 0; i < due_s.size(); ++i) load.requests[i].due_s = due_s[i];
+    loads.push_back(std::move(load));
+    ++arrivals.seed;
+    ++options.seed;  // no run finds the prompts of another one cached
+  }
+  return loads;
 }
 
 absl::StatusOr<std::vector<Load>> MakeLoads(const ServeFlags& flags) {
-  const int ways = (flags.trace.empty() ? 0 : 1) + (flags.rates.empty() ? 0 : 1) +
-                   (flags.concurrency.empty() ? 0 : 1);
-  if (ways != 1) {
+  const bool open = !flags.trace.empty() || !flags.rates.empty();
+  if (open == !flags.concurrency.empty()) {
     return absl::InvalidArgumentError(
-        "one of --rate, --concurrency and --trace says how the "
-        "requests come");
+        "--rate, --trace or both say how the requests come, or --concurrency does");
   }
   if (!flags.trace.empty()) return TraceLoads(flags);
   bench::ServeLoadOptions options = flags.load;
@@ -280,9 +296,10 @@ void AddLoadFlags(CLI::App* app, ServeFlags* flags) {
                   "instead of a rate: so many at a time, the next when one ends; several: 1,8,64")
       ->delimiter(',')
       ->check(CLI::Range(1, 100'000));
-  app->add_option("--trace", flags->trace,
-                  "instead of a rate: the times and lengths of a trace; Azure's CSV, or Mooncake's "
-                  "JSON lines with their shared prefixes");
+  app->add_option(
+      "--trace", flags->trace,
+      "the lengths of a trace, and without --rate its times: Azure's CSV, or Mooncake's "
+      "JSON lines with their shared prefixes");
   app->add_option("--requests", flags->load.requests, "requests of each run")
       ->check(CLI::Range(1, 100'000'000))
       ->capture_default_str();

@@ -1,12 +1,14 @@
 #include "cli/control_flags.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <utility>
 
 #include "cli/plan_flags.h"
 #include "common/status_macros.h"
+#include "discovery/leadership.h"
 #include "router/replicas_file.h"
 
 namespace baton::cli {
@@ -41,24 +43,16 @@ void AddScaleFlags(CLI::App* app, ControlFlags* flags) {
   app->add_option("--kube-ca-file", flags->kubernetes.ca_file, "PEM CA of the API server");
 }
 
+// For people who look who leads.
+std::string Here(const std::string& router_name) {
+  char host[256] = "";
+  if (gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
+  return fmt::format("{}, process {} of {}", router_name, getpid(), host);
+}
+
 }  // namespace
 
-void AddControlFlags(CLI::App* app, ControlFlags* flags) {
-  app->add_option("--control", flags->control,
-                  "live control of the fleet's ratio: off, advise (say what should change and why, "
-                  "at /admin/plan and in the log), act; one router of a fleet may act")
-      ->check(CLI::IsMember({"off", "advise", "act"}))
-      ->capture_default_str();
-  app->add_option("--ttft-slo", flags->ttft_slo,
-                  "of live control: seconds to the first token; default: twice what the prompts "
-                  "take alone")
-      ->check(CheckPositive);
-  app->add_option("--itl-slo", flags->itl_slo,
-                  "of live control: seconds between tokens; default: any")
-      ->check(CheckPositive);
-  app->add_option("--slo-percentile", flags->percentile, "the share that is to be within")
-      ->check(CLI::Range(0.5, 0.9999))
-      ->capture_default_str();
+void AddDecisionFlags(CLI::App* app, ControlFlags* flags) {
   app->add_option("--control-every", flags->every_s, "seconds from decision to decision")
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
@@ -90,6 +84,45 @@ void AddControlFlags(CLI::App* app, ControlFlags* flags) {
   app->add_option("--control-least-decode", flags->least_decode,
                   "live control leaves so many decode workers: 2 survive the loss of one")
       ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+}
+
+planner::ControlOptions DecisionOptions(const ControlFlags& flags) {
+  return {.objectives = {.percentile = flags.percentile,
+                         .ttft_s = flags.ttft_slo,
+                         .itl_s = flags.itl_slo},
+          .gain = flags.gain,
+          .enough = flags.enough,
+          .confirm = flags.confirm,
+          .cooldown_s = flags.cooldown_s,
+          .least_prefill = flags.least_prefill,
+          .least_decode = flags.least_decode,
+          .most_workers = flags.most_workers,
+          .least_workers = flags.least_workers};
+}
+
+void AddControlFlags(CLI::App* app, ControlFlags* flags) {
+  app->add_option(
+         "--control", flags->control,
+         "live control of the fleet's ratio: off, advise (say what should change and why, "
+         "at /admin/plan and in the log), act; of routers that share --etcd and may act, one "
+         "does; without, let one of a fleet")
+      ->check(CLI::IsMember({"off", "advise", "act"}))
+      ->capture_default_str();
+  app->add_option("--ttft-slo", flags->ttft_slo,
+                  "of live control: seconds to the first token; default: twice what the prompts "
+                  "take alone")
+      ->check(CheckPositive);
+  app->add_option("--itl-slo", flags->itl_slo,
+                  "of live control: seconds between tokens; default: any")
+      ->check(CheckPositive);
+  app->add_option("--slo-percentile", flags->percentile, "the share that is to be within")
+      ->check(CLI::Range(0.5, 0.9999))
+      ->capture_default_str();
+  AddDecisionFlags(app, flags);
+  app->add_option("--control-lease", flags->lease_s,
+                  "with --etcd: when the router that acts is gone so long, another does; seconds")
+      ->check(CLI::Range(2, 3600))
       ->capture_default_str();
   AddScaleFlags(app, flags);
 }
@@ -130,7 +163,7 @@ std::vector<std::string> ControlArguments(const ControlFlags& flags) {
 }
 
 absl::StatusOr<std::shared_ptr<const router::FleetControlOptions>> ControlOptionsOf(
-    const ControlFlags& flags) {
+    const ControlFlags& flags, const discovery::EtcdOptions& etcd, const std::string& router_name) {
   if (flags.control == "off") return nullptr;
   const bool scales = flags.least_workers > 0 || flags.most_workers > 0;
   if (scales && flags.scale == "none") {
@@ -145,17 +178,7 @@ absl::StatusOr<std::shared_ptr<const router::FleetControlOptions>> ControlOption
   }
   auto options = std::make_shared<router::FleetControlOptions>();
   options->mode = flags.control == "act" ? router::ControlMode::kAct : router::ControlMode::kAdvise;
-  options->control = {.objectives = {.percentile = flags.percentile,
-                                     .ttft_s = flags.ttft_slo,
-                                     .itl_s = flags.itl_slo},
-                      .gain = flags.gain,
-                      .enough = flags.enough,
-                      .confirm = flags.confirm,
-                      .cooldown_s = flags.cooldown_s,
-                      .least_prefill = flags.least_prefill,
-                      .least_decode = flags.least_decode,
-                      .most_workers = flags.most_workers,
-                      .least_workers = flags.least_workers};
+  options->control = DecisionOptions(flags);
   options->every = FromSeconds(flags.every_s);
   options->least_requests = static_cast<size_t>(flags.least_requests);
   options->grace = FromSeconds(flags.grace_s);
@@ -164,6 +187,14 @@ absl::StatusOr<std::shared_ptr<const router::FleetControlOptions>> ControlOption
     options->executor = router::ReplicasFileExecutor(flags.replicas_file);
   } else if (flags.scale == "kubernetes") {
     BATON_ASSIGN_OR_RETURN(options->executor, router::KubernetesExecutor(flags.kubernetes));
+  }
+  if (options->mode == router::ControlMode::kAct && etcd.on()) {
+    BATON_RETURN_IF_ERROR(discovery::CheckEtcdOptions(etcd));
+    options->leadership =
+        discovery::Leadership::Start({.etcd = etcd,
+                                      .key = "control",
+                                      .name = Here(router_name),
+                                      .ttl = std::chrono::seconds(flags.lease_s)});
   }
   return std::shared_ptr<const router::FleetControlOptions>(std::move(options));
 }

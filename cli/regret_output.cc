@@ -23,6 +23,7 @@ struct Played {
 // Of the live report, the clairvoyant first.
 std::vector<Played> WaysOf(const LiveReport& report) {
   return {{"best of each half", report.good_clairvoyant},
+          {"told when it changes", report.good_told},
           {"live controller", report.good_live},
           {"best of the first half", report.good_stays},
           {"1:1", report.good_equal}};

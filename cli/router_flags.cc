@@ -259,7 +259,8 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterFlags&
   }
   options.link_security = {flags.link_tls, flags.link_name};
   options.only_safe_links = !flags.insecure;
-  BATON_ASSIGN_OR_RETURN(options.control, ControlOptionsOf(flags.control));
+  BATON_ASSIGN_OR_RETURN(options.control,
+                         ControlOptionsOf(flags.control, options.etcd, options.router_name));
   RaiseFileLimit();
   options.model_name = flags.model_name;
   options.max_concurrent = flags.max_concurrent_requests;

@@ -15,6 +15,7 @@ constexpr int kMaxAnswerBytes = 64 << 20;
 // etcd takes no more pings than one in five seconds.
 constexpr int kPingMs = 10'000;
 constexpr int kPingTimeoutMs = 5'000;
+constexpr Duration kLastWordsTimeout = std::chrono::seconds(1);
 constexpr size_t kMaxPemBytes = 1 << 20;
 
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
@@ -49,11 +50,6 @@ void EtcdSession::Stop() {
   const std::lock_guard lock(mutex_);
   stopped_ = true;
   for (grpc::ClientContext* const context : under_way_) context->TryCancel();
-}
-
-void EtcdSession::GoOn() {
-  const std::lock_guard lock(mutex_);
-  stopped_ = false;
 }
 
 absl::Status EtcdSession::ToStatus(const grpc::Status& status) const {
@@ -101,6 +97,33 @@ absl::Status EtcdSession::Authenticate() {
       Call(auth_.get(), &etcdserverpb::Auth::Stub::Authenticate, request, &response));
   token_ = response.token();
   return absl::OkStatus();
+}
+
+absl::Status EtcdSession::Grant(int64_t ttl_s, int64_t* lease) {
+  etcdserverpb::LeaseGrantRequest request;
+  request.set_ttl(ttl_s);
+  etcdserverpb::LeaseGrantResponse response;
+  BATON_RETURN_IF_ERROR(
+      Call(lease_.get(), &etcdserverpb::Lease::Stub::LeaseGrant, request, &response));
+  if (response.id() == 0 || !response.error().empty()) {
+    return absl::UnavailableError(fmt::format("{}: no lease: {}", endpoint_, response.error()));
+  }
+  *lease = response.id();
+  return absl::OkStatus();
+}
+
+absl::Status EtcdSession::RevokeAtLast(int64_t lease, bool dial) {
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = false;
+  }
+  if (dial) BATON_RETURN_IF_ERROR(Dial());
+  etcdserverpb::LeaseRevokeRequest request;
+  request.set_id(lease);
+  etcdserverpb::LeaseRevokeResponse response;
+  Context context(this, kLastWordsTimeout);
+  const absl::Status revoked = ToStatus(lease_->LeaseRevoke(context.get(), request, &response));
+  return absl::IsNotFound(revoked) ? absl::OkStatus() : revoked;
 }
 
 // A stream with one message each way: its deadline bounds the wait for the answer.

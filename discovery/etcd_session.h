@@ -33,6 +33,7 @@ class EtcdSession {
     Context context(this, kCallTimeout);
     return ToStatus((stub->*method)(context.get(), request, response));
   }
+  absl::Status Grant(int64_t ttl_s, int64_t* lease);
   // How long the lease has from now on, in seconds; 0: there is no such lease (any more).
   absl::Status KeepAlive(int64_t lease, int64_t* ttl_s);
 
@@ -40,11 +41,12 @@ class EtcdSession {
   etcdserverpb::Lease::Stub* lease() { return lease_.get(); }
   etcdserverpb::Watch::Stub* watch() { return watch_.get(); }
 
+  // One try of a second, also after Stop: the last words. `dial`: to the next endpoint, first. Ok
+  // where there is no such lease.
+  absl::Status RevokeAtLast(int64_t lease, bool dial);
+
   // Ends the call under way; those after it end at once. Any thread.
   void Stop();
-  // For the last words after Stop.
-  void GoOn();
-
   // A call's context while it is under way, so that Stop reaches it.
   class Context {
    public:

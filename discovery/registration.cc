@@ -16,7 +16,6 @@ namespace baton::discovery {
 namespace {
 
 using etcdserverpb::KV;
-using etcdserverpb::Lease;
 
 class RegistrationImpl final : public Registration {
  public:
@@ -145,17 +144,7 @@ absl::Status RegistrationImpl::KeepLease() {
     lease_ = 0;
     put_version_ = 0;
   }
-  etcdserverpb::LeaseGrantRequest request;
-  request.set_ttl(options_.ttl.count());
-  etcdserverpb::LeaseGrantResponse response;
-  BATON_RETURN_IF_ERROR(
-      session_.Call(session_.lease(), &Lease::Stub::LeaseGrant, request, &response));
-  if (response.id() == 0 || !response.error().empty()) {
-    return absl::UnavailableError(
-        fmt::format("{}: no lease: {}", session_.endpoint(), response.error()));
-  }
-  lease_ = response.id();
-  return absl::OkStatus();
+  return session_.Grant(options_.ttl.count(), &lease_);
 }
 
 absl::Status RegistrationImpl::Put(const RegisteredWorker& worker) {
@@ -194,16 +183,10 @@ absl::Status RegistrationImpl::LookAtKey(const RegisteredWorker& worker) {
 // The key goes with its lease. Nobody waits for more than one try.
 void RegistrationImpl::TakeBack() {
   if (lease_ == 0) return;
-  session_.GoOn();
-  if (!dialled_ && !session_.Dial().ok()) return;
-  etcdserverpb::LeaseRevokeRequest request;
-  request.set_id(lease_);
-  etcdserverpb::LeaseRevokeResponse response;
-  EtcdSession::Context context(&session_, std::chrono::seconds(1));
-  const grpc::Status revoked = session_.lease()->LeaseRevoke(context.get(), request, &response);
+  const absl::Status revoked = session_.RevokeAtLast(lease_, !dialled_);
   if (revoked.ok()) return;
   LogWarning(fmt::format("the registration {} stays for up to {} s: {}", key_, options_.ttl.count(),
-                         session_.ToStatus(revoked).ToString()));
+                         revoked.ToString()));
 }
 
 }  // namespace

@@ -22,13 +22,18 @@ struct Split {
 // What splits of this fleet carry of this traffic within the objectives.
 class Evaluator {
  public:
-  Evaluator(const ControlSnapshot& snapshot, const Objectives& objectives)
-      : prompts_(PrefillQueue(snapshot.worker, *snapshot.traffic)),
-        batch_(snapshot.worker, *snapshot.traffic),
+  Evaluator(const MeasuredWorker& worker, const Workload& traffic, const Objectives& objectives)
+      : prompts_(PrefillQueue(worker, traffic)),
+        batch_(worker, traffic),
         percentile_(objectives.percentile),
         ttft_s_(objectives.ttft_s > 0 ? objectives.ttft_s
                                       : 2 * prompts_.AlonePercentile(objectives.percentile)),
         itl_s_(objectives.itl_s > 0 ? objectives.itl_s : kInfinity) {}
+
+  double ttft_s() const { return ttft_s_; }
+  double itl_s() const { return itl_s_; }
+  // Between tokens, with so many sequences in a worker.
+  double StepSeconds(double sequences) const { return batch_.StepSeconds(sequences); }
 
   double Prefill(int64_t workers) {
     return Cached(&prefill_, workers,
@@ -113,24 +118,46 @@ std::vector<std::string> LeastBusy(const ControlSnapshot& snapshot, bool prefill
 
 // What must be before anything is weighed. Empty if it is.
 std::string NotNow(const ControlSnapshot& snapshot, const ControlOptions& options,
-                   const ControlState& state, const Split& split) {
+                   const Split& split) {
   for (const ControlWorker& worker : snapshot.workers) {
     if (worker.changing) return fmt::format("worker '{}' drains or changes its role", worker.name);
-  }
-  if (const double since_s = snapshot.now_s - state.changed_s; since_s < options.cooldown_s) {
-    return fmt::format("{:.0f} s since the last change, of {:.0f} to wait", since_s,
-                       options.cooldown_s);
   }
   if (split.prefill < 1 || split.decode < 1) {
     return fmt::format("{} prefill and {} decode workers are usable: there is no ratio to change",
                        split.prefill, split.decode);
   }
-  if (!snapshot.traffic.ok()) return std::string(snapshot.traffic.status().message());
   if (!(snapshot.uncertainty <= options.most_uncertainty)) {
     return fmt::format("what a step takes is known to {:.0f}% only, {:.0f}% are needed",
                        snapshot.uncertainty * 100, options.most_uncertainty * 100);
   }
   return "";
+}
+
+// Likewise without hurry.
+std::string NotYet(const ControlSnapshot& snapshot, const ControlOptions& options,
+                   const ControlState& state) {
+  if (const double since_s = snapshot.now_s - state.changed_s; since_s < options.cooldown_s) {
+    return fmt::format("{:.0f} s since the last change, of {:.0f} to wait", since_s,
+                       options.cooldown_s);
+  }
+  return snapshot.traffic.ok() ? "" : std::string(snapshot.traffic.status().message());
+}
+
+// What is late already. Empty: nothing.
+std::string Late(const ControlSnapshot& snapshot, const Evaluator& fleet) {
+  if (snapshot.longest_wait_s > fleet.ttft_s()) {
+    return fmt::format("{} wait, one for {:.3g} s", snapshot.waiting, snapshot.longest_wait_s);
+  }
+  double sequences = 0, workers = 0;
+  for (const ControlWorker& worker : snapshot.workers) {
+    if (!worker.usable || worker.prefill) continue;
+    sequences += worker.requests;
+    workers += 1;
+  }
+  const double gap_s = fleet.StepSeconds(sequences / std::max(1.0, workers));
+  if (gap_s <= fleet.itl_s()) return "";
+  return fmt::format("{:.0f} requests at {:.0f} decode workers, {:.3g} s between tokens", sequences,
+                     workers, gap_s);
 }
 
 std::string Carries(const Split& split, Evaluator* fleet) {
@@ -139,17 +166,16 @@ std::string Carries(const Split& split, Evaluator* fleet) {
                      fleet->Prefill(split.prefill), fleet->Decode(split.decode));
 }
 
-// The best safe split that flips reach at once, and why a better one is not safe. More than enough
-// is no better: of those that carry it, the one of the fewest flips.
+// The best safe split that flips reach at once, and why a better one is not safe. More than
+// `enough` is no better: of those that carry it, the one of the fewest flips.
 struct Choice {
   Split split;
   std::string unsafe;
 };
-Choice BestFlip(const Split& now, double rate_per_s, const ControlOptions& options,
+Choice BestFlip(const Split& now, double rate_per_s, double enough, const ControlOptions& options,
                 Evaluator* fleet) {
   const int64_t most = std::clamp<int64_t>((now.prefill + now.decode) / 2, 1, kMostFlips);
   Choice best{.split = now};
-  const double enough = options.enough * rate_per_s;
   double best_goodput = std::min(enough, fleet->Goodput(now));
   for (int64_t step = 2; step <= 2 * most + 1; ++step) {
     const int64_t flips = step % 2 == 0 ? step / 2 : -(step / 2);  // 1, -1, 2, -2, ...
@@ -200,6 +226,55 @@ bool Confirmed(int64_t leaning, int64_t growing, const ControlOptions& options,
   return state->seen >= options.confirm;
 }
 
+// It is taken to be done.
+void Flip(const ControlSnapshot& snapshot, int64_t to_prefill, ControlState* state,
+          ControlDecision* decision) {
+  state->leaning = state->growing = state->seen = 0;
+  state->changed_s = snapshot.now_s;
+  decision->action = ControlAction::kFlip;
+  decision->to_prefill = state->to_prefill = to_prefill > 0;
+  decision->new_prefill = decision->prefill + to_prefill;
+  decision->new_decode = decision->decode - to_prefill;
+  decision->workers = LeastBusy(snapshot, !decision->to_prefill, std::abs(to_prefill));
+}
+
+// A flip at the first look, where requests are late and what came last is clearly too much.
+bool Urgent(const ControlSnapshot& snapshot, const ControlOptions& options, const Split& now,
+            ControlState* state, ControlDecision* decision) {
+  if (!snapshot.newest.ok()) return false;
+  if (snapshot.now_s - state->changed_s < std::min(options.urgent_cooldown_s, options.cooldown_s)) {
+    return false;
+  }
+  Evaluator fleet(snapshot.worker, *snapshot.newest, options.objectives);
+  const std::string late = Late(snapshot, fleet);
+  if (late.empty() || !fleet.Unreachable().empty()) return false;
+  const double comes = snapshot.newest->arrivals.per_s;
+  const double wanted =
+      comes + static_cast<double>(snapshot.waiting) / std::max(1.0, options.catch_up_s);
+  const double goodput = fleet.Goodput(now);
+  if (goodput >= wanted) return false;
+  const Split next = BestFlip(now, wanted, kInfinity, options, &fleet).split;
+  // Not back soon: hurry is no reason to waver.
+  if (snapshot.now_s - state->changed_s < options.cooldown_s &&
+      (next.prefill > now.prefill) != state->to_prefill) {
+    return false;
+  }
+  const double better = fleet.Goodput(next);
+  if (better < (1 + options.gain) * goodput || better <= 0) {
+    return false;
+  }
+  decision->urgent = true;
+  decision->rate_per_s = comes;
+  decision->goodput_per_s = goodput;
+  decision->new_goodput_per_s = better;
+  decision->reason = fmt::format("{}; {}, {:.3g} come; {}", late, Carries(now, &fleet), comes,
+                                 Carries(next, &fleet));
+  Flip(snapshot, next.prefill - now.prefill, state, decision);
+  state->traffic_since_s =
+      snapshot.newest->arrival_s.empty() ? snapshot.now_s : snapshot.newest->arrival_s.front();
+  return true;
+}
+
 }  // namespace
 
 const char* ControlActionName(ControlAction action) {
@@ -231,16 +306,18 @@ ControlDecision Decide(const ControlSnapshot& snapshot, const ControlOptions& op
     state->leaning = state->growing = state->seen = 0;
     return decision;
   };
-  if (std::string why = NotNow(snapshot, options, *state, now); !why.empty()) {
+  if (std::string why = NotNow(snapshot, options, now); !why.empty()) return hold(std::move(why));
+  if (Urgent(snapshot, options, now, state, &decision)) return decision;
+  if (std::string why = NotYet(snapshot, options, *state); !why.empty()) {
     return hold(std::move(why));
   }
-  Evaluator fleet(snapshot, options.objectives);
+  Evaluator fleet(snapshot.worker, *snapshot.traffic, options.objectives);
   if (std::string why = fleet.Unreachable(); !why.empty()) return hold(std::move(why));
   const double rate_per_s = snapshot.traffic->arrivals.per_s;
   decision.rate_per_s = rate_per_s;
   decision.goodput_per_s = decision.new_goodput_per_s = fleet.Goodput(now);
 
-  const Choice best = BestFlip(now, rate_per_s, options, &fleet);
+  const Choice best = BestFlip(now, rate_per_s, options.enough * rate_per_s, options, &fleet);
   const double goodput = fleet.Goodput(best.split);
   const bool better = goodput >= (1 + options.gain) * decision.goodput_per_s && goodput > 0;
   Split next = best.split;
@@ -270,15 +347,14 @@ ControlDecision Decide(const ControlSnapshot& snapshot, const ControlOptions& op
     decision.reason += fmt::format("; seen {} times of {}", state->seen, options.confirm);
     return decision;
   }
+  if (growing == 0) {
+    Flip(snapshot, flips, state, &decision);
+    return decision;
+  }
   state->leaning = state->growing = state->seen = 0;
   state->changed_s = snapshot.now_s;
-  decision.to_prefill = growing == 0 ? flips > 0 : next.prefill != now.prefill;
-  if (growing != 0) {
-    decision.action = growing > 0 ? ControlAction::kGrow : ControlAction::kShrink;
-  } else {
-    decision.action = ControlAction::kFlip;
-    decision.workers = LeastBusy(snapshot, !decision.to_prefill, std::abs(flips));
-  }
+  decision.to_prefill = next.prefill != now.prefill;
+  decision.action = growing > 0 ? ControlAction::kGrow : ControlAction::kShrink;
   return decision;
 }
 

@@ -98,14 +98,9 @@ void StepLearner::Add(const StepSums& sums) {
   noise_ = keep * noise_ + (1 - keep) * surprise;
 }
 
-double StepLearner::Seconds(const StepLoad& load) const { return Seconds(SumsOf(load)); }
+double StepLearner::Seconds(const StepLoad& load) const { return coefficients().Seconds(load); }
 
-double StepLearner::Seconds(const StepSums& sums) const {
-  const Vector terms = TermsOf(sums);
-  double seconds = 0;
-  for (size_t i = 0; i < kTerms; ++i) seconds += terms[i] * coefficients_[i];
-  return std::max(seconds, kSmallestStepS);
-}
+double StepLearner::Seconds(const StepSums& sums) const { return coefficients().Seconds(sums); }
 
 // Variance of the estimate for such a step, in variances of a step.
 double StepLearner::Spread(const StepLoad& load) const {
@@ -124,8 +119,22 @@ double StepLearner::MeanInterval(const StepLoad& load) const {
   return 1.96 * std::sqrt(noise_ * Spread(load));
 }
 
-StepCost StepLearner::Cost() const {
-  return [learner = *this](const StepLoad& load) { return learner.Seconds(load); };
+StepCoefficients StepLearner::coefficients() const {
+  return {.step = coefficients_[0],
+          .prompt_step = coefficients_[1],
+          .prompt_token = coefficients_[2] / kTokens,
+          .prompt_pair = coefficients_[3] / kPairs,
+          .sequence = coefficients_[4] / kSequences,
+          .context_token = coefficients_[5] / kContext};
+}
+
+double StepCoefficients::Seconds(const StepLoad& load) const { return Seconds(SumsOf(load)); }
+
+double StepCoefficients::Seconds(const StepSums& sums) const {
+  const double seconds = step * (sums.steps - sums.prompt_steps) + prompt_step * sums.prompt_steps +
+                         prompt_token * sums.prompt_tokens + prompt_pair * sums.prompt_pairs +
+                         sequence * sums.sequences + context_token * sums.context_tokens;
+  return std::max(seconds, kSmallestStepS);
 }
 
 }  // namespace baton::planner

@@ -32,6 +32,17 @@ struct StepSums {
 // Of a load as the learner counts it.
 StepSums SumsOf(const StepLoad& load);
 
+// Seconds of each thing that a step is made of.
+struct StepCoefficients {
+  double step = 0;         // one with sequences that get a token
+  double prompt_step = 0;  // one with prompts alone
+  double prompt_token = 0, prompt_pair = 0;
+  double sequence = 0, context_token = 0;
+
+  double Seconds(const StepLoad& load) const;  // above 0
+  double Seconds(const StepSums& sums) const;  // of all these steps together
+};
+
 // Not thread-safe. A few hundred bytes.
 class StepLearner {
  public:
@@ -47,8 +58,8 @@ class StepLearner {
   double Interval(const StepLoad& load) const;
   // The same for the mean of many such steps.
   double MeanInterval(const StepLoad& load) const;
-  // Seconds() of now, for good.
-  StepCost Cost() const;
+  // What is learned so far.
+  StepCoefficients coefficients() const;
 
  private:
   using Vector = std::array<double, kTerms>;

@@ -40,9 +40,19 @@ json::object DecisionJson(const ControlDecision& decision) {
           {"new_decode", decision.new_decode},
           {"workers", std::move(workers)},
           {"rate_per_s", Number(decision.rate_per_s)},
+          {"urgent", decision.urgent},
           {"goodput_per_s", Number(decision.goodput_per_s)},
           {"new_goodput_per_s", Number(decision.new_goodput_per_s)},
           {"reason", decision.reason}};
+}
+
+json::object CoefficientsJson(const planner::StepCoefficients& seconds) {
+  return {{"step", seconds.step},
+          {"prompt_step", seconds.prompt_step},
+          {"prompt_token", seconds.prompt_token},
+          {"prompt_pair", seconds.prompt_pair},
+          {"sequence", seconds.sequence},
+          {"context_token", seconds.context_token}};
 }
 
 }  // namespace
@@ -107,8 +117,13 @@ void FleetControl::Learn() {
 }
 
 planner::ControlSnapshot FleetControl::Snapshot(double now_s) const {
-  planner::ControlSnapshot snapshot{.now_s = now_s,
-                                    .traffic = watch_.Window(now_s, options_.least_requests)};
+  const planner::RecentTraffic::Waiting waiting = watch_.WaitingAt(now_s);
+  planner::ControlSnapshot snapshot{
+      .now_s = now_s,
+      .traffic = watch_.Window(now_s, options_.least_requests, traffic_since_s_),
+      .newest = watch_.Newest(now_s, options_.least_requests),
+      .waiting = waiting.requests,
+      .longest_wait_s = waiting.longest_s};
   planner::MeasuredWorker& measured = snapshot.worker;
   measured.kv_tokens = std::numeric_limits<double>::infinity();
   measured.max_batch = INT32_MAX;
@@ -134,7 +149,9 @@ planner::ControlSnapshot FleetControl::Snapshot(double now_s) const {
   }
   measured.max_batch = std::min<int64_t>(measured.max_batch, 8192);
   const std::lock_guard lock(mutex_);
-  measured.step_s = learner_.Cost();
+  measured.step_s = [learned = learner_.coefficients()](const planner::StepLoad& load) {
+    return learned.Seconds(load);
+  };
   snapshot.uncertainty = std::numeric_limits<double>::infinity();
   if (learner_.reports() < kLeastReports || !snapshot.traffic.ok()) return snapshot;
   const double batch = std::max(1.0, decode_workers > 0 ? sequences / decode_workers : 1);
@@ -150,15 +167,13 @@ planner::ControlSnapshot FleetControl::Snapshot(double now_s) const {
 
 ControlDecision FleetControl::DecideOnce(double now_s) {
   ControlDecision decision = Decide(Snapshot(now_s), options_.control, &state_);
+  traffic_since_s_ = state_.traffic_since_s;
   const bool changes = decision.action != ControlAction::kHold;
   std::string outcome;
   if (changes) {
     LogInfo(fmt::format("control: {} to {}:{} ({})", planner::ControlActionName(decision.action),
                         decision.new_prefill, decision.new_decode, decision.reason));
-    outcome = options_.mode == ControlMode::kAct ? Act(decision) : "advised";
-    if (outcome != "done" && outcome != "advised") {
-      LogWarning(fmt::format("control: not done: {}", outcome));
-    }
+    outcome = Outcome(decision);
   }
   const std::lock_guard lock(mutex_);
   if (!changes && decision.reason != last_.reason) {
@@ -170,6 +185,20 @@ ControlDecision FleetControl::DecideOnce(double now_s) {
     if (remembered_.size() > kRemembered) remembered_.pop_back();
   }
   return decision;
+}
+
+std::string FleetControl::Outcome(const ControlDecision& decision) {
+  if (options_.mode != ControlMode::kAct) return "advised";
+  if (options_.leadership != nullptr && !options_.leadership->Leads()) {
+    const std::string leader = options_.leadership->Leader();
+    const std::string outcome =
+        leader.empty() ? "left: nobody is known to lead" : fmt::format("left to '{}'", leader);
+    LogInfo("control: " + outcome);
+    return outcome;
+  }
+  std::string outcome = Act(decision);
+  if (outcome != "done") LogWarning(fmt::format("control: not done: {}", outcome));
+  return outcome;
 }
 
 std::string FleetControl::Act(const ControlDecision& decision) {
@@ -229,6 +258,7 @@ std::string FleetControl::Json() const {
   const planner::StepLoad prompt{.prompts = {&chunk, 1}};
   const planner::StepLoad decode{.batch = 8, .context_tokens = 8 * 1000};
   model["reports"] = learner_.reports();
+  model["coefficients_s"] = CoefficientsJson(learner_.coefficients());
   for (const auto& [name, load] :
        {std::pair("chunk_step", prompt), {"decode_step_8x1000", decode}}) {
     model[std::string(name) + "_s"] = learner_.Seconds(load);
@@ -241,11 +271,16 @@ std::string FleetControl::Json() const {
     entry["outcome"] = one.outcome;
     history.push_back(std::move(entry));
   }
-  return json::serialize(json::object{{"mode", ControlModeName(options_.mode)},
-                                      {"last", DecisionJson(last_)},
-                                      {"changes", std::move(history)},
-                                      {"traffic", std::move(traffic)},
-                                      {"model", std::move(model)}});
+  json::object plan{{"mode", ControlModeName(options_.mode)},
+                    {"last", DecisionJson(last_)},
+                    {"changes", std::move(history)},
+                    {"traffic", std::move(traffic)},
+                    {"model", std::move(model)}};
+  if (options_.leadership != nullptr) {
+    plan["leads"] = options_.leadership->Leads();
+    plan["leader"] = options_.leadership->Leader();
+  }
+  return json::serialize(plan);
 }
 
 }  // namespace baton::router

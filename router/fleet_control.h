@@ -4,9 +4,10 @@
 // of its own. It learns from workers' reports what steps take, looks at the requests of the last
 // minutes, and every few seconds says what should change and why; or changes it.
 //
-// One router of a fleet may act. Which, is configuration: several that act would undo each other's
-// changes.
+// One router of a fleet acts; several would undo each other's changes. Which, is configuration, or
+// etcd says it.
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "discovery/leadership.h"
 #include "planner/controller.h"
 #include "planner/step_learner.h"
 #include "router/dispatcher.h"
@@ -33,10 +35,12 @@ const char* ControlModeName(ControlMode mode);
 struct FleetControlOptions {
   ControlMode mode = ControlMode::kOff;
   planner::ControlOptions control;
-  Duration every = std::chrono::seconds(5);   // a decision
+  Duration every = std::chrono::seconds(2);   // a decision
   Duration grace = std::chrono::seconds(30);  // that streams have where a role changes
   size_t least_requests = 20;                 // to tell the traffic
   std::shared_ptr<PlanExecutor> executor;     // null: the fleet's size stays
+  std::shared_ptr<const discovery::Leadership>
+      leadership;  // null: this one acts, if `mode` says so
 };
 
 // What it needs of the router. Thread-safe functions that do not block.
@@ -72,11 +76,12 @@ class FleetControl {
   struct Remembered {
     int64_t at_us = 0;  // wall clock
     planner::ControlDecision decision;
-    std::string outcome;  // "advised", "done", or what went wrong
+    std::string outcome;  // "advised", "done", who leads instead, or what went wrong
   };
 
   void Run();
   planner::ControlSnapshot Snapshot(double now_s) const;
+  std::string Outcome(const planner::ControlDecision& decision);
   std::string Act(const planner::ControlDecision& decision);
   absl::Status Scale(const planner::ControlDecision& decision);
 
@@ -86,6 +91,7 @@ class FleetControl {
 
   planner::ControlState state_;                          // of the thread that decides
   std::map<std::string, worker_link::StepTotals> seen_;  // by worker's address, likewise
+  std::atomic<double> traffic_since_s_ = planner::ControlState{}.traffic_since_s;
 
   mutable std::mutex mutex_;  // guards the next five
   std::condition_variable changed_;

@@ -383,6 +383,7 @@ void LiveRequest::Deliver(std::unique_lock<std::mutex> lock) {
   if (context_.telemetry != nullptr) record = RecordLocked(ended_);
   lock.unlock();
   if (record) context_.telemetry->Ended(*std::move(record));
+  if (context_.watch != nullptr) context_.watch->OnGone(handle_);
   context_.on_ended(handle_);
 }
 

@@ -26,9 +26,22 @@ class TrafficWatch {
     traffic_.OnFirstToken(request, cached_tokens);
     traffic_.OnEnd(request, output_tokens);
   }
-  absl::StatusOr<planner::Workload> Window(double now_s, size_t least_requests) const {
+  void OnGone(uint64_t request) {
     const std::lock_guard lock(mutex_);
-    return traffic_.Window(now_s, least_requests);
+    traffic_.OnGone(request);
+  }
+  absl::StatusOr<planner::Workload> Window(double now_s, size_t least_requests,
+                                           double since_s) const {
+    const std::lock_guard lock(mutex_);
+    return traffic_.Window(now_s, least_requests, since_s);
+  }
+  absl::StatusOr<planner::Workload> Newest(double now_s, size_t least_requests) const {
+    const std::lock_guard lock(mutex_);
+    return traffic_.Newest(now_s, least_requests);
+  }
+  planner::RecentTraffic::Waiting WaitingAt(double now_s) const {
+    const std::lock_guard lock(mutex_);
+    return traffic_.WaitingAt(now_s);
   }
 
  private:

@@ -168,6 +168,14 @@ DecodeModel::StepEnd DecodeModel::EndStep(double now_s) {
   return end;
 }
 
+std::vector<DecodeJob> DecodeModel::Decoding() const {
+  std::vector<DecodeJob> jobs;
+  for (const Running& running : running_) {
+    if (running.decoding) jobs.push_back(running.job);
+  }
+  return jobs;
+}
+
 std::vector<DecodeJob> DecodeModel::TakeAway() {
   std::vector<DecodeJob> jobs;
   for (const Running& running : running_) {

@@ -53,6 +53,8 @@ class DecodeModel {
   // step.
   std::vector<DecodeJob> TakeAway();
 
+  std::vector<DecodeJob> Decoding() const;
+
   bool stepping() const { return stepping_; }
   bool quiet() const {
     return line_.empty() && receiving_.empty() && running_.empty() && joining_.empty();

@@ -13,6 +13,7 @@ namespace baton::simulator {
 
 enum class EventKind : uint8_t {
   kArrival,
+  kPrefixHere,   // fetched from another prefill worker
   kPrefillStep,  // ends
   kFirstToken,
   kKvHere,

@@ -30,10 +30,19 @@ void LiveControl::OnEnd(double, int64_t request, int32_t output_tokens) {
   traffic_.OnEnd(static_cast<uint64_t>(request), output_tokens);
 }
 
+void LiveControl::OnProgress(int64_t request, int32_t output_tokens) {
+  traffic_.OnProgress(static_cast<uint64_t>(request), output_tokens);
+}
+
 std::vector<RoleChange> LiveControl::Decide(const FleetView& fleet) {
-  planner::ControlSnapshot snapshot{.now_s = fleet.now_s,
-                                    .traffic = traffic_.Window(fleet.now_s, kLeastRequests),
-                                    .worker = worker_};
+  planner::ControlSnapshot snapshot{
+      .now_s = fleet.now_s,
+      .traffic = traffic_.Window(fleet.now_s, kLeastRequests, state_.traffic_since_s),
+      .newest = traffic_.Newest(fleet.now_s, kLeastRequests),
+      .worker = worker_};
+  const planner::RecentTraffic::Waiting waiting = traffic_.WaitingAt(fleet.now_s);
+  snapshot.waiting = waiting.requests;
+  snapshot.longest_wait_s = waiting.longest_s;
   for (size_t i = 0; i < fleet.workers.size(); ++i) {
     const FleetView::Worker& worker = fleet.workers[i];
     snapshot.workers.push_back({.name = fmt::format("{:06}", i),

@@ -20,6 +20,7 @@ class LiveControl : public FleetControl {
   void OnArrival(double now_s, int64_t request, int32_t input_tokens) override;
   void OnFirstToken(double now_s, int64_t request, int32_t cached_tokens) override;
   void OnEnd(double now_s, int64_t request, int32_t output_tokens) override;
+  void OnProgress(int64_t request, int32_t output_tokens) override;
   std::vector<RoleChange> Decide(const FleetView& fleet) override;
 
   // Those that were no hold.

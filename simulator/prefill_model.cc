@@ -43,7 +43,7 @@ void PrefillModel::StartWaiting(std::vector<int64_t>* started) {
     if (held_blocks_ + blocks > worker_->kv_blocks) return;
     held_blocks_ += blocks;
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*next));
-    job.cached_tokens = job.done_tokens = CachedTokens(job);
+    job.cached_tokens = job.done_tokens = std::max(CachedTokens(job), job.fetched_tokens);
     started->push_back(job.request);
     computing_.push_back(job);
   }

@@ -22,7 +22,9 @@ struct PrefillJob {
   int32_t tokens = 0;         // of the prompt
   int32_t cached_tokens = 0;  // found when it started
   int32_t done_tokens = 0;    // with KV, cached ones among them
-  double cached_share = 0;    // of the prompt, where `prefix` does not tell
+  int32_t fetched_tokens =
+      0;                    // with KV from another prefill worker, its own cached ones among them
+  double cached_share = 0;  // of the prompt, where `prefix` does not tell
   std::span<const int64_t> prefix;
   int64_t prefix_round = 0;
   int32_t last_chunk_tokens = 0;  // of its last step

@@ -4,16 +4,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "common/status_macros.h"
 #include "planner/pools.h"
+#include "simulator/request_source.h"
 
 namespace baton::simulator {
 namespace {
 
 using planner::Workload;
+using worker_link::Role;
 
+constexpr double kToldEveryS = 0.1;
 constexpr int kHalvings = 10;  // of the workload's own rate, and as many doublings
 constexpr int kSteps = 7;      // of a bisection over a factor of two: to 0.6%
 
@@ -54,12 +58,19 @@ PlayedSplit EqualSplit(int64_t workers) {
   return {.how = "1:1", .prefill = workers / 2, .decode = workers - workers / 2};
 }
 
+// Fewest workers of each role.
+struct Least {
+  int64_t prefill = 1, decode = 1;
+};
+
 // By trying all; one that does not carry the best so far is not measured to its end.
 absl::StatusOr<PlayedSplit> BestSplit(const SimulatedWorker& worker, const RegretQuestion& question,
-                                      int64_t first_prefill, int64_t* runs) {
+                                      int64_t first_prefill, const Least& least, int64_t* runs) {
   PlayedSplit best{.how = "best"};
   std::vector<int64_t> order;
-  for (int64_t prefill = 1; prefill < question.workers; ++prefill) order.push_back(prefill);
+  for (int64_t prefill = least.prefill; prefill <= question.workers - least.decode; ++prefill) {
+    order.push_back(prefill);
+  }
   // Near the guess first: the sooner a good one is known, the less is played.
   std::ranges::stable_sort(order, {}, [&](int64_t p) { return std::abs(p - first_prefill); });
   for (const int64_t prefill : order) {
@@ -103,6 +114,53 @@ void Append(const Workload& part, double rate_per_s, int64_t requests, uint64_t 
   const double span_s = out->arrival_s.back() - out->arrival_s[before];
   out->arrivals.per_s = static_cast<double>(requests) / std::max(span_s, 1e-9);
   out->arrivals.scv = planner::Dispersion(out->arrival_s);
+}
+
+// Who is told of the change when it comes, and of the split that is best then, but has to change
+// the same workers as anybody: the most that a controller can do.
+class ToldControl : public FleetControl {
+ public:
+  ToldControl(double change_s, int64_t prefill) : change_s_(change_s), prefill_(prefill) {}
+  void OnArrival(double, int64_t, int32_t) override {}
+  void OnFirstToken(double, int64_t, int32_t) override {}
+  void OnEnd(double, int64_t, int32_t) override {}
+  void OnProgress(int64_t, int32_t) override {}
+
+  std::vector<RoleChange> Decide(const FleetView& fleet) override {
+    if (fleet.now_s < change_s_ || std::exchange(done_, true)) return {};
+    std::vector<size_t> by_load(fleet.workers.size());
+    std::iota(by_load.begin(), by_load.end(), size_t{0});
+    std::ranges::stable_sort(by_load, {}, [&](size_t i) { return fleet.workers[i].requests; });
+    int64_t more =
+        prefill_ - std::ranges::count(fleet.workers, Role::kPrefill, &FleetView::Worker::role);
+    const Role wanted = more > 0 ? Role::kPrefill : Role::kDecode;
+    std::vector<RoleChange> changes;
+    for (const size_t i : by_load) {
+      if (more == 0) break;
+      if (fleet.workers[i].role == wanted) continue;
+      changes.push_back({i, wanted});
+      more += more > 0 ? -1 : 1;
+    }
+    return changes;
+  }
+
+ private:
+  const double change_s_;
+  const int64_t prefill_;
+  bool done_ = false;
+};
+
+absl::StatusOr<SimulationResult> PlayControlled(const SimulatedWorker& worker,
+                                                const LiveQuestion& question,
+                                                const Workload& workload, const PlayedSplit& from,
+                                                double every_s, FleetControl* control) {
+  const RegretQuestion& first = question.first;
+  SimulationOptions options = OptionsOf(first, from.prefill, from.decode);
+  options.requests = 0;
+  options.control = control;
+  options.control_every_s = every_s;
+  options.grace_s = question.grace_s;
+  return Simulate(worker, workload, options);
 }
 
 absl::StatusOr<int64_t> Good(const SimulatedWorker& worker, const RegretQuestion& question,
@@ -222,7 +280,8 @@ absl::StatusOr<RegretReport> StaticRegret(const RegretQuestion& question) {
   RegretReport report;
   BATON_ASSIGN_OR_RETURN(const PlayedPlan played, PlanByPlaying(question, &report.runs));
   const planner::Plan& plan = played.plan;
-  BATON_ASSIGN_OR_RETURN(PlayedSplit best, BestSplit(worker, question, plan.prefill, &report.runs));
+  BATON_ASSIGN_OR_RETURN(PlayedSplit best,
+                         BestSplit(worker, question, plan.prefill, {}, &report.runs));
   report.chosen.push_back(best);
   for (PlayedSplit split :
        {PlayedSplit{.how = "plan", .prefill = plan.prefill, .decode = plan.decode},
@@ -250,18 +309,26 @@ absl::StatusOr<LiveReport> LiveRegret(const LiveQuestion& question) {
   second.workload = question.second;
   LiveReport report;
   int64_t runs = 0;
-  BATON_ASSIGN_OR_RETURN(report.best_first, BestSplit(worker, first, first.workers / 2, &runs));
-  BATON_ASSIGN_OR_RETURN(report.best_second, BestSplit(worker, second, first.workers / 2, &runs));
+  // Nobody goes below what the controller has to keep.
+  const planner::ControlOptions& control_options = question.control;
+  const Least least = first.workers > 2
+                          ? Least{control_options.least_prefill, control_options.least_decode}
+                          : Least{};
+  BATON_ASSIGN_OR_RETURN(report.best_first,
+                         BestSplit(worker, first, first.workers / 2, least, &runs));
+  BATON_ASSIGN_OR_RETURN(report.best_second,
+                         BestSplit(worker, second, first.workers / 2, least, &runs));
 
-  const auto requests_of = [&](const Workload& workload) {
-    if (first.requests > 0) return first.requests;
-    return std::max<int64_t>(2, std::ssize(workload.arrival_s));
-  };
-  const int64_t first_requests = requests_of(first.workload);
-  const int64_t second_requests = requests_of(second.workload);
-  Workload halves[2], whole;
   const double first_rate = question.load * report.best_first.goodput_per_s;
   const double second_rate = question.load * report.best_second.goodput_per_s;
+  const int64_t first_requests = first.requests > 0
+                                     ? first.requests
+                                     : std::max<int64_t>(2, std::ssize(first.workload.arrival_s));
+  // Numbers go on for as long as the first half; a trace is played once.
+  const auto as_long = std::llround(static_cast<double>(first_requests) / first_rate * second_rate);
+  const int64_t second_requests = std::max<int64_t>(
+      2, question.second.arrival_s.empty() ? as_long : std::ssize(question.second.arrival_s));
+  Workload halves[2], whole;
   Append(first.workload, first_rate, first_requests, first.seed, 0, &halves[0]);
   Append(second.workload, second_rate, second_requests, first.seed, 0, &halves[1]);
   report.first_s = halves[0].arrival_s.back();
@@ -278,11 +345,15 @@ absl::StatusOr<LiveReport> LiveRegret(const LiveQuestion& question) {
   BATON_ASSIGN_OR_RETURN(report.good_stays, Good(worker, first, whole, report.best_first));
   BATON_ASSIGN_OR_RETURN(report.good_equal, Good(worker, first, whole, EqualSplit(first.workers)));
 
+  ToldControl told(report.first_s, report.best_second.prefill);
+  BATON_ASSIGN_OR_RETURN(
+      const SimulationResult at_once,
+      PlayControlled(worker, question, whole, report.best_first, kToldEveryS, &told));
+  report.good_told = at_once.good_requests;
   LiveControl control(worker, question.control);
-  SimulationOptions options = OptionsOf(first, report.best_first.prefill, report.best_first.decode);
-  options.requests = 0;
-  options.control = &control;
-  BATON_ASSIGN_OR_RETURN(const SimulationResult live, Simulate(worker, whole, options));
+  BATON_ASSIGN_OR_RETURN(
+      const SimulationResult live,
+      PlayControlled(worker, question, whole, report.best_first, question.every_s, &control));
   report.good_live = live.good_requests;
   report.moved = live.moved;
   report.changes = control.changes();

@@ -58,12 +58,16 @@ PlayedSplit MeanRateSplit(const SimulatedWorker& worker, const RegretQuestion& q
 
 absl::StatusOr<RegretReport> StaticRegret(const RegretQuestion& question);
 
-// Traffic that changes half way, each half at `load` of what its best split carries.
+// Traffic that changes half way, each half at `load` of what its best split carries, of those that
+// leave the controller's fewest workers of each role. Both halves are equally long, unless the
+// second is a trace.
 struct LiveQuestion {
   RegretQuestion first;  // and the fleet
   planner::Workload second;
   double load = 0.85;
   planner::ControlOptions control;
+  double every_s = 2;   // from decision to decision
+  double grace_s = 30;  // that streams have where a worker changes its role
 };
 struct LiveReport {
   PlayedSplit best_first, best_second;
@@ -71,6 +75,7 @@ struct LiveReport {
   int64_t requests = 0;
   // Requests within both objectives.
   int64_t good_clairvoyant = 0;  // each half on its best split, from its first request on
+  int64_t good_told = 0;         // told of the change when it comes, and changes the workers then
   int64_t good_live = 0;         // begins on the first half's best split
   int64_t good_stays = 0;        // the same, and stays there
   int64_t good_equal = 0;        // 1:1

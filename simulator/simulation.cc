@@ -7,6 +7,8 @@
 #include <deque>
 #include <utility>
 
+#include "common/status_macros.h"
+#include "simulator/checked_requests.h"
 #include "simulator/decode_model.h"
 #include "simulator/event_queue.h"
 #include "simulator/prefill_model.h"
@@ -18,9 +20,6 @@ namespace {
 
 using worker_link::Role;
 
-constexpr int64_t kMostRequests = 100'000'000;
-constexpr int64_t kMostWorkers = 100'000;
-constexpr int64_t kDefaultRequests = 100'000;
 constexpr double kStatusEveryS = 0.1;  // as worker_common/loop.cc
 constexpr double kMoveAgainS = 1;
 
@@ -96,6 +95,9 @@ class Simulation {
       case EventKind::kPrefillStep:
         EndPrefillStep(subject);
         break;
+      case EventKind::kPrefixHere:
+        PrefixHere(event.subject);
+        break;
       case EventKind::kFirstToken:
         FirstToken(event.subject);
         break;
@@ -163,12 +165,28 @@ class Simulation {
       return;
     }
     live.prefill = *placed.prefill;
-    workers_[*live.prefill].prefill.Add({.request = slot,
-                                         .tokens = live.placed_tokens,
-                                         .cached_share = live.request.cached_share,
-                                         .prefix = live.request.prefix,
-                                         .prefix_round = live.request.prefix_round});
-    BeginPrefillStep(*live.prefill);
+    live.job = {.request = slot,
+                .tokens = live.placed_tokens,
+                .cached_share = live.request.cached_share,
+                .prefix = live.request.prefix,
+                .prefix_round = live.request.prefix_round};
+    PrefillModel& prefill = workers_[*live.prefill].prefill;
+    if (placed.donor) {
+      const int32_t own = prefill.CachedTokens(live.job);
+      const int32_t held = workers_[placed.donor->worker].prefill.CachedTokens(live.job);
+      live.job.fetched_tokens = std::max(own, std::min(held, placed.donor->tokens));
+      fetched_tokens_ += live.job.fetched_tokens - own;
+      events_.Push(now_s_ + MoveSeconds(live.job.fetched_tokens - own), EventKind::kPrefixHere,
+                   slot);
+      return;
+    }
+    PrefixHere(slot);
+  }
+
+  void PrefixHere(int64_t slot) {
+    const size_t prefill = *At(slot).prefill;
+    workers_[prefill].prefill.Add(At(slot).job);
+    BeginPrefillStep(prefill);
   }
 
   void EnterLine(int64_t slot, bool by_handoff) {
@@ -233,11 +251,12 @@ class Simulation {
 
   // What has not moved while the prompt was computed.
   void MoveKv(int64_t slot, int32_t tokens) {
-    const double seconds =
-        worker_.kv_bytes_per_s > 0
-            ? planner::TransferSeconds(worker_.kv_bytes_per_token, tokens, worker_.kv_bytes_per_s)
-            : 0;
-    events_.Push(now_s_ + seconds, EventKind::kKvHere, slot);
+    events_.Push(now_s_ + MoveSeconds(tokens), EventKind::kKvHere, slot);
+  }
+
+  double MoveSeconds(int32_t tokens) const {
+    if (worker_.kv_bytes_per_s <= 0) return 0;
+    return planner::TransferSeconds(worker_.kv_bytes_per_token, tokens, worker_.kv_bytes_per_s);
   }
 
   void KvHere(int64_t slot) {
@@ -307,6 +326,12 @@ class Simulation {
     for (size_t i = 0; i < views_.size(); ++i) {
       const router::WorkerSnapshot& worker = router_.workers()[i];
       views_[i] = {.role = worker.role, .draining = worker.draining, .requests = worker.requests};
+    }
+    for (const Worker& worker : workers_) {
+      for (const DecodeJob& job : worker.decode.Decoding()) {
+        const Live& live = At(job.request);
+        options_.control->OnProgress(live.number, live.request.output_tokens - job.left);
+      }
     }
     for (const RoleChange& change :
          options_.control->Decide({.now_s = now_s_, .workers = views_})) {
@@ -381,6 +406,7 @@ class Simulation {
     result_.decode_utilisation = share(decode_s, options_.decode);
     result_.mean_batch = steps > 0 ? tokens / steps : 0;
     result_.cached_share = prompt_tokens_ > 0 ? cached_tokens_ / prompt_tokens_ : 0;
+    result_.fetched_share = prompt_tokens_ > 0 ? fetched_tokens_ / prompt_tokens_ : 0;
   }
 
   const SimulatedWorker worker_;
@@ -396,7 +422,7 @@ class Simulation {
   std::deque<int64_t> waiting_;  // in the router
   EventQueue events_;
   double now_s_ = 0, first_arrival_s_ = 0, last_arrival_s_ = 0;
-  double prompt_tokens_ = 0, cached_tokens_ = 0;
+  double prompt_tokens_ = 0, cached_tokens_ = 0, fetched_tokens_ = 0;
   SimulationResult result_;
 };
 
@@ -405,36 +431,7 @@ class Simulation {
 absl::StatusOr<SimulationResult> Simulate(const SimulatedWorker& worker,
                                           const planner::Workload& workload,
                                           const SimulationOptions& options) {
-  if (workload.requests.empty() || !(workload.arrivals.per_s > 0)) {
-    return absl::InvalidArgumentError("the workload has no requests or no rate to simulate");
-  }
-  if (options.decode < 1 || options.prefill < 0 ||
-      std::max(options.prefill, options.decode) > kMostWorkers) {
-    return absl::InvalidArgumentError(
-        fmt::format("{} prefill and {} decode workers: must be 0 to {} and 1 to {}",
-                    options.prefill, options.decode, kMostWorkers, kMostWorkers));
-  }
-  if (!(options.faster > 0) || !std::isfinite(options.faster)) {
-    return absl::InvalidArgumentError(
-        fmt::format("{} times as fast: must be above 0 and finite", options.faster));
-  }
-  double longest = 0;
-  for (const planner::RequestLength& r : workload.requests) {
-    longest = std::max(longest, r.input_tokens + r.output_tokens);
-  }
-  const double held = static_cast<double>(worker.kv_blocks) * worker.block_tokens;
-  if (longest + 2 * worker.block_tokens > held) {
-    return absl::InvalidArgumentError(fmt::format(
-        "a request of {:.0f} tokens does not fit: a worker's memory holds the KV of {:.0f}",
-        longest, held));
-  }
-  const auto own = static_cast<int64_t>(workload.arrival_s.size());
-  const int64_t requests =
-      options.requests > 0 ? options.requests : (own > 0 ? own : kDefaultRequests);
-  if (requests < 2 || requests > kMostRequests) {
-    return absl::InvalidArgumentError(
-        fmt::format("{} requests: must be 2 to {}", requests, kMostRequests));
-  }
+  BATON_ASSIGN_OR_RETURN(const int64_t requests, CheckedRequests(worker, workload, options));
   return Simulation(worker, workload, options, requests).Run();
 }
 

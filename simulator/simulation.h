@@ -5,8 +5,7 @@
 // and deterministic by its seed.
 //
 // Left out: the network's delays but for KV, detokenizing, failures, tenants (one queue, first come
-// first served), and KV that a decode worker has cached. A prefix that another prefill worker has
-// is computed, not fetched.
+// first served), and KV that a decode worker has cached.
 
 #include <cstdint>
 #include <functional>
@@ -42,6 +41,8 @@ class FleetControl {
   virtual void OnArrival(double now_s, int64_t request, int32_t input_tokens) = 0;
   virtual void OnFirstToken(double now_s, int64_t request, int32_t cached_tokens) = 0;
   virtual void OnEnd(double now_s, int64_t request, int32_t output_tokens) = 0;
+  // Before each Decide, of all that decode: tokens so far.
+  virtual void OnProgress(int64_t request, int32_t output_tokens) = 0;
   virtual std::vector<RoleChange> Decide(const FleetView& fleet) = 0;
 };
 
@@ -72,6 +73,7 @@ struct SimulationResult {
   double decode_utilisation = 0;  // share of the time that decode workers step
   double mean_batch = 0;          // over decode steps
   double cached_share = 0;        // of all prompt tokens that prefill workers got
+  double fetched_share = 0;       // of these: from another prefill worker
   int64_t preemptions = 0;
   int64_t role_changes = 0;
   int64_t moved = 0;  // streams that a role change moved

@@ -46,25 +46,25 @@ TEST(ControlFlags, ReachTheRouterThatUpStarts) {
   EXPECT_EQ(ControlArguments(parsed), arguments);
   EXPECT_EQ(parsed.ttft_slo, 2.5);
   EXPECT_EQ(parsed.kubernetes.api, "https://10.0.0.1:6443");
-  const auto options = ControlOptionsOf(parsed);
+  const auto options = ControlOptionsOf(parsed, {}, "router");
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ((*options)->control.most_workers, 9);
   EXPECT_NE((*options)->executor, nullptr);
 }
 
 TEST(ControlFlags, RefusesWhatMakesNoSense) {
-  EXPECT_EQ(*ControlOptionsOf({}), nullptr);
+  EXPECT_EQ(*ControlOptionsOf({}, {}, "router"), nullptr);
   ControlFlags flags;
   flags.control = "act";
   flags.most_workers = 4;
-  EXPECT_THAT(std::string(ControlOptionsOf(flags).status().message()),
+  EXPECT_THAT(std::string(ControlOptionsOf(flags, {}, "router").status().message()),
               testing::HasSubstr("--control-scale"));
   flags.scale = "file";
   flags.replicas_file = "nowhere/replicas";
-  EXPECT_TRUE(absl::IsNotFound(ControlOptionsOf(flags).status()));
+  EXPECT_TRUE(absl::IsNotFound(ControlOptionsOf(flags, {}, "router").status()));
   flags.scale = "kubernetes";
   flags.least_workers = 5;
-  EXPECT_THAT(std::string(ControlOptionsOf(flags).status().message()),
+  EXPECT_THAT(std::string(ControlOptionsOf(flags, {}, "router").status().message()),
               testing::HasSubstr("--control-least-workers 5 is more than"));
 }
 

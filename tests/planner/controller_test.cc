@@ -100,6 +100,74 @@ TEST(Controller, NotSoonAfterAChange) {
   EXPECT_EQ(Decide(busy, options, &state).action, ControlAction::kFlip);
 }
 
+// What came last is prompts, though the last minutes were of another kind.
+ControlSnapshot Surprised(int prefill, int decode, int64_t waiting, double longest_wait_s) {
+  ControlSnapshot snapshot = Fleet(prefill, decode, 8, 300, 20);
+  snapshot.newest = Fleet(prefill, decode, 8, 3000, 20).traffic;
+  snapshot.waiting = waiting;
+  snapshot.longest_wait_s = longest_wait_s;
+  return snapshot;
+}
+
+TEST(Controller, WhereRequestsAreLateItChangesAtTheFirstLook) {
+  ControlOptions options = Quick();
+  options.confirm = 3;
+  options.cooldown_s = 60;
+  ControlState state;
+  state.changed_s = 990;  // ten seconds ago
+  state.to_prefill = true;
+  // Nobody is late yet: as ever.
+  EXPECT_THAT(Decide(Surprised(2, 4, 10, 1.9), options, &state).reason, HasSubstr("of 60 to wait"));
+  const auto decision = Decide(Surprised(2, 4, 40, 2.1), options, &state);
+  EXPECT_EQ(decision.action, ControlAction::kFlip) << decision.reason;
+  EXPECT_TRUE(decision.urgent);
+  EXPECT_EQ(decision.new_prefill, 4);
+  EXPECT_THAT(decision.reason, HasSubstr("40 wait, one for 2.1 s; 2:4 carries"));
+  EXPECT_EQ(state.changed_s, 1000);
+  // Not at once again, whatever is seen.
+  ControlSnapshot again = Surprised(2, 4, 40, 4);
+  again.now_s = 1002;
+  EXPECT_EQ(Decide(again, options, &state).action, ControlAction::kHold);
+  again.now_s = 1004;
+  EXPECT_EQ(Decide(again, options, &state).action, ControlAction::kFlip);
+}
+
+// Late for another reason than the split: what waits is served by it, or no other would be better.
+TEST(Controller, LateAloneIsNoReason) {
+  ControlOptions options = Quick();
+  options.confirm = 3;
+  ControlSnapshot enough = Surprised(4, 2, 3, 5);
+  EXPECT_FALSE(Once(enough, options).urgent);
+  ControlSnapshot hopeless = Surprised(4, 2, 4000, 50);
+  EXPECT_FALSE(Once(hopeless, options).urgent);
+  EXPECT_EQ(Once(hopeless, options).action, ControlAction::kHold);
+}
+
+TEST(Controller, HurryDoesNotGoBack) {
+  ControlOptions options = Quick();
+  options.cooldown_s = 60;
+  ControlState state;
+  state.changed_s = 990;  // ten seconds ago
+  state.to_prefill = false;
+  EXPECT_EQ(Decide(Surprised(2, 4, 40, 2.1), options, &state).action, ControlAction::kHold);
+  state.changed_s = 930;
+  EXPECT_TRUE(Decide(Surprised(2, 4, 40, 2.1), options, &state).urgent);
+}
+
+TEST(Controller, GapsOfFullWorkersAreLateToo) {
+  ControlOptions options = Quick();
+  options.confirm = 3;
+  ControlSnapshot snapshot = Fleet(4, 2, 1, 300, 20);
+  snapshot.newest = Fleet(4, 2, 20, 300, 500).traffic;
+  EXPECT_EQ(Once(snapshot, options).action, ControlAction::kHold);
+  for (ControlWorker& worker : snapshot.workers) worker.requests = 90;  // 64 of them in a step
+  options.objectives.itl_s = 0.02;
+  const auto decision = Once(snapshot, options);
+  EXPECT_TRUE(decision.urgent) << decision.reason;
+  EXPECT_FALSE(decision.to_prefill);
+  EXPECT_THAT(decision.reason, HasSubstr("180 requests at 2 decode workers"));
+}
+
 TEST(Controller, NotWhileAnythingDrains) {
   ControlSnapshot busy = Fleet(2, 4, 8, 3000, 20);
   busy.workers[5].changing = true;

@@ -17,13 +17,13 @@ TEST(RecentTraffic, TellsTheLastRequestsAsAWorkload) {
     if (i < 5) traffic.OnEnd(request, 10);
   }
   traffic.OnProgress(5, 30);
-  traffic.OnEnd(0, 1000);  // forgotten
+  traffic.OnEnd(0, 10);  // forgotten
   const auto workload = traffic.Window(7, 2);
   ASSERT_TRUE(workload.ok()) << workload.status();
   ASSERT_EQ(workload->requests.size(), 4u);
   EXPECT_EQ(workload->requests[0].input_tokens, 102);
   EXPECT_EQ(workload->requests[0].output_tokens, 10);
-  EXPECT_EQ(workload->requests[3].output_tokens, 30);  // so far
+  EXPECT_EQ(workload->requests[3].output_tokens, 60);  // none became so long: as much again
   EXPECT_DOUBLE_EQ(workload->requests[3].cached_share, 50.0 / 105);
   EXPECT_DOUBLE_EQ(workload->arrivals.per_s, 4 / 5.0);
   EXPECT_GT(workload->arrivals.scv, 0);
@@ -57,6 +57,32 @@ TEST(RecentTraffic, WhereManyComeTheOlderOnesDoNotCount) {
   EXPECT_EQ(workload->requests.size(), 11u);
   EXPECT_EQ(workload->MeanInput(), 900);
   EXPECT_EQ(traffic.Window(48, 2)->requests.size(), 5u);  // few: older ones count too
+}
+
+// Short answers, then long ones: all that ended is of before.
+TEST(RecentTraffic, ThatAnswersHaveGrownShowsBeforeOneHasEnded) {
+  RecentTraffic traffic({.newest_requests = 20, .newest_s = 2});
+  for (uint64_t i = 0; i < 100; ++i) {
+    traffic.OnArrival(0.1 * static_cast<double>(i), i, 4000);
+    traffic.OnEnd(i, 40);
+  }
+  for (uint64_t i = 100; i < 140; ++i) traffic.OnArrival(0.1 * static_cast<double>(i), i, 400);
+  for (uint64_t i = 100; i < 130; ++i) {
+    traffic.OnProgress(i, static_cast<int32_t>(5 * (140 - i)));  // up to 200
+  }
+  const auto newest = traffic.Newest(14, 2);
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  EXPECT_EQ(newest->requests.size(), 20u);
+  EXPECT_EQ(newest->MeanInput(), 400);
+  EXPECT_GT(newest->MeanOutput(), 90);
+  const auto since = traffic.Window(14, 2, 9.95);
+  ASSERT_TRUE(since.ok()) << since.status();
+  EXPECT_EQ(since->requests.size(), 40u);
+  EXPECT_GT(since->MeanOutput(), 200);
+  EXPECT_EQ(traffic.WaitingAt(14).requests, 10);
+  EXPECT_NEAR(traffic.WaitingAt(14).longest_s, 1, 1e-9);
+  for (uint64_t i = 130; i < 139; ++i) traffic.OnGone(i);
+  EXPECT_EQ(traffic.WaitingAt(14).requests, 1);
 }
 
 TEST(RecentTraffic, SaysWhatIsMissing) {

@@ -197,5 +197,38 @@ TEST(FleetControl, ItsThreadEndsWithIt) {
   }
 }
 
+class FakeLeadership : public discovery::Leadership {
+ public:
+  bool Leads() const override { return leads; }
+  std::string Leader() const override { return leader; }
+  bool leads = false;
+  std::string leader = "r2";
+};
+
+TEST(FleetControl, OnlyWhoLeadsActs) {
+  FakeFleet fleet(2, 4);
+  FleetControlOptions options = Acts();
+  options.control.cooldown_s = 0;
+  const auto leadership = std::make_shared<FakeLeadership>();
+  options.leadership = leadership;
+  FleetControl control(options, fleet.handle());
+  for (int round = 0; round < 60; ++round) {
+    fleet.Work(round);
+    control.Learn();
+  }
+  Prompts(&control, 100, 8, 100);
+  EXPECT_EQ(control.DecideOnce(112.5).action, ControlAction::kFlip);
+  EXPECT_TRUE(fleet.duties.empty());
+  EXPECT_THAT(control.Json(), HasSubstr(R"("leads":false,"leader":"r2")"));
+  EXPECT_THAT(control.Json(), HasSubstr("left to 'r2'"));
+  leadership->leader = "";
+  control.DecideOnce(112.6);
+  EXPECT_THAT(control.Json(), HasSubstr("nobody is known to lead"));
+  EXPECT_TRUE(fleet.duties.empty());
+  leadership->leads = true;
+  EXPECT_EQ(control.DecideOnce(112.7).action, ControlAction::kFlip);
+  EXPECT_FALSE(fleet.duties.empty());
+}
+
 }  // namespace
 }  // namespace baton::router

@@ -154,6 +154,31 @@ TEST(Simulation, ReplaysATraceAgainAndAgain) {
   EXPECT_NEAR(Simulate(worker, *workload, {.faster = 2})->rate_per_s, 4, 1e-9);
 }
 
+// Many prompts at once that begin alike: one worker has the beginning, the other one gets it.
+TEST(Simulation, FetchesAPrefixWhereThatIsFasterThanComputingIt) {
+  planner::Trace trace{.block_tokens = 512};
+  std::vector<int64_t> shared(16);
+  for (int i = 0; i < 16; ++i) shared[static_cast<size_t>(i)] = i;
+  for (int i = 0; i < 60; ++i) {
+    trace.requests.push_back({.arrival_s = i == 0 ? 0 : 10 + 0.01 * i,
+                              .input_tokens = 16 * 512 + 400,
+                              .output_tokens = 2,
+                              .prefix_blocks = shared});
+    trace.requests.back().prefix_blocks.push_back(1000 + i);
+  }
+  const auto workload = WorkloadOf(trace);
+  SimulatedWorker worker = *WorkerOf(Chat(), 0);
+  const SimulationOptions options{.prefill = 2, .decode = 1};
+  const auto fetched = Simulate(worker, *workload, options);
+  ASSERT_TRUE(fetched.ok()) << fetched.status();
+  EXPECT_GT(fetched->fetched_share, 0);
+  EXPECT_LE(fetched->fetched_share, fetched->cached_share);
+  worker.kv_bytes_per_s = 1e6;  // computing is faster
+  const auto computed = Simulate(worker, *workload, options);
+  EXPECT_EQ(computed->fetched_share, 0);
+  EXPECT_LT(computed->cached_share, fetched->cached_share + 1e-12);
+}
+
 TEST(Simulation, WithoutPrefillWorkersDecodeWorkersPrefill) {
   const auto result = Simulate(*WorkerOf(Chat(), 0), Mixed(5), {.prefill = 0, .requests = 2000});
   ASSERT_TRUE(result.ok()) << result.status();
@@ -185,6 +210,7 @@ class Restless : public FleetControl {
   void OnArrival(double, int64_t, int32_t) override { ++arrivals; }
   void OnFirstToken(double, int64_t, int32_t) override { ++first_tokens; }
   void OnEnd(double, int64_t, int32_t output_tokens) override { tokens += output_tokens; }
+  void OnProgress(int64_t, int32_t) override {}
   std::vector<RoleChange> Decide(const FleetView& fleet) override {
     const size_t worker = asked_++ % fleet.workers.size();
     for (const FleetView::Worker& one : fleet.workers) {

@@ -162,6 +162,7 @@ PROVEN_BY = {
     "router/tool_fields.cc": "tests/router/openai_request_test.cc",
     "router/served_model.cc": "tests/router/dispatcher_test.cc",
     "worker_link/grpc_credentials.cc": "tests/e2e/security_test.py",
+    "simulator/checked_requests.cc": "tests/simulator/simulation_test.cc",
     "simulator/live_control.cc": "tests/simulator/regret_test.cc",
     "simulator/*_model.cc": "tests/simulator/models_test.cc",
     "simulator/prefix_cache.cc": "tests/simulator/models_test.cc",

@@ -20,8 +20,8 @@ class DeviceDraws {
   // A row of logits that the host has a use for.
   void AddForHost();
   // A row that Sampler::Sample would be given with these, and without a constraint. What only the
-  // host does is left to it: watermarks, log probabilities, allowed tokens, bad words, biases of one
-  // token given twice.
+  // host does is left to it: watermarks, log probabilities, allowed tokens, bad words, biases of
+  // one token given twice.
   void Add(const SamplingParams& params, std::span<const TokenId> prompt,
            std::span<const TokenId> output, std::span<const TokenId> end_tokens);
 

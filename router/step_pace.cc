@@ -54,7 +54,7 @@ void StepPace::Report(const worker_link::StepTotals& totals, planner::StepLearne
 }
 
 double StepPace::slowness() const {
-  if (reports_ == 0) return 1;
+  if (reports_ < kLeastReports) return 1;
   return std::exp2(std::round(kStepsOfOctave * slowness_log2_) / kStepsOfOctave);
 }
 

@@ -19,7 +19,9 @@ DecodeStepCost DecodeStepCostOf(const planner::StepLearner& fleet);
 // Of one connection of one worker.
 class StepPace {
  public:
-  static constexpr int64_t kLeastReports = 20;  // of the fleet, before what it learned is believed
+  // Of the fleet, before what it learned is believed, and of a worker, before it is slow: one that
+  // is thought so gets less work, and hardly a chance to show that it is not.
+  static constexpr int64_t kLeastReports = 20;
 
   // What its totals have grown by goes to `fleet`, and is compared with it. Totals that shrank are
   // of another role, and begin anew.
